@@ -93,7 +93,7 @@ fn settings_that_cannot_work_are_rejected() {
         ["--history-bytes", "0"],
         ["--idempotency-keys", "0"],
         ["--idempotency-window", "0s"],
-        ["--idempotency-bytes", "3MiB"],
+        ["--idempotency-bytes", "2MiB"],
         ["--idempotency-window", "366d"],
         ["--cors-origin", "https://app.example/"],
         ["--cors-origin", "app.example"],

@@ -386,7 +386,7 @@ crate::on_every_broker! {
             append(&own.broker, name, 0..1).await;
         }
         let refused = own.broker.append(Publisher::default(), &channel("d"), numbers(0..1)).await;
-        assert!(matches!(refused, Err(BrokerError::Full(_))), "{refused:?}");
+        assert!(matches!(refused, Err(BrokerError::TooManyChannels(_))), "{refused:?}");
         append(&own.broker, "b", 1..2).await;
         assert!(all(&own.broker, "d").await.is_empty());
     }

@@ -228,7 +228,7 @@ crate::on_every_broker! {
         let (created, _) = create_channels(&victim, &server, "v").await;
         assert_eq!(created, 12);
         let rejected = server.metric(r#"sse_requests_rejected_total{code="too_many_new_channels"}"#).await;
-        assert!((3.0..4.0).contains(&rejected), "{rejected}");
+        assert!((2.0..3.0).contains(&rejected), "{rejected}");
     }
 
     async fn channels_of_a_client_count_until_they_are_too_old(backend: Backend) {

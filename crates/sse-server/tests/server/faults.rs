@@ -6,7 +6,7 @@ use reqwest::StatusCode;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::common::{Backend, RedisServer, TestServer, all_at_once, until, within};
+use crate::common::{Backend, RedisServer, TestServer, all_at_once, logged_cause, until, within};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_acknowledged_event_survives_kill_9_with_a_hundred_publishes_in_flight() {
@@ -158,12 +158,11 @@ async fn a_redis_outage_is_a_503_and_streams_continue_after_it() {
         (code == "broker_unavailable").then_some(answer)
     })
     .await;
+    let message = refused["error"]["message"].as_str().unwrap();
+    let cause = logged_cause(&server, message).await;
     assert!(
-        refused["error"]["message"]
-            .as_str()
-            .unwrap()
-            .contains("Redis"),
-        "{refused}"
+        cause.contains("Redis") && !message.contains("Redis"),
+        "{refused}: {cause}"
     );
     assert_eq!(
         server.get("/health/ready").await.unwrap().status(),

@@ -111,18 +111,18 @@ mod tests {
     fn a_client_leaves_channels_free_for_others_and_idle_ones_count_as_free() {
         let client = |last: u8| Publisher::at([127, 0, 0, last].into());
         let mut log = TestLog::new();
-        log.retention.channels_max = 8;
+        log.retention.channels_max = 200;
         log.publisher = client(1);
         let mut created = 0;
         while log.append(&format!("a{created}"), 1, 1000, 100).is_ok() {
             created += 1;
         }
-        assert_eq!(created, 6);
+        assert_eq!(created, 188);
         let rejected = log.append("more", 1, 1000, 100);
         assert!(
             matches!(
                 rejected,
-                Err(BrokerError::TooManyNewChannels { created: 6, .. })
+                Err(BrokerError::TooManyNewChannels { created: 188, .. })
             ),
             "{rejected:?}"
         );
@@ -132,7 +132,7 @@ mod tests {
         log.append("b2", 1, 1000, 100).unwrap();
         // All channels are idle now, and nothing that was created counts any more.
         log.publisher = client(1);
-        for number in 0..6 {
+        for number in 0..188 {
             log.append(&format!("c{number}"), 1, 9000, 100).unwrap();
         }
         let rejected = log.append("more", 1, 9000, 100);

@@ -172,9 +172,9 @@ mod tests {
 
     #[test]
     fn a_round_forgets_channels_once_one_client_can_create_no_more_and_then_makes_room() {
-        assert_eq!(channels_to_forget(74, 100), 0);
-        assert_eq!(channels_to_forget(75, 100), 10);
-        assert_eq!(channels_to_forget(105, 100), 40);
+        assert_eq!(channels_to_forget(187, 200), 0);
+        assert_eq!(channels_to_forget(188, 200), 20);
+        assert_eq!(channels_to_forget(205, 200), 37);
         assert_eq!(channels_to_forget(1, 1), 1);
         assert_eq!(channels_to_forget(2, 3), 0);
     }
