@@ -2,8 +2,11 @@
 //! node, and after any failure in between.
 
 use std::{
-    cell::Cell,
-    collections::{BTreeSet, HashMap},
+    time::Duration,
+    {
+        cell::Cell,
+        collections::{BTreeSet, HashMap},
+    },
 };
 
 use reqwest::{RequestBuilder, Response, StatusCode};
@@ -378,6 +381,8 @@ async fn a_page_of_an_allowed_origin_may_send_a_key() {
 }
 
 const AT_ONCE: usize = 60;
+/// The client library may wait for ever for a connection that ends while it is opened.
+const GIVES_UP_AFTER: Duration = Duration::from_secs(20);
 
 /// Publishes events with keys concurrently, and kills a process once some of them are answered,
 /// more in each round. Returns the ids in the responses.
@@ -386,8 +391,8 @@ async fn interrupted(server: &TestServer, pid: u32, round: usize) -> HashMap<Str
     let publishes = all_at_once(0..AT_ONCE, |number| {
         let (data, answered) = (format!("{round}-{number}"), &answered);
         async move {
-            let response = keyed(server, "sse", &data, &data).send().await.ok()?;
-            let answer: Value = response.json().await.ok()?;
+            let request = keyed(server, "sse", &data, &data).timeout(GIVES_UP_AFTER);
+            let answer: Value = request.send().await.ok()?.json().await.ok()?;
             answered.set(answered.get() + 1);
             Some((data, answer["id"].as_str()?.to_owned()))
         }

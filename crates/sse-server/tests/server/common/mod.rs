@@ -363,6 +363,7 @@ impl TestServer {
         request
             .header("content-type", "text/plain")
             .body(data.to_owned())
+            .timeout(PATIENCE)
             .send()
             .await
     }
