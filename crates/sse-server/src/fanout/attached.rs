@@ -16,7 +16,6 @@ use bytes::Bytes;
 use futures::{
     FutureExt as _,
     future::{BoxFuture, select_all},
-    poll,
 };
 use smallvec::SmallVec;
 use sse_cli::log_throttle::LogThrottle;
@@ -65,6 +64,7 @@ struct WatchedTail {
 /// What ends a wait.
 enum WakeUp {
     Page(PageResult),
+    PageDropped,
     Settled(Vec<Settlement>),
     TailChanged,
 }
@@ -107,8 +107,8 @@ impl AttachedStream {
     ///
     /// The future may be dropped before it is ready; the next call continues its work.
     pub(super) async fn next_chunk(&mut self, guard: &mut StreamGuard) -> Option<(Bytes, usize)> {
-        self.read_again();
         loop {
+            self.read_again();
             // A finished page comes before the tails. Otherwise busy channels would delay a channel
             // that is served from history.
             if let Some(page) = self.finished_page().await
@@ -131,7 +131,7 @@ impl AttachedStream {
                         }
                     }
                     WakeUp::Settled(settlements) => self.subscription.set_settlements(settlements),
-                    WakeUp::TailChanged => {}
+                    WakeUp::TailChanged | WakeUp::PageDropped => {}
                 },
             }
         }
@@ -206,9 +206,9 @@ impl AttachedStream {
     /// Returns the page in flight if it has arrived, without waiting for it.
     async fn finished_page(&self) -> Option<PageResult> {
         self.fetching?;
-        match poll!(poll_fn(|cx| self.page.poll(cx))) {
-            Poll::Ready(page) => Some(page),
-            Poll::Pending => None,
+        match poll_fn(|cx| Poll::Ready(self.page.poll(cx))).await {
+            Some(Poll::Ready(page)) => Some(page),
+            Some(Poll::Pending) | None => None,
         }
     }
 
@@ -216,9 +216,14 @@ impl AttachedStream {
     async fn wait(&mut self) -> WakeUp {
         let fetching = self.fetching_channel();
         let page = &self.page;
+        // A full socket may drop the read while this waits.
+        let read = poll_fn(|cx| match page.poll(cx) {
+            Some(read) => read.map(WakeUp::Page),
+            None => Poll::Ready(WakeUp::PageDropped),
+        });
         tokio::select! {
             biased;
-            page = poll_fn(|cx| page.poll(cx)) => WakeUp::Page(page),
+            wake_up = read, if fetching.is_some() => wake_up,
             settlements = wait_for(self.settling.as_mut().map(Pin::as_mut)) => {
                 self.settling = None;
                 WakeUp::Settled(settlements)

@@ -37,12 +37,10 @@ impl PageSlot {
         self.0.borrow().is_none()
     }
 
-    /// Polls the read. It must be cleared when it is ready. Without a read this is never ready.
-    pub(super) fn poll(&self, cx: &mut Context<'_>) -> Poll<PageResult> {
-        match self.0.borrow_mut().as_mut() {
-            Some(read) => read.as_mut().poll(cx),
-            None => Poll::Pending,
-        }
+    /// Polls the read, which must be cleared when it is ready. Returns `None` if there is none.
+    pub(super) fn poll(&self, cx: &mut Context<'_>) -> Option<Poll<PageResult>> {
+        let mut read = self.0.borrow_mut();
+        read.as_mut().map(|read| read.as_mut().poll(cx))
     }
 }
 

@@ -71,7 +71,10 @@ impl Streams {
 
 #[cfg(test)]
 mod tests {
-    use std::task::{Context, Poll, Waker};
+    use std::{
+        pin::pin,
+        task::{Context, Poll, Waker},
+    };
 
     use sse_proto::{Event, EventId, Position};
     use tokio::runtime::Handle;
@@ -154,16 +157,14 @@ mod tests {
         let AdmissionDecision::Admitted(mut guard) = streams.admission.admit(false, true) else {
             panic!("the limit is reached")
         };
+        let mut next_chunk = pin!(stream.next_chunk(&mut guard));
         while page.is_empty() {
-            tokio::select! {
-                biased;
-                chunk = stream.next_chunk(&mut guard) => panic!("{chunk:?} came without a page"),
-                () = tokio::task::yield_now() => {}
-            }
+            assert!(futures::poll!(next_chunk.as_mut()).is_pending());
+            tokio::task::yield_now().await;
         }
         let _buffer = block(&streams, &page);
         assert!(page.is_empty());
-        let (bytes, _) = stream.next_chunk(&mut guard).await.unwrap();
+        let (bytes, _) = next_chunk.await.unwrap();
         assert!(bytes.ends_with(b"data: hello\n\n"), "{bytes:?}");
         assert!(page.is_empty());
     }
