@@ -50,7 +50,11 @@ pub(super) fn announce(config: &Config, addresses: &[ListenAddress], connections
     for address in addresses {
         tracing::info!("listening on {}", address.url());
     }
+    print_free_ports(config, addresses);
     log_settings(config, connections_max);
+}
+
+fn print_free_ports(config: &Config, addresses: &[ListenAddress]) {
     if config.access_log == Some(AccessLogTarget::Stdout) {
         return;
     }
