@@ -14,7 +14,7 @@
 //!   It must send its request at once, cannot become a stream, and ends with its response. One
 //!   client may use a part of the reserve.
 //!
-//! A connection that HTTP serves has an [`Entry`] in the [`ConnectionTable`], with its [`Phase`]. A
+//! A connection that HTTP serves has an `Entry` in the [`ConnectionTable`], with its [`Phase`]. A
 //! sweep closes the connections that are in a phase for too long. A stream whose socket has left
 //! the HTTP library has no entry any more; only its [`ConnectionPermit`] counts it.
 //!
