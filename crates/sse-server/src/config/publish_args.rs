@@ -93,7 +93,7 @@ pub(super) struct PublishArgs {
 
     /// Remember at most this many bytes of idempotency keys, of all channels together
     ///
-    /// A key counts 256 bytes. A publish with one more is rejected (503) until a key expires. One
+    /// A key counts as 256 bytes. A publish with one more is rejected (503) until a key expires. One
     /// client can use seven eighths. Over Redis, its maxmemory is the limit.
     #[arg(
         long,

@@ -52,7 +52,7 @@ pub(super) struct RedisArgs {
     /// Follow at most this many channels at a time over Redis: those with open streams here
     ///
     /// One client (an IPv4 address, or the /64 of an IPv6 address) gets a quarter. A stream of more
-    /// channels is rejected (503). A followed channel takes about 5 KiB of memory.
+    /// channels ends at once, like one beyond --streams-max. A followed channel takes about 5 KiB of memory.
     #[arg(
         id = "redis_followed_max",
         long = "redis-followed-max",

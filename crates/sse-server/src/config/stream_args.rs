@@ -91,8 +91,8 @@ pub(super) struct StreamArgs {
     )]
     pub(super) retry: Duration,
 
-    /// Keep at most this many streams open [default: nine tenths of the open files that the system
-    /// allows]
+    /// Keep at most this many streams open [default: nine tenths of the connections that the
+    /// system allows]
     ///
     /// One more is answered with a stream that ends at once and contains the time after which a
     /// browser reconnects. After an error status a browser would never reconnect. At most a further
