@@ -96,6 +96,13 @@ impl ClientShares {
         }
     }
 
+    /// Takes back a channel that was recorded at `now_ms` and not created.
+    pub(super) fn take_back_new_channel(&self, publisher: Publisher, now_ms: u64) {
+        if let Some(client) = publisher.client() {
+            lock(&self.channels).take_back(&client, 1, now_ms);
+        }
+    }
+
     /// Checks that there is room for new keys, in the channel, in the log, and in the part of the
     /// client.
     ///
@@ -167,8 +174,9 @@ impl ClientShares {
         if let Some(client) = keys.publisher.client() {
             let mut held = lock(&self.keys);
             let in_channel = (keys.channel.clone(), client);
-            held.in_channel.take_back(&in_channel, keys.count);
-            held.in_all.take_back(&client, keys.count);
+            held.in_channel
+                .take_back(&in_channel, keys.count, keys.log_ms);
+            held.in_all.take_back(&client, keys.count, keys.log_ms);
         }
     }
 

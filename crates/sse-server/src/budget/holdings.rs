@@ -56,10 +56,14 @@ impl<K: Eq + Hash> Holdings<K> {
         *taken = taken.saturating_add(u32::try_from(amount).unwrap_or(u32::MAX));
     }
 
-    /// Takes back what a holder was recorded to have taken just now.
-    pub(crate) fn take_back(&mut self, holder: &K, amount: u64) {
+    /// Takes back what a holder was recorded to have taken at `taken_ms`.
+    pub(crate) fn take_back(&mut self, holder: &K, amount: u64, taken_ms: u64) {
+        let slice = (taken_ms / self.slice_ms).min(self.slice);
+        if self.slice - slice > SLICES as u64 {
+            return;
+        }
         if let Some(taken) = self.holders.get_mut(holder) {
-            let taken = &mut taken[index(self.slice)];
+            let taken = &mut taken[index(slice)];
             *taken = taken.saturating_sub(u32::try_from(amount).unwrap_or(u32::MAX));
         }
     }

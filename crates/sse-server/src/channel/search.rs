@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use tokio::{
     task::yield_now,
-    time::{sleep_until, timeout},
+    time::{sleep_until, timeout_at},
 };
 
 use crate::{
@@ -46,7 +46,8 @@ pub struct Searches {
 pub struct Searcher {
     searches: Searches,
     client: Option<ClientNet>,
-    wait_max: Duration,
+    /// `None` waits for as long as it takes.
+    wait_until: Option<Instant>,
 }
 
 impl Searches {
@@ -65,7 +66,7 @@ impl Searches {
         Searcher {
             searches: self.clone(),
             client,
-            wait_max: Duration::MAX,
+            wait_until: None,
         }
     }
 }
@@ -76,9 +77,12 @@ impl Searcher {
         self.client
     }
 
-    /// Returns the searches of this client that wait up to `wait_max` for each page.
+    /// Returns the searches of this client whose pages all begin within `wait_max` from now.
     pub(crate) fn waiting_up_to(self, wait_max: Duration) -> Self {
-        Self { wait_max, ..self }
+        Self {
+            wait_until: Instant::now().checked_add(wait_max),
+            ..self
+        }
     }
 
     /// Waits for the turn to read a page of about `events`.
@@ -90,9 +94,13 @@ impl Searcher {
         // A log in memory answers at once, so a search would not let other tasks run otherwise.
         yield_now().await;
         let waiting = Waiting::new(&self.searches.metrics);
-        let turn = timeout(self.wait_max, self.wait_for_page(events)).await;
+        let turn = self.wait_for_page(events);
+        let turn = match self.wait_until {
+            Some(end) => timeout_at(end.into(), turn).await.ok().flatten(),
+            None => turn.await,
+        };
         drop(waiting);
-        turn.ok().flatten().ok_or(BrokerError::TooManySearches)
+        turn.ok_or(BrokerError::TooManySearches)
     }
 
     async fn wait_for_page(&self, events: usize) -> Option<PageTurn> {

@@ -179,10 +179,16 @@ impl Entry {
 
     /// Returns why the connection must be closed. A connection that has entered another phase since
     /// the request to close it stays open.
+    ///
+    /// The place of an idle connection is given away already, so the first bytes of another head do
+    /// not save it. Otherwise a client could open connections without limit, by sending a byte on
+    /// each idle one.
     pub(super) fn close_reason(&self) -> Option<CloseReason> {
         let index = self.close.load(Ordering::Acquire).checked_sub(1)?;
         let reason = CloseReason::ALL.get(usize::from(index)).copied()?;
-        if reason.phase() == self.phase().phase() {
+        let phase = self.phase().phase();
+        let is_evicted = reason == CloseReason::IdleEvicted && phase == Phase::Head;
+        if reason.phase() == phase || is_evicted {
             return Some(reason);
         }
         self.close.store(0, Ordering::Release);

@@ -257,11 +257,16 @@ impl Connection {
         self.pending_mut().fetching = Some((request_id, fetch));
     }
 
+    /// Records the task that reads the page.
+    pub(super) fn set_reading(&mut self, task: AbortHandle) {
+        self.pending_mut().reading = Some(task);
+    }
+
     /// Ends the page read if it is the one in flight. Returns whether it was.
     pub(super) fn finish_fetching(&mut self, request_id: u64, fetch: Fetch) -> bool {
         let is_in_flight = self.fetching() == Some((request_id, fetch));
         if is_in_flight && let Some(pending) = &mut self.pending {
-            pending.fetching = None;
+            (pending.fetching, pending.reading) = (None, None);
             self.free_pending_if_idle();
         }
         is_in_flight
@@ -323,9 +328,8 @@ fn write_some(socket: &mut StreamSocket, bytes: &[u8]) -> io::Result<Option<usiz
 
 impl Drop for Connection {
     fn drop(&mut self) {
-        let settling = self.pending.as_mut().and_then(|work| work.settling.take());
-        if let Some((_, task)) = settling {
-            task.abort();
+        if let Some(pending) = &mut self.pending {
+            pending.abort_tasks();
         }
     }
 }

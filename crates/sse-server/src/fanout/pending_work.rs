@@ -14,6 +14,8 @@ pub(super) struct PendingWork {
     pub(super) blocked: Option<BlockedWrite>,
     /// Page read in flight, with its request id.
     pub(super) fetching: Option<(u64, Fetch)>,
+    /// Task of that read; `None` if the page was cached.
+    pub(super) reading: Option<AbortHandle>,
     /// Task that waits for the end of the stream, with its request id.
     pub(super) settling: Option<(u64, AbortHandle)>,
     /// The last chunk is written or blocked.
@@ -40,6 +42,15 @@ impl BlockedWrite {
 }
 
 impl PendingWork {
+    /// Ends the tasks of a connection that is closed. A search that waits for its turn would keep
+    /// others of its client waiting.
+    pub(super) fn abort_tasks(&mut self) {
+        let settling = self.settling.take().map(|(_, task)| task);
+        for task in settling.into_iter().chain(self.reading.take()) {
+            task.abort();
+        }
+    }
+
     /// Returns whether the connection waits for nothing.
     pub(super) const fn is_idle(&self) -> bool {
         self.blocked.is_none()

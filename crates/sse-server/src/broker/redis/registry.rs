@@ -72,7 +72,7 @@ impl Registry {
     ///
     /// # Errors
     ///
-    /// - `Full`: `--channels-max` is reached.
+    /// - `TooManyChannels`: `--channels-max` is reached.
     /// - `TooManyNewChannels`: the publisher has its part.
     /// - `Unavailable`: Redis did not reply, or rejected the command.
     pub(super) async fn register(
@@ -94,7 +94,11 @@ impl Registry {
         shares.check_new_channel(publisher, now_ms, |needed| needed <= free)?;
         // Recorded before the reply, so that channels in the making count.
         shares.record_new_channel(publisher, now_ms);
-        self.add(channel, session).await?;
+        let added = self.add(channel, session).await;
+        if !matches!(added, Ok(1)) {
+            shares.take_back_new_channel(publisher, now_ms);
+        }
+        added?;
         self.usage.record_growth(channels + 1);
         Ok(())
     }
@@ -107,7 +111,8 @@ impl Registry {
         Err(BrokerError::TooManyChannels(channels))
     }
 
-    async fn add(&self, channel: &Channel, session: &mut Session<'_>) -> Result<(), BrokerError> {
+    /// Returns how many channels were added: none if another publish was first.
+    async fn add(&self, channel: &Channel, session: &mut Session<'_>) -> Result<u64, BrokerError> {
         session.query_one(self.add_command(channel)).await
     }
 

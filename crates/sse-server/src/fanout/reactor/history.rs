@@ -13,6 +13,8 @@
 
 use std::time::Instant;
 
+use tokio::task::AbortHandle;
+
 use super::{Reactor, to_stored_key};
 use crate::{
     broker::BrokerError,
@@ -45,32 +47,36 @@ impl Reactor<'_> {
         connection.set_fetching(request_id, fetch);
         let pages = &self.context.pages;
         let searcher = is_search.then(|| pages.searches().of_client(client));
-        self.read_page(page_key, searcher, move |page| Completion {
+        let task = self.read_page(page_key, searcher, move |page| Completion {
             key: stored_key,
             request_id,
             result: CompletionResult::Page(fetch, page),
         });
+        if let (Some(task), Some((connection, _))) = (task, self.connection_and_view(key)) {
+            connection.set_reading(task);
+        }
     }
 
-    /// Reads a page, and completes at once if the page is cached.
+    /// Reads a page in a task that it returns. Completes at once if the page is cached.
     fn read_page(
         &mut self,
         page_key: PageKey,
         searcher: Option<Searcher>,
         completion: impl FnOnce(Result<SharedPage, BrokerError>) -> Completion + Send + 'static,
-    ) {
+    ) -> Option<AbortHandle> {
         if let Some(page) = self.context.pages.cached(&page_key) {
             self.completions.push_back(completion(Ok(page)));
-            return;
+            return None;
         }
         let (pages, mailbox) = (self.context.pages.clone(), self.mailbox.clone());
-        self.context.runtime.spawn(async move {
+        let task = self.context.runtime.spawn(async move {
             let completion = completion(match searcher {
                 Some(searcher) => pages.search(page_key, searcher).await,
                 None => pages.read(page_key).await,
             });
             mailbox.send(|inbox| inbox.completions.push(completion));
         });
+        Some(task.abort_handle())
     }
 
     /// Handles the next completion. Returns `false` if there is none.
