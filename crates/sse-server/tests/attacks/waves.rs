@@ -118,14 +118,20 @@ pub(crate) async fn unread_streams(attacker: &Attacker, channel: &str, count: us
 
 /// Publishes one event to each of `count` new channels; returns how many were created.
 ///
-/// The others must have been rejected because of the client's part, or because the log is full.
+/// The others must have been rejected because of the client's part, because the log is full, or
+/// because the other attacks of the client use its part of something else.
 pub(crate) async fn new_channels(attacker: &Attacker, wave: usize, count: usize) -> usize {
     let mut created = 0;
     for number in 0..count {
         let publish = attacker.post(&format!("/event/x?channel=n{wave}.{number}"));
         match publish.send().await.map(|response| response.status()) {
             Ok(StatusCode::OK) => created += 1,
-            Ok(StatusCode::TOO_MANY_REQUESTS | StatusCode::INSUFFICIENT_STORAGE) | Err(_) => {}
+            Ok(
+                StatusCode::TOO_MANY_REQUESTS
+                | StatusCode::SERVICE_UNAVAILABLE
+                | StatusCode::INSUFFICIENT_STORAGE,
+            )
+            | Err(_) => {}
             Ok(status) => panic!("{status}"),
         }
     }
