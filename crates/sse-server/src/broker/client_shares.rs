@@ -64,7 +64,7 @@ impl ClientShares {
 
     /// Checks that `publisher` may create one more channel.
     ///
-    /// `has_free` returns whether at least so many channels are free.
+    /// `has_free` returns whether at least that number of channels is free.
     ///
     /// # Errors
     ///

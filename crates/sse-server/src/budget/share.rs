@@ -84,7 +84,7 @@ impl Share {
         }
     }
 
-    /// Acquires `more` permits of both semaphores, or of none if the future is dropped.
+    /// Acquires `more` permits of both semaphores. A dropped future acquires nothing.
     async fn acquire(&mut self, more: usize) {
         let of_client = match &self.client {
             Some(client) => acquire(&client.semaphore, more).await,

@@ -198,7 +198,7 @@ impl ConnectionTable {
         client
     }
 
-    /// Returns the number of open connections, whoever serves them.
+    /// Returns the number of open connections, including those of detached streams.
     #[must_use]
     pub fn open_count(&self) -> usize {
         self.0.open.load(Ordering::Relaxed)

@@ -1,4 +1,4 @@
-//! `GET /events`: responses that nobody reads, and searches that find nothing.
+//! `GET /events`: responses that are not read, and searches that find nothing.
 
 use crate::{
     attacker_of,

@@ -13,11 +13,11 @@
 //! | `bodies` | bodies that declare much and send little |
 //! | `connections` | connections that are opened, and do nothing |
 //! | `browsers` | pages of foreign sites |
-//! | `streams` | memory for streams that nobody reads, and for the newest events |
+//! | `streams` | memory for streams that are not read, and for the newest events |
 //! | `history` | responses that are not read, and searches that find nothing |
 //! | `channels`, `keys` | names that are used up |
 //! | `redis` | thousands of lookups, and entries that no server wrote |
-//! | `stderr` | a log that nobody reads |
+//! | `stderr` | a log that is not read |
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot continue has failed")]
 

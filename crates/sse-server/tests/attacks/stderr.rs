@@ -1,4 +1,4 @@
-//! A log that nobody reads: every line that an attacker causes once ended a part of the server.
+//! A log that is not read: every line that an attacker causes once ended a part of the server.
 
 use crate::{attacker_of, common::TestServer, victims::Victims, waves};
 

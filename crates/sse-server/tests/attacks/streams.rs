@@ -1,4 +1,4 @@
-//! Memory for streams: data that nobody reads, and the newest events of many channels.
+//! Memory for streams: data that is not read, and the newest events of many channels.
 
 use reqwest::StatusCode;
 

@@ -14,7 +14,7 @@ use tokio::{
 
 use crate::attacker::{Attacker, get};
 
-/// How long an attacker waits for a response before it goes on.
+/// How long an attacker waits for a response before it continues.
 const RESPONSE_MAX: Duration = Duration::from_secs(10);
 
 /// The connections of a wave.
@@ -94,7 +94,7 @@ pub(crate) async fn fruitless_searches(attacker: &Attacker, channel: &str, count
     held
 }
 
-/// Opens streams of 32 channels each, which nobody has used before.
+/// Opens streams of 32 channels each, which have not been used before.
 pub(crate) async fn lookups(attacker: &Attacker, wave: usize, streams: usize) -> Held {
     let mut held = Held::new();
     for stream in 0..streams {

@@ -111,7 +111,7 @@ impl Registry {
         Err(BrokerError::TooManyChannels(channels))
     }
 
-    /// Returns how many channels were added: none if another publish was first.
+    /// Returns how many channels were added: zero if a concurrent publish has added the channel.
     async fn add(&self, channel: &Channel, session: &mut Session<'_>) -> Result<u64, BrokerError> {
         session.query_one(self.add_command(channel)).await
     }
