@@ -49,7 +49,11 @@ use std::{
 use slab::Slab;
 
 pub(crate) use self::sweep::sweep;
-use self::{client::Client, entry::Entry, eviction::Candidates};
+use self::{
+    client::Client,
+    entry::Entry,
+    eviction::{Candidates, Connections},
+};
 pub use self::{
     client::ConnectionPermit,
     entry::{CloseReason, Phase},
@@ -170,7 +174,12 @@ impl ConnectionTable {
         let only_of = is_large.then(|| client.net());
         let mut entries = self.entries();
         let Entries { slab, candidates } = &mut *entries;
-        candidates.evict_next(slab, only_of, self.large_client())
+        let connections = Connections {
+            entries: slab,
+            large_client: self.large_client(),
+            now_ms: self.now_ms(),
+        };
+        candidates.evict_next(&connections, only_of)
     }
 
     /// Whether the connections of a client, all of which are counted, are within its limit.

@@ -22,13 +22,26 @@ fn table_with(client_max: usize) -> ConnectionTable {
     ConnectionTable::new(limits, Metrics::new())
 }
 
+fn net(last: u8) -> ClientNet {
+    IpAddr::V4(Ipv4Addr::new(192, 0, 2, last)).into()
+}
+
 fn accept(table: &ConnectionTable, client: impl Into<Option<u8>>) -> Option<OpenConnection> {
-    let net = |last| ClientNet::from(IpAddr::V4(Ipv4Addr::new(192, 0, 2, last)));
     table.accept(client.into().map(net), false)
 }
 
 fn accept_many(table: &ConnectionTable, client: u8, count: usize) -> Vec<OpenConnection> {
     (0..count).map(|_| accept(table, client).unwrap()).collect()
+}
+
+/// Accepts a connection in place of an idle one, once the pause after a search is over.
+fn accept_in_place(table: &ConnectionTable, client: Option<u8>, short_of_files: bool) {
+    loop {
+        let accepted = table.accept(client.map(net), short_of_files);
+        if accepted.is_some_and(|connection| !connection.is_reserved()) {
+            return;
+        }
+    }
 }
 
 fn close_reason(connection: &OpenConnection) -> Option<CloseReason> {
@@ -142,7 +155,7 @@ fn a_client_beyond_its_limit_needs_an_idle_connection_or_uses_the_reserve() {
     assert!(accept(&table, 1).is_none());
     assert!(!accept(&table, 2).unwrap().is_reserved());
     connections[1].set_phase(Phase::Idle);
-    assert!(!accept(&table, 1).unwrap().is_reserved());
+    accept_in_place(&table, Some(1), false);
     assert_eq!(
         close_reason(&connections[1]),
         Some(CloseReason::IdleEvicted)
@@ -155,8 +168,44 @@ fn without_free_files_a_connection_needs_the_place_of_another_one() {
     let connection = accept(&table, 1).unwrap();
     assert!(table.accept(None, true).is_none());
     connection.set_phase(Phase::Idle);
-    assert!(table.accept(None, true).is_some());
+    accept_in_place(&table, None, true);
     assert_eq!(close_reason(&connection), Some(CloseReason::IdleEvicted));
+}
+
+#[test]
+fn a_search_that_found_nothing_is_repeated_after_a_pause() {
+    let table = table();
+    let idle = |connections: &[OpenConnection]| {
+        for connection in connections {
+            connection.set_phase(Phase::Idle);
+        }
+    };
+    let [of_one, of_two] = [1, 2].map(|client| accept_many(&table, client, 2));
+    let [net_one, net_two] = [net(1), net(2)].map(Some).map(Some);
+    let mut candidates = Candidates::default();
+    let mut evict_at = |now_ms, only_of| {
+        let entries = table.entries();
+        let connections = Connections {
+            entries: &entries.slab,
+            large_client: 5,
+            now_ms,
+        };
+        candidates.evict_next(&connections, only_of)
+    };
+    assert!(!evict_at(0, None) && !evict_at(0, net_one));
+    idle(&of_one[..1]);
+    idle(&of_two[..1]);
+    assert!(!evict_at(9, None) && !evict_at(9, net_one));
+    assert!(evict_at(10, None), "the pause is over");
+    assert!(evict_at(11, None), "the same search found the other one");
+    idle(&of_one[1..]);
+    idle(&of_two[1..]);
+    assert!(evict_at(12, net_one));
+    assert!(
+        !evict_at(13, net_two),
+        "another client waits for its search"
+    );
+    assert!(evict_at(22, net_two));
 }
 
 #[test]

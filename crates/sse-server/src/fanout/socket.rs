@@ -3,7 +3,7 @@
 //! actix reads requests from an [`AcceptedSocket`]. A fan-out thread writes the stream to the
 //! [`StreamSocket`] that `AcceptedSocket::detach` makes of it. Both types are enums over the
 //! transports, TCP and unix sockets. TLS would be a further variant, which keeps its session beside
-//! the socket; only `server/connection_service` also names the type of the socket, to set its
+//! the socket; only `server/transport` also names the type of the socket, to set its
 //! options. The types are enums, not `dyn` traits, because every delivery writes to a socket.
 //!
 //! The transports differ in when a socket becomes writable, and in what *accepted* means:

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{error::RETRY_AFTER, error_code::ErrorCode};
+use super::{error::RETRY_AFTER, error_status::ErrorCode};
 use crate::broker::BrokerError;
 
 /// Returns the delay after which the same request may succeed; `None` if a retry alone does not

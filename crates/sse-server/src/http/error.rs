@@ -2,7 +2,7 @@
 //!
 //! Every 4xx and 5xx response has the same JSON body: `{"error":{"code":"…","message":"…"}}`. The
 //! message states what to change. Codes and statuses are in the table of
-//! [`error_code`](super::error_code). `Retry-After` belongs to the error, not to its status.
+//! [`error_status`](super::error_status). `Retry-After` belongs to the error, not to its status.
 
 use std::{fmt, time::Duration};
 
@@ -13,7 +13,7 @@ use actix_web::{
 use sse_proto::event::InvalidName;
 
 use super::{
-    broker_error, error_cause::ErrorCause, error_code::ErrorCode, rejections::Rejection,
+    broker_error, error_cause::ErrorCause, error_status::ErrorCode, rejections::Rejection,
     request::json_depth::DEPTH_MAX,
 };
 use crate::broker::BrokerError;

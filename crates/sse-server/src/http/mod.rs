@@ -37,7 +37,7 @@
 //! | | `response_headers` | headers that every response has |
 //! | | `request_log` | the lines of the access log |
 //! | | `rejections` | counts and logs requests that are rejected |
-//! | | `error`, `error_code` | why a request failed, and the table of codes |
+//! | | `error`, `error_status` | why a request failed, and the table of codes |
 //! | | `broker_error` | what an error of the broker means for a client |
 //! | | `error_cause` | the cause that only the log shows |
 
@@ -46,7 +46,7 @@ mod api;
 mod broker_error;
 mod error;
 mod error_cause;
-mod error_code;
+mod error_status;
 mod limits;
 mod ops;
 mod rejections;

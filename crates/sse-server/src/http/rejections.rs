@@ -32,7 +32,7 @@ use sse_proto::api::{ErrorBody, ErrorDetail};
 
 use super::{
     error_cause::{ErrorCause, Reference},
-    error_code::ErrorCode,
+    error_status::ErrorCode,
     state::AppState,
 };
 use crate::metrics::Metrics;

@@ -31,6 +31,8 @@ pub(super) struct LogMetrics {
     failover_losses: Count,
     gap_records: Count,
     followed_channels: Level,
+    redis_lookups_waiting: Level,
+    redis_reads_waiting: Level,
 }
 
 impl LogMetrics {
@@ -62,6 +64,20 @@ impl LogMetrics {
             "followed_channels",
             "Channels that this node follows in Redis",
             self.followed_channels.clone(),
+        );
+        self.register_redis_queues(registry);
+    }
+
+    fn register_redis_queues(&self, registry: &mut Registry) {
+        registry.register(
+            "redis_lookups_waiting",
+            "Channels whose newest id waits to be looked up in Redis",
+            self.redis_lookups_waiting.clone(),
+        );
+        registry.register(
+            "redis_reads_waiting",
+            "Reads of events that wait for their turn at Redis",
+            self.redis_reads_waiting.clone(),
         );
     }
 
@@ -138,6 +154,14 @@ impl LogMetrics {
 
     pub(super) fn add_followed(&self, channels: i64) {
         self.followed_channels.inc_by(channels);
+    }
+
+    pub(super) fn redis_lookups_waiting(&self) -> Level {
+        self.redis_lookups_waiting.clone()
+    }
+
+    pub(super) fn redis_reads_waiting(&self) -> Level {
+        self.redis_reads_waiting.clone()
     }
 
     pub(super) fn record_gap_record(&self) {

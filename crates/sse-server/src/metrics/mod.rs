@@ -206,6 +206,17 @@ impl Metrics {
         self.0.log.add_followed(-1);
     }
 
+    /// Returns the number of channels whose newest id waits to be looked up, for their queue to
+    /// change.
+    pub(crate) fn redis_lookups_waiting(&self) -> Level {
+        self.0.log.redis_lookups_waiting()
+    }
+
+    /// Returns the number of reads that wait for their turn at Redis, for their gate to change.
+    pub(crate) fn redis_reads_waiting(&self) -> Level {
+        self.0.log.redis_reads_waiting()
+    }
+
     /// Counts `events` that `GET /events` read.
     pub fn history_read(&self, events: usize) {
         self.0.log.record_history_read(events);

@@ -5,19 +5,19 @@
 //! | `open_broker` | opens the broker that the settings choose |
 //! | `listen` | the listening sockets |
 //! | `unix_socket` | one of them, and its file |
-//! | `connection_service` | from an accepted socket to HTTP |
+//! | `transport` | from an accepted socket to HTTP |
 //! | `track_requests` | reports requests to their connection |
 //! | `protocol_errors` | logs clients that do not speak HTTP |
 //! | `announce` | the log lines and the URL at start |
 //! | `shutdown` | the order in which the parts end |
 
 mod announce;
-mod connection_service;
 mod listen;
 mod open_broker;
 mod protocol_errors;
 mod shutdown;
 mod track_requests;
+mod transport;
 mod unix_socket;
 
 #[cfg(target_os = "linux")]
@@ -29,7 +29,7 @@ use tokio::{runtime::Handle, sync::oneshot};
 use tokio_util::sync::CancellationToken;
 
 pub use self::shutdown::StopReason;
-use self::{connection_service::Acceptor, listen::Listening, shutdown::Running};
+use self::{listen::Listening, shutdown::Running, transport::Acceptor};
 #[cfg(target_os = "linux")]
 use crate::{
     ListenAddress,
@@ -104,8 +104,7 @@ async fn start(config: &Config, failed: oneshot::Sender<BrokerError>) -> anyhow:
     #[cfg(target_os = "linux")]
     let sweeper = start_sweeper(&addresses, config.fanout.write_timeout, &state.streams)
         .context("cannot start the thread that finds unreachable clients")?;
-    let server =
-        connection_service::serve(listeners, &state, &acceptor).context("cannot serve HTTP")?;
+    let server = transport::serve(listeners, &state, &acceptor).context("cannot serve HTTP")?;
     tokio::spawn(supervised_task(
         "the sweep of connections",
         sweep(acceptor.connections, stopping.clone()),

@@ -11,23 +11,28 @@ mod blocked;
     reason = "cases that only the other program has use the rest"
 )]
 mod common;
-mod damaged;
-mod failover;
 mod fanout;
-mod faults;
 mod footprint;
-mod limits;
 mod listen_unix;
-mod lost_tail;
-mod multi_channel;
 mod resume;
 mod shutdown;
 mod slow;
-mod start_params;
 mod stream;
 mod tails;
-mod trimming;
-mod until;
 mod upgrade;
 #[cfg(target_os = "linux")]
 mod vanished;
+
+/// Cases in which the broker matters more than the driver; only `scripts/test --full` runs them.
+#[path = "."]
+mod full {
+    mod damaged;
+    mod failover;
+    mod faults;
+    mod limits;
+    mod lost_tail;
+    mod multi_channel;
+    mod start_params;
+    mod trimming;
+    mod until;
+}

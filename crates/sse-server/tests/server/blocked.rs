@@ -15,8 +15,10 @@ use crate::common::{Backend, STAYS_ATTACHED, TestServer, all_at_once, skip, unti
 const MIB: usize = 1 << 20;
 const EVENTS: usize = 6;
 const EVENT_BYTES: usize = MIB / 2;
-const BLOCKED_BYTES_MAX: u32 = 2 << 20;
-const VICTIM: [u8; 4] = [127, 0, 0, 1];
+const BLOCKED_BYTES: &str = "4MiB";
+const BLOCKED_BYTES_MAX: u32 = 4 << 20;
+const SLOW: [u8; 4] = [127, 0, 0, 1];
+const READER: [u8; 4] = [127, 0, 0, 3];
 const ATTACKER: [u8; 4] = [127, 0, 0, 2];
 
 /// A client with a small receive buffer, which reads only when the test calls it.
@@ -134,16 +136,16 @@ async fn publish_large(server: &TestServer, channel: &str) {
 
 crate::on_every_broker! {
     async fn streams_beyond_the_bound_are_closed_and_resume_without_loss(backend: Backend) {
-        let server = TestServer::start_with(backend, &["--blocked-bytes", "2MiB"]).await;
+        let server = TestServer::start_with(backend, &["--blocked-bytes", BLOCKED_BYTES]).await;
         // Streams of several channels have ids of their own, so each one has its own chunks.
-        let crowd = all_at_once(0..10, |number| {
+        let crowd = all_at_once(0..16, |number| {
             let path = format!("/stream?channel=large&channel=other{number}");
             let server = &server;
             async move { Client::open(server, ATTACKER, &path).await }
         });
         let crowd = crowd.await;
-        let slow = Client::open(&server, VICTIM, "/stream?channel=large&channel=own").await;
-        let reader = Client::open(&server, VICTIM, "/stream?channel=large").await;
+        let slow = Client::open(&server, SLOW, "/stream?channel=large&channel=own").await;
+        let reader = Client::open(&server, READER, "/stream?channel=large").await;
         let (reader, ()) = tokio::join!(reader.read_all(), publish_large(&server, "large"));
         until("streams are closed until the rest is within the bound", async || {
             assert!(server.metric("sse_blocked_bytes").await <= f64::from(BLOCKED_BYTES_MAX));
@@ -169,7 +171,7 @@ async fn streams_with_the_same_bytes_hold_them_once() {
     if STAYS_ATTACHED {
         return skip("without fan-out threads, each stream has a buffer of its own");
     }
-    let server = TestServer::start_with(Backend::Memory, &["--blocked-bytes", "2MiB"]).await;
+    let server = TestServer::start_with(Backend::Memory, &["--blocked-bytes", BLOCKED_BYTES]).await;
     let before = server.publish("large", "n", "before").await;
     publish_large(&server, "large").await;
     // Each stream has a filter of its own, so the streams share no view.

@@ -10,7 +10,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::common::{
     AnySocket, Backend, KilledWhenDropped, RedisServer, STAYS_ATTACHED, Subscriber, TestServer,
-    all_at_once, clean, ended, server_command, skip, until, within,
+    all_at_once, clean, copy_program, ended, server_command, skip, until, within,
 };
 
 const MIB: usize = 1 << 20;
@@ -444,7 +444,7 @@ async fn the_program_configures_its_allocator_for_any_build_and_directory() {
     let built = std::env::var_os(OUTSIDE_BUILD_VARIABLE)
         .map_or_else(|| server_command().get_program().into(), PathBuf::from);
     let program = directory.path().join("sse-server");
-    std::fs::copy(built, &program).unwrap();
+    copy_program(built, &program);
     let [stdout, stderr] = ["stdout", "stderr"].map(|name| directory.path().join(name));
     let child = clean(Command::new(program))
         .args(["--memory", "--bind", "127.0.0.1:0"])

@@ -10,8 +10,8 @@ use tokio::{
 };
 
 use crate::common::{
-    Backend, KilledWhenDropped, ProgramOutput, TestServer, logged_cause, peak_memory, refusal, run,
-    server_command, skip, until, within,
+    Backend, KilledWhenDropped, ProgramOutput, TestServer, copy_program, logged_cause, peak_memory,
+    refusal, run, server_command, skip, until, within,
 };
 
 /// Data of the events in a channel, read in pages; a trim between two pages does no harm.
@@ -507,7 +507,7 @@ async fn a_data_directory_without_write_permission_is_a_clear_error() {
             return skip("root may write everywhere, and cannot become another user here");
         }
         let program = directory.path().join("sse-server");
-        std::fs::copy(command.get_program(), &program).unwrap();
+        copy_program(command.get_program(), &program);
         set_permissions(directory.path(), Permissions::from_mode(0o755)).unwrap();
         let mut copy = Command::new(program);
         copy.args(command.get_args()).stdin(Stdio::null());

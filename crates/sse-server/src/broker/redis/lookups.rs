@@ -6,13 +6,14 @@
 //!
 //! - Lookups of a channel that wait at the same time are one command.
 //! - One batch is at Redis at a time. Clients take turns in it, channel by channel, so a client with
-//!   one channel waits for at most one batch, however many channels another client has.
+//!   one channel waits for at most one batch, however many channels another client has. A channel of
+//!   several clients is looked up when the first of them has its turn.
 //! - A batch that fails is repeated after a pause that grows. A lookup waits up to its time limit.
 //!
 //! [`LookupQueue`] knows nothing of Redis; [`run`] answers it.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{HashMap, HashSet, VecDeque},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -20,46 +21,60 @@ use sse_proto::{Channel, EventId};
 use tokio::sync::{Notify, oneshot};
 
 use super::{backoff::Backoff, streams::Streams};
-use crate::{broker::BrokerError, budget::ClientNet};
+use crate::{broker::BrokerError, budget::ClientNet, metrics::Level};
 
 /// Channels per batch. A reply contains the oldest and the newest event of its channel.
 const BATCH: usize = 32;
 
 type Reply = Result<EventId, BrokerError>;
+/// An address, or all clients without one.
+type Client = Option<ClientNet>;
+
 /// Who waits for the newest id of a channel.
-type Waiters = Vec<oneshot::Sender<Reply>>;
+#[derive(Debug, Default)]
+struct Waiters {
+    clients: HashSet<Client>,
+    senders: Vec<oneshot::Sender<Reply>>,
+}
+
+impl Waiters {
+    fn remove_cancelled(&mut self) {
+        self.senders.retain(|sender| !sender.is_closed());
+    }
+}
 
 /// The lookups that wait.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct LookupQueue {
     waiting: Mutex<Waiting>,
     arrived: Notify,
+    /// The number of channels that wait.
+    level: Level,
 }
 
 #[derive(Debug, Default)]
 struct Waiting {
-    /// The channels of each client, in the order of the clients' turns. No client is there without
-    /// a channel.
-    turns: VecDeque<ClientChannels>,
+    /// The clients with channels, in the order of their turns.
+    turns: VecDeque<Client>,
+    /// The channels of each client. One without waiters was looked up for another client.
+    channels: HashMap<Client, VecDeque<Channel>>,
     waiters: HashMap<Channel, Waiters>,
 }
 
-/// The channels of one client, or of all clients without an address.
-#[derive(Debug)]
-struct ClientChannels {
-    client: Option<ClientNet>,
-    channels: VecDeque<Channel>,
-}
-
 impl LookupQueue {
+    /// Creates an empty queue, which keeps the number of its channels in `level`.
+    pub(super) fn new(level: Level) -> Self {
+        Self {
+            waiting: Mutex::default(),
+            arrived: Notify::new(),
+            level,
+        }
+    }
+
     /// Adds a lookup. Dropping the receiver cancels it.
-    pub(super) fn add(
-        &self,
-        client: Option<ClientNet>,
-        channel: &Channel,
-    ) -> oneshot::Receiver<Reply> {
+    pub(super) fn add(&self, client: Client, channel: &Channel) -> oneshot::Receiver<Reply> {
         let (sender, receiver) = oneshot::channel();
-        self.waiting().add(client, channel, sender);
+        self.change(|waiting| waiting.add(client, channel, sender));
         self.arrived.notify_one();
         receiver
     }
@@ -71,18 +86,26 @@ impl LookupQueue {
     }
 
     fn take_batch(&self) -> Vec<(Channel, Waiters)> {
-        self.waiting().take_batch()
+        self.change(Waiting::take_batch)
     }
 
-    /// Returns the lookups of a batch that failed to the queue, without those that were cancelled.
+    /// Returns the lookups of a batch that failed to the queue, which forgets what was cancelled.
     fn put_back(&self, batch: Vec<(Channel, Waiters)>) {
-        let mut waiting = self.waiting();
-        for (channel, waiters) in batch {
-            for waiter in waiters {
-                waiting.add(None, &channel, waiter);
+        self.change(|waiting| {
+            for (channel, waiters) in batch {
+                waiting.put_back(channel, waiters);
             }
-        }
-        waiting.remove_cancelled();
+            waiting.tidy();
+        });
+    }
+
+    /// Changes what waits, and updates the metric.
+    fn change<T>(&self, change: impl FnOnce(&mut Waiting) -> T) -> T {
+        let mut waiting = self.waiting();
+        let result = change(&mut waiting);
+        let channels = waiting.waiters.len();
+        self.level.set(i64::try_from(channels).unwrap_or(i64::MAX));
+        result
     }
 
     fn waiting(&self) -> MutexGuard<'_, Waiting> {
@@ -92,25 +115,31 @@ impl LookupQueue {
 }
 
 impl Waiting {
-    fn add(
-        &mut self,
-        client: Option<ClientNet>,
-        channel: &Channel,
-        waiter: oneshot::Sender<Reply>,
-    ) {
+    fn add(&mut self, client: Client, channel: &Channel, waiter: oneshot::Sender<Reply>) {
+        self.add_client(client, channel);
         let waiters = self.waiters.entry(channel.clone()).or_default();
-        waiters.push(waiter);
-        if waiters.len() > 1 {
+        waiters.senders.push(waiter);
+    }
+
+    /// Adds `client` to those for whom `channel` is looked up.
+    fn add_client(&mut self, client: Client, channel: &Channel) {
+        let waiters = self.waiters.entry(channel.clone()).or_default();
+        if !waiters.clients.insert(client) {
             return;
         }
-        let turn = self.turns.iter_mut().find(|turn| turn.client == client);
-        match turn {
-            Some(turn) => turn.channels.push_back(channel.clone()),
-            None => self.turns.push_back(ClientChannels {
-                client,
-                channels: VecDeque::from([channel.clone()]),
-            }),
+        let channels = self.channels.entry(client).or_default();
+        if channels.is_empty() {
+            self.turns.push_back(client);
         }
+        channels.push_back(channel.clone());
+    }
+
+    fn put_back(&mut self, channel: Channel, waiters: Waiters) {
+        for client in waiters.clients {
+            self.add_client(client, &channel);
+        }
+        let again = self.waiters.entry(channel).or_default();
+        again.senders.extend(waiters.senders);
     }
 
     fn take_batch(&mut self) -> Vec<(Channel, Waiters)> {
@@ -118,8 +147,9 @@ impl Waiting {
         while batch.len() < BATCH
             && let Some(channel) = self.take_channel()
         {
-            let waiters = self.waiters.remove(&channel).unwrap_or_default();
-            if waiters.iter().any(|waiter| !waiter.is_closed()) {
+            let mut waiters = self.waiters.remove(&channel).unwrap_or_default();
+            waiters.remove_cancelled();
+            if !waiters.senders.is_empty() {
                 batch.push((channel, waiters));
             }
         }
@@ -128,25 +158,32 @@ impl Waiting {
 
     /// Takes one channel of the client whose turn it is.
     fn take_channel(&mut self) -> Option<Channel> {
-        let mut turn = self.turns.pop_front()?;
-        let channel = turn.channels.pop_front();
-        if !turn.channels.is_empty() {
-            self.turns.push_back(turn);
+        let client = self.turns.pop_front()?;
+        let channels = self.channels.get_mut(&client)?;
+        let channel = channels.pop_front();
+        if channels.is_empty() {
+            self.channels.remove(&client);
+        } else {
+            self.turns.push_back(client);
         }
         channel
     }
 
-    fn remove_cancelled(&mut self) {
+    /// Removes cancelled lookups, and channels that a client waits for twice.
+    fn tidy(&mut self) {
         let waiters = &mut self.waiters;
         waiters.retain(|_, waiters| {
-            waiters.retain(|waiter| !waiter.is_closed());
-            !waiters.is_empty()
+            waiters.remove_cancelled();
+            !waiters.senders.is_empty()
         });
-        for turn in &mut self.turns {
-            turn.channels
-                .retain(|channel| waiters.contains_key(channel));
-        }
-        self.turns.retain(|turn| !turn.channels.is_empty());
+        self.channels.retain(|_, channels| {
+            let mut seen = HashSet::new();
+            channels
+                .retain(|channel| waiters.contains_key(channel) && seen.insert(channel.clone()));
+            !channels.is_empty()
+        });
+        let channels = &self.channels;
+        self.turns.retain(|client| channels.contains_key(client));
     }
 }
 
@@ -173,7 +210,7 @@ pub(super) async fn run(streams: Arc<Streams>) {
 
 fn answer(batch: Vec<(Channel, Waiters)>, replies: Vec<Reply>) {
     for ((_, waiters), reply) in batch.into_iter().zip(replies) {
-        for waiter in waiters {
+        for waiter in waiters.senders {
             // A lookup may have been cancelled meanwhile.
             let _ = waiter.send(reply.clone());
         }
@@ -201,7 +238,7 @@ mod tests {
 
     #[tokio::test]
     async fn lookups_of_one_channel_are_one_command_with_one_reply() {
-        let queue = LookupQueue::default();
+        let queue = LookupQueue::new(Level::default());
         let first = queue.add(Some(client(1)), &channel(1));
         let second = queue.add(Some(client(2)), &channel(1));
         queue.wait_for_lookups().await;
@@ -218,7 +255,7 @@ mod tests {
 
     #[test]
     fn a_client_with_one_channel_is_in_the_next_batch() {
-        let queue = LookupQueue::default();
+        let queue = LookupQueue::new(Level::default());
         let many: Vec<_> = (0..1000)
             .map(|number| queue.add(Some(client(1)), &channel(number)))
             .collect();
@@ -232,11 +269,29 @@ mod tests {
         assert_eq!(queue.take_batch().len(), 0);
         let waiting = queue.waiting();
         assert!(waiting.turns.is_empty() && waiting.waiters.is_empty());
+        assert!(waiting.channels.is_empty());
+    }
+
+    #[test]
+    fn a_channel_is_looked_up_at_the_first_turn_of_any_of_its_clients() {
+        let queue = LookupQueue::new(Level::default());
+        let _many: Vec<_> = (0..1000)
+            .map(|number| queue.add(Some(client(1)), &channel(number)))
+            .collect();
+        let _shared = queue.add(Some(client(2)), &channel(999));
+        let _other = queue.add(Some(client(2)), &channel("other"));
+        let batch = queue.take_batch();
+        assert_eq!(names(&batch)[..4], ["c0", "c999", "c1", "cother"]);
+        assert_eq!(batch[1].1.senders.len(), 2);
+        // After a failure, each client still has its turns.
+        queue.put_back(batch);
+        assert_eq!(queue.waiting().channels[&Some(client(1))].len(), 1000);
+        assert_eq!(names(&queue.take_batch())[..2], ["c30", "c999"]);
     }
 
     #[test]
     fn a_batch_that_fails_waits_again_without_what_was_cancelled() {
-        let queue = LookupQueue::default();
+        let queue = LookupQueue::new(Level::default());
         let kept = queue.add(Some(client(1)), &channel("kept"));
         let gone = queue.add(Some(client(1)), &channel("gone"));
         let batch = queue.take_batch();

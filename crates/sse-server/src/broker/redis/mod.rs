@@ -137,7 +137,13 @@ impl RedisBroker {
         connection.wait_for_first().await?;
         let notifier = ChangeNotifier::default();
         let broker = Self {
-            streams: Arc::new(Streams::new(connection, names.clone(), retention, losses)),
+            streams: Arc::new(Streams::new(
+                connection,
+                names.clone(),
+                retention,
+                losses,
+                &metrics,
+            )),
             subscriptions: Arc::new(Subscriptions::new(notifier.clone())),
             notifier,
             follow_limit: FollowLimit::new(options.followed_max, metrics.clone()),

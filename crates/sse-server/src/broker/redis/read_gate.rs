@@ -5,6 +5,8 @@
 
 use tokio::sync::{Semaphore, SemaphorePermit};
 
+use crate::metrics::Level;
+
 /// Reads for tails.
 const TAIL_READS_MAX: usize = 16;
 /// All other reads: pages of history and searches.
@@ -15,6 +17,23 @@ const HISTORY_READS_MAX: usize = 32;
 pub(super) struct ReadGate {
     tails: Semaphore,
     history: Semaphore,
+    waiting: Level,
+}
+
+/// Counts a read that waits, until it is dropped.
+struct Waiting<'a>(&'a Level);
+
+impl<'a> Waiting<'a> {
+    fn new(level: &'a Level) -> Self {
+        level.inc();
+        Self(level)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
 }
 
 /// What a read is for.
@@ -24,22 +43,23 @@ pub(super) enum ReadKind {
     History,
 }
 
-impl Default for ReadGate {
-    fn default() -> Self {
+impl ReadGate {
+    /// Creates a gate that counts in `waiting` the reads that wait.
+    pub(super) fn new(waiting: Level) -> Self {
         Self {
             tails: Semaphore::new(TAIL_READS_MAX),
             history: Semaphore::new(HISTORY_READS_MAX),
+            waiting,
         }
     }
-}
 
-impl ReadGate {
     /// Waits for a place. The gate is never closed, so a place is always returned.
     pub(super) async fn enter(&self, kind: ReadKind) -> Option<SemaphorePermit<'_>> {
         let places = match kind {
             ReadKind::Tail => &self.tails,
             ReadKind::History => &self.history,
         };
+        let _waiting = Waiting::new(&self.waiting);
         places.acquire().await.ok()
     }
 }

@@ -39,7 +39,7 @@ use crate::broker::{
     clock::now_ms,
     idempotency::{AppendItem, AppendOutcome, count_keys, count_stored_keys},
 };
-use crate::budget::ClientNet;
+use crate::{budget::ClientNet, metrics::Metrics};
 
 /// The streams of one Redis.
 #[derive(Debug)]
@@ -62,6 +62,7 @@ impl Streams {
         names: Names,
         retention: Retention,
         losses: Arc<LossDetector>,
+        metrics: &Metrics,
     ) -> Self {
         Self {
             connection,
@@ -72,8 +73,8 @@ impl Streams {
             page_sizes: PageSizes::default(),
             losses,
             foreign_log: ForeignEntryLog::default(),
-            lookups: LookupQueue::default(),
-            gate: ReadGate::default(),
+            lookups: LookupQueue::new(metrics.redis_lookups_waiting()),
+            gate: ReadGate::new(metrics.redis_reads_waiting()),
         }
     }
 

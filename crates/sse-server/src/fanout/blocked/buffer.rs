@@ -82,6 +82,11 @@ impl BlockedBuffer {
             Poll::Ready(Ok(count)) if count < length => written,
             Poll::Ready(_) => {
                 self.share = None;
+                // A request to close the stream may have come too late. What it asked for is done:
+                // the stream holds nothing.
+                if self.is_evicted() {
+                    self.close_request = Arc::default();
+                }
                 written
             }
             Poll::Pending => {

@@ -159,6 +159,23 @@ fn a_buffer_counts_until_it_is_written_and_its_stream_fails_beyond_the_bound() {
 }
 
 #[test]
+fn a_buffer_that_was_written_before_its_stream_could_close_is_kept() {
+    let blocked = memory(CHUNK);
+    let mut buffer = BlockedBuffer::new(blocked.clone(), Some(client(1)), PageSlot::default());
+    let cx = Context::from_waker(Waker::noop());
+    assert!(
+        buffer
+            .record_write(&cx, 100 * KIB, Poll::Pending)
+            .is_pending()
+    );
+    let other = block(&blocked, client(2), &chunk(0));
+    assert!(buffer.is_evicted() && !other.is_evicted());
+    let written = buffer.record_write(&cx, 100 * KIB, Poll::Ready(Ok(100 * KIB)));
+    assert!(written.is_ready() && !buffer.is_evicted());
+    assert!(buffer.record_write(&cx, 100, Poll::Pending).is_pending());
+}
+
+#[test]
 fn a_stream_closes_at_once_while_too_many_others_are_not_closed_yet() {
     let blocked = memory(4 * CHUNK);
     let cx = Context::from_waker(Waker::noop());

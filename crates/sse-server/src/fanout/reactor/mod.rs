@@ -8,7 +8,7 @@
 //! poll sockets ► drain mailbox ► passes   ► new streams ► completions ► queued streams
 //!                                [coalesce] [admit]       [history]     [send]
 //!                              ► heartbeats ► unreachable clients ► stalled streams ► end of round
-//!                                [timers]     [unreachable]         [timers]
+//!                                [heartbeats] [unreachable]         [write_timeout]
 //! ```
 //!
 //! A pass over a large view therefore does not delay new streams, and closed connections are
@@ -19,11 +19,12 @@ mod admit;
 mod blocked;
 mod caches;
 mod coalesce;
+mod heartbeats;
 mod history;
 mod send;
 mod shutdown;
-mod timers;
 mod unreachable;
+mod write_timeout;
 
 use std::{
     cmp::Reverse,

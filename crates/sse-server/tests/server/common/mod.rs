@@ -14,6 +14,7 @@ mod subscriber;
 
 use std::{
     cell::RefCell,
+    ffi::OsStr,
     future::Future,
     iter,
     net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener},
@@ -532,6 +533,15 @@ pub(crate) fn clean(mut command: Command) -> Command {
         command.env("SSE_FANOUT_THREADS", "0");
     }
     command
+}
+
+/// Copies a program, so that it can be started from another path.
+///
+/// `cp` does the copying. If this process did it, a child that another test starts meanwhile would
+/// inherit the open file for a moment, and starting the copy would fail with "text file busy".
+pub(crate) fn copy_program(from: impl AsRef<OsStr>, to: &Path) {
+    let copied = Command::new("cp").arg(from).arg(to).status().unwrap();
+    assert!(copied.success(), "cp ended with {copied}");
 }
 
 /// Waits until the process ends by itself; returns its status.

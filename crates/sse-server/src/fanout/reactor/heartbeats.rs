@@ -1,9 +1,9 @@
-//! Work that is due because time has passed: heartbeats, and the end of stalled streams.
+//! Heartbeats on streams that were silent for `--heartbeat`.
 
 use std::time::Instant;
 
 use super::Reactor;
-use crate::fanout::{admission::CloseReason, shared_state::Action, stall::retry_interval};
+use crate::fanout::shared_state::Action;
 
 impl Reactor<'_> {
     /// Checks the next stream whose heartbeat may be due. Returns `false` if there is none.
@@ -44,26 +44,6 @@ impl Reactor<'_> {
         self.record_use(view);
         if let Action::Send(chunk) = transition.action {
             self.send_chunk(key, &chunk);
-        }
-    }
-
-    /// Closes the streams whose clients are stalled.
-    ///
-    /// Each blocked stream first tries to write, because a socket becomes writable only when it has
-    /// much room.
-    pub(super) fn close_stalled(&mut self) {
-        if self.blocked.is_empty() || self.next_stall_check > self.now {
-            return;
-        }
-        let write_timeout = self.context.settings.write_timeout;
-        self.next_stall_check = self.now + retry_interval(write_timeout);
-        for key in self.blocked.iter().copied().collect::<Vec<_>>() {
-            self.resume_write(key);
-            if let Some(connection) = self.connections.get(key)
-                && connection.is_stalled(self.now, write_timeout)
-            {
-                self.close_stream(key, CloseReason::Stalled);
-            }
         }
     }
 }
