@@ -21,7 +21,7 @@ use tokio::{
 use crate::{
     broker::BrokerError,
     budget::{Budget, ClientNet, Rate, Reservation, Share},
-    metrics::Metrics,
+    metrics::{Level, Metrics, Waiting},
 };
 
 /// Pages that are read for searches at a time.
@@ -38,6 +38,7 @@ const SCANNED_BURST: u32 = 1_000_000;
 pub struct Searches {
     pages: Budget,
     scanned: Rate,
+    waiting: Level,
     metrics: Metrics,
 }
 
@@ -57,6 +58,7 @@ impl Searches {
         Self {
             pages: Budget::new(PAGES_MAX, CLIENT_PAGES_MAX),
             scanned: Rate::new(SCANNED_PER_SECOND, SCANNED_BURST),
+            waiting: metrics.searches_waiting(),
             metrics,
         }
     }
@@ -93,7 +95,7 @@ impl Searcher {
     pub(crate) async fn start_page(&self, events: usize) -> Result<PageTurn, BrokerError> {
         // A log in memory answers at once, so a search would not let other tasks run otherwise.
         yield_now().await;
-        let waiting = Waiting::new(&self.searches.metrics);
+        let waiting = Waiting::new(&self.searches.waiting);
         let turn = self.wait_for_page(events);
         let turn = match self.wait_until {
             Some(end) => timeout_at(end.into(), turn).await.ok().flatten(),
@@ -108,6 +110,7 @@ impl Searcher {
             pages,
             scanned,
             metrics,
+            ..
         } = &self.searches;
         let reservation = scanned.reserve(self.client, to_u32(events), Instant::now());
         if reservation.starts_at > Instant::now() {
@@ -135,22 +138,6 @@ impl PageTurn {
     pub(crate) fn finish(self, events: usize) {
         self.metrics.searched(events);
         self.reservation.finish(to_u32(events));
-    }
-}
-
-/// Counts a search that waits.
-struct Waiting<'a>(&'a Metrics);
-
-impl<'a> Waiting<'a> {
-    fn new(metrics: &'a Metrics) -> Self {
-        metrics.search_waits();
-        Self(metrics)
-    }
-}
-
-impl Drop for Waiting<'_> {
-    fn drop(&mut self) {
-        self.0.search_waits_no_more();
     }
 }
 

@@ -191,12 +191,13 @@ impl AttachedStream {
         };
         let pages = self.pages.clone();
         let searcher = self.searcher.clone();
+        let client = searcher.client();
         let is_search = !self.subscription.filter_and_envelope().0.is_all();
         let page = async move {
             if is_search {
                 pages.search(key, searcher).await
             } else {
-                pages.read(key).await
+                pages.read(key, client).await
             }
         };
         self.page.set(page.boxed());

@@ -12,6 +12,9 @@
 //!
 //! When a stream asks for the page that follows a kept page, it reads on. Then the page after that
 //! is read ahead, while the stream is sent this one.
+//!
+//! A client may start [`CLIENT_READS_MAX`] reads at a time, so thousands of streams of one client
+//! that are all behind at positions of their own delay no other client.
 
 use std::{
     collections::{HashMap, HashSet, VecDeque},
@@ -23,7 +26,7 @@ use std::{
 
 use futures::{
     FutureExt as _,
-    future::{BoxFuture, Shared},
+    future::{BoxFuture, Shared, ready},
 };
 use sse_proto::{Channel, api::GapReason};
 use tokio::{
@@ -34,8 +37,9 @@ use tokio::{
 
 use crate::{
     broker::{Broker, BrokerError, Continuity, Page, PageLimits, ReadFrom, Stored},
+    budget::{Budget, ClientNet},
     channel::{Searcher, Searches},
-    metrics::Metrics,
+    metrics::{Level, Metrics, Waiting},
     retry::RETRY_INTERVAL,
 };
 
@@ -45,6 +49,8 @@ const PAGE_BYTES_MAX: usize = 48 << 10;
 const SEARCH_PAGE_EVENTS: usize = 500;
 /// Bytes of all pages: in flight, waiting for their streams, and kept.
 const BYTES_MAX: usize = 32 << 20;
+/// Reads that the streams of one client may start at a time.
+const CLIENT_READS_MAX: usize = 16;
 /// Bytes of the kept pages.
 const KEPT_BYTES_MAX: usize = BYTES_MAX / 2;
 /// Keep a page for 5 s instead of dropping it with its last reader. After an outage, thousands of
@@ -110,6 +116,9 @@ struct Inner {
     searches: Searches,
     metrics: Metrics,
     runtime: Handle,
+    /// The reads that streams have started. Only the memory limits all of them together.
+    reads: Budget,
+    reads_waiting: Level,
     /// Memory that is left for pages, in KiB.
     memory: Arc<Semaphore>,
     /// Memory that a read reserves until the size of its page is known.
@@ -144,6 +153,8 @@ impl PageCache {
         Self(Arc::new(Inner {
             broker,
             searches: Searches::new(metrics.clone()),
+            reads: Budget::new(usize::MAX, CLIENT_READS_MAX),
+            reads_waiting: metrics.page_reads_waiting(),
             metrics,
             runtime,
             memory: Arc::new(Semaphore::new(BYTES_MAX >> 10)),
@@ -176,29 +187,43 @@ impl PageCache {
             turn.finish(0);
             return Ok(page);
         }
-        let page = self.read(key).await?;
+        let page = self.read(key, searcher.client()).await?;
         turn.finish(page.events.len());
         Ok(page)
     }
 
-    /// Returns the page, which another stream may have read a moment ago.
+    /// Returns the page for a stream of `client`, which another stream may have read a moment ago.
     ///
     /// # Errors
     ///
     /// - [`BrokerError::Unavailable`]: the broker did not answer. The error comes after a pause of
     ///   `RETRY_INTERVAL`, so the caller can repeat the read at once.
     /// - [`BrokerError::Damaged`]: the log is unreadable at this position, after the same pause.
-    pub async fn read(&self, key: PageKey) -> PageResult {
+    pub(crate) async fn read(&self, key: PageKey, client: Option<ClientNet>) -> PageResult {
+        let known = self.find(&mut self.0.lock_state(), &key);
+        if let Some(known) = known {
+            return known.await;
+        }
+        let waiting = Waiting::new(&self.0.reads_waiting);
+        let _turn = self.0.reads.acquire(client, 1, Duration::MAX).await;
+        drop(waiting);
         let read = {
             let mut state = self.0.lock_state();
-            if let Some(page) = self.find_kept(&mut state, &key) {
-                return Ok(page);
-            }
-            let reads_on = state.expected.contains(&key);
-            let in_flight = state.in_flight.get(&key).cloned();
-            in_flight.unwrap_or_else(|| self.start_read(&mut state, key, reads_on))
+            let known = self.find(&mut state, &key);
+            known.unwrap_or_else(|| {
+                let reads_on = state.expected.contains(&key);
+                self.start_read(&mut state, key, reads_on)
+            })
         };
         read.await
+    }
+
+    /// Returns the page if it is kept or in flight.
+    fn find(&self, state: &mut CacheState, key: &PageKey) -> Option<InFlight> {
+        if let Some(page) = self.find_kept(state, key) {
+            return Some(ready(Ok(page)).boxed().shared());
+        }
+        state.in_flight.get(key).cloned()
     }
 
     fn find_kept(&self, state: &mut CacheState, key: &PageKey) -> Option<SharedPage> {

@@ -130,12 +130,8 @@ impl LogMetrics {
         self.searched.inc_by(events as u64);
     }
 
-    pub(super) fn add_waiting_search(&self) {
-        self.searches_waiting.inc();
-    }
-
-    pub(super) fn remove_waiting_search(&self) {
-        self.searches_waiting.dec();
+    pub(super) fn searches_waiting(&self) -> Level {
+        self.searches_waiting.clone()
     }
 
     pub(super) fn add_history_memory(&self, bytes: usize) {

@@ -12,6 +12,7 @@
 //! | `streams` | streams, and what they read from history |
 //! | `log` | the size of the log, `GET /events`, losses |
 //! | `process` | CPU, memory and files of the process |
+//! | `waiting` | counts what waits |
 
 mod connections;
 mod log;
@@ -21,6 +22,7 @@ mod publishing;
 mod streams;
 #[cfg(test)]
 mod tests;
+mod waiting;
 
 use std::{
     sync::{
@@ -38,6 +40,7 @@ use prometheus_client::{
 use sse_proto::api::GapReason;
 
 pub use self::log::LogSize;
+pub(crate) use self::waiting::Waiting;
 use self::{
     connections::ConnectionMetrics, log::LogMetrics, publishing::PublishingMetrics,
     streams::StreamMetrics,
@@ -227,14 +230,14 @@ impl Metrics {
         self.0.log.record_searched(events);
     }
 
-    /// Counts a search that waits for its turn.
-    pub fn search_waits(&self) {
-        self.0.log.add_waiting_search();
+    /// Returns the number of searches that wait for their turn, for their limits to change.
+    pub(crate) fn searches_waiting(&self) -> Level {
+        self.0.log.searches_waiting()
     }
 
-    /// Counts the end of the wait of a search.
-    pub fn search_waits_no_more(&self) {
-        self.0.log.remove_waiting_search();
+    /// Returns the number of reads of pages that wait for their turn, for their cache to change.
+    pub(crate) fn page_reads_waiting(&self) -> Level {
+        self.0.streams.page_reads_waiting()
     }
 
     /// Counts memory that a response of `GET /events` uses.

@@ -22,6 +22,7 @@ pub(super) struct StreamMetrics {
     behind_tail: Level,
     fell_behind: Count,
     page_reads: Count,
+    page_reads_waiting: Level,
     blocked_bytes: Level,
     tails_bytes: Level,
     tails_cut: Count,
@@ -97,6 +98,11 @@ impl StreamMetrics {
             "Pages of history read for streams; one read serves all streams at the same position",
             self.page_reads.clone(),
         );
+        registry.register(
+            "history_page_reads_waiting",
+            "Streams that wait for their turn to read a page of history",
+            self.page_reads_waiting.clone(),
+        );
     }
 
     fn register_tails(&self, registry: &mut Registry) {
@@ -116,6 +122,10 @@ impl StreamMetrics {
     /// Returns the memory of all tails, for their owner to change.
     pub(super) fn tails_bytes(&self) -> Level {
         self.tails_bytes.clone()
+    }
+
+    pub(super) fn page_reads_waiting(&self) -> Level {
+        self.page_reads_waiting.clone()
     }
 
     pub(super) fn record_tail_cut(&self) {

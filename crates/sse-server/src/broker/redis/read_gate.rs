@@ -5,7 +5,7 @@
 
 use tokio::sync::{Semaphore, SemaphorePermit};
 
-use crate::metrics::Level;
+use crate::metrics::{Level, Waiting};
 
 /// Reads for tails.
 const TAIL_READS_MAX: usize = 16;
@@ -18,22 +18,6 @@ pub(super) struct ReadGate {
     tails: Semaphore,
     history: Semaphore,
     waiting: Level,
-}
-
-/// Counts a read that waits, until it is dropped.
-struct Waiting<'a>(&'a Level);
-
-impl<'a> Waiting<'a> {
-    fn new(level: &'a Level) -> Self {
-        level.inc();
-        Self(level)
-    }
-}
-
-impl Drop for Waiting<'_> {
-    fn drop(&mut self) {
-        self.0.dec();
-    }
 }
 
 /// What a read is for.

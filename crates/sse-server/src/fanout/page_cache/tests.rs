@@ -1,5 +1,7 @@
 //! Tests of the cache of pages.
 
+use std::{net::IpAddr, pin::pin};
+
 use sse_proto::Event;
 
 use super::*;
@@ -23,10 +25,10 @@ async fn the_next_page_is_read_ahead_for_a_stream_that_reads_on() {
         epoch: 1,
     };
 
-    let first = pages.read(key.clone()).await.unwrap();
+    let first = pages.read(key.clone(), None).await.unwrap();
     key = key.next_page(&first).unwrap();
     assert!(pages.cached(&key).is_none(), "no stream has read on yet");
-    let second = pages.read(key.clone()).await.unwrap();
+    let second = pages.read(key.clone(), None).await.unwrap();
     key = key.next_page(&second).unwrap();
     while pages.cached(&key).is_none() {
         tokio::task::yield_now().await;
@@ -36,4 +38,32 @@ async fn the_next_page_is_read_ahead_for_a_stream_that_reads_on() {
     let read = pages.flat_map(|page| page.events.iter().map(|event| event.data.to_string()));
     assert!(read.eq((0..25).map(|number: usize| number.to_string())));
     assert_eq!(key.next_page(&third), None, "the log ends here for now");
+}
+
+#[tokio::test]
+async fn reads_of_one_client_wait_for_one_another_and_delay_no_other() {
+    let broker = memory_broker();
+    let pages = PageCache::new(broker, 1000, Metrics::new(), Handle::current());
+    let client = |last| Some(ClientNet::from(IpAddr::from([192, 0, 2, last])));
+    let key = |number: u64| PageKey {
+        channel: Channel::default_channel(),
+        from: ReadFrom::Oldest,
+        events_max: 10,
+        epoch: number,
+    };
+    let started = pages
+        .0
+        .reads
+        .acquire(client(1), CLIENT_READS_MAX, Duration::ZERO);
+    let started = started.await.unwrap();
+    let mut waits = pin!(pages.read(key(1), client(1)));
+    assert!(futures::poll!(waits.as_mut()).is_pending());
+    assert_eq!(pages.0.reads_waiting.get(), 1);
+    for (number, other) in [(2, client(2)), (3, None)] {
+        pages.read(key(number), other).await.unwrap();
+    }
+    assert!(futures::poll!(waits.as_mut()).is_pending());
+    drop(started);
+    waits.await.unwrap();
+    assert_eq!(pages.0.reads_waiting.get(), 0);
 }

@@ -18,6 +18,7 @@ use tokio::task::AbortHandle;
 use super::{Reactor, to_stored_key};
 use crate::{
     broker::BrokerError,
+    budget::ClientNet,
     channel::{Searcher, Settlement, multi::Fetch},
     fanout::{
         mailbox::{Completion, CompletionResult},
@@ -43,11 +44,11 @@ impl Reactor<'_> {
             epoch: fetch.epoch,
         };
         let is_search = watched.view.key.is_search();
-        let client = if is_search { connection.client() } else { None };
+        let client = connection.client();
         connection.set_fetching(request_id, fetch);
         let pages = &self.context.pages;
         let searcher = is_search.then(|| pages.searches().of_client(client));
-        let task = self.read_page(page_key, searcher, move |page| Completion {
+        let task = self.read_page(page_key, client, searcher, move |page| Completion {
             key: stored_key,
             request_id,
             result: CompletionResult::Page(fetch, page),
@@ -61,6 +62,7 @@ impl Reactor<'_> {
     fn read_page(
         &mut self,
         page_key: PageKey,
+        client: Option<ClientNet>,
         searcher: Option<Searcher>,
         completion: impl FnOnce(Result<SharedPage, BrokerError>) -> Completion + Send + 'static,
     ) -> Option<AbortHandle> {
@@ -72,7 +74,7 @@ impl Reactor<'_> {
         let task = self.context.runtime.spawn(async move {
             let completion = completion(match searcher {
                 Some(searcher) => pages.search(page_key, searcher).await,
-                None => pages.read(page_key).await,
+                None => pages.read(page_key, client).await,
             });
             mailbox.send(|inbox| inbox.completions.push(completion));
         });
