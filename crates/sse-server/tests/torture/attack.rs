@@ -4,7 +4,7 @@
 //! of 200 events per second together. One of them publishes to the channel of the streams, at a rate
 //! that a development build can deliver. No event may be lost, no more than one publish per minute
 //! may be rejected, and the server's memory must not grow from the first half of the run to the
-//! second.
+//! second. The report compares the honest clients with a short run of them before the attacks.
 
 use std::{
     fs,
@@ -35,6 +35,8 @@ const STREAMS: u32 = 1000;
 /// Channels of the publishers, with their events per second. The streams follow the first one.
 const PUBLISHERS: [(&str, u32); 2] = [(CHANNEL, 10), ("unread", 190)];
 const CHANNEL: &str = "honest";
+/// How long the honest clients run before the attacks.
+const CALM: Duration = Duration::from_secs(20);
 const OPEN_WITHIN: Duration = Duration::from_mins(1);
 const END_WITHIN: Duration = Duration::from_secs(90);
 /// Time for the honest streams to receive the last events.
@@ -108,6 +110,8 @@ impl Wave {
 #[derive(Debug)]
 pub(crate) struct AttackReport {
     waves: usize,
+    /// Before the attacks.
+    calm: HonestResult,
     honest: HonestResult,
     memory: Memory,
     pub(crate) breaches: Breaches,
@@ -136,10 +140,13 @@ impl AttackReport {
         let mut lines = vec![
             format!("{} waves of {} attacks", self.waves, Wave::ALL.len()),
             format!(
-                "honest publishes: {} rejected, p99 {} us",
-                self.honest.rejected, self.honest.publish_p99_us
+                "honest publishes: {} rejected, p99 {} us (without attacks {} us)",
+                self.honest.rejected, self.honest.publish_p99_us, self.calm.publish_p99_us
             ),
-            format!("honest deliveries: p99 {} us", self.honest.delivery_p99_us),
+            format!(
+                "honest deliveries: p99 {} us (without attacks {} us)",
+                self.honest.delivery_p99_us, self.calm.delivery_p99_us
+            ),
             format!(
                 "memory: at most {} MiB in the first half, {} MiB in the second",
                 mib(self.memory.first),
@@ -160,9 +167,10 @@ pub(crate) async fn run(
     let mut cluster = Cluster::start(broker, directory).await?;
     let node = &cluster.nodes[0];
     let (port, pid) = (node.port, node.pid().context("the node has ended")?);
-    let mut honest = Honest::start(port, duration, directory)?;
-    honest.wait_until_open(&cluster.http(), port).await?;
-    honest.publish(port, duration, directory)?;
+    let mut breaches = Breaches::default();
+    let calm = Honest::start(&cluster, port, CALM, &directory.join("calm")).await?;
+    let calm = calm.finish(&mut breaches).await?;
+    let honest = Honest::start(&cluster, port, duration, directory).await?;
     let attacker = Arc::new(Attacker::new(SocketAddr::from((Ipv4Addr::LOCALHOST, port))));
     publish_line_feeds(&attacker).await?;
 
@@ -176,7 +184,6 @@ pub(crate) async fn run(
     while let Some(sent) = attacks.join_next().await {
         waves += sent.context("an attacker's task")?;
     }
-    let mut breaches = Breaches::default();
     let honest = honest.finish(&mut breaches).await?;
     breaches.add_all(Breach::Trouble, cluster.revive().await?);
     breaches.add_all(Breach::Trouble, cluster.panics());
@@ -190,6 +197,7 @@ pub(crate) async fn run(
     }
     Ok(AttackReport {
         waves,
+        calm,
         honest,
         memory,
         breaches,
@@ -253,8 +261,15 @@ struct Honest {
 }
 
 impl Honest {
-    /// Starts the streams, which end by themselves some time after `duration`.
-    fn start(port: u16, duration: Duration, directory: &Path) -> anyhow::Result<Self> {
+    /// Starts the streams, and the publishers when all streams are open. They end by themselves
+    /// after `duration`, the streams some time later.
+    async fn start(
+        cluster: &Cluster,
+        port: u16,
+        duration: Duration,
+        directory: &Path,
+    ) -> anyhow::Result<Self> {
+        fs::create_dir_all(directory).context("cannot make a directory")?;
         let streams_report = directory.join("streams.json");
         let seconds = (duration + OPEN_WITHIN).as_secs();
         let mut command = Command::new(programs::listener());
@@ -267,11 +282,14 @@ impl Honest {
             .arg("--report")
             .arg(&streams_report);
         let log = directory.join("streams.log");
-        Ok(Self {
+        let mut honest = Self {
             streams: Process::start("the honest streams", command, &log, &Output::Nowhere)?,
             streams_report,
             publishers: Vec::new(),
-        })
+        };
+        honest.wait_until_open(&cluster.http(), port).await?;
+        honest.publish(port, duration, directory)?;
+        Ok(honest)
     }
 
     async fn wait_until_open(&self, http: &reqwest::Client, port: u16) -> anyhow::Result<()> {
