@@ -2,8 +2,8 @@
 //! request.
 //!
 //! One task does everything, so nothing is shared between threads. Neither a missing response nor a
-//! slow stdout nor the record delays an event, until `--concurrency` requests wait for their
-//! responses.
+//! slow stdout delays an event, until `--concurrency` requests wait for their responses. The task
+//! also writes the file of `--record`, with blocking writes: a slow disk delays events.
 //!
 //! | module | contents |
 //! |---|---|

@@ -1,8 +1,8 @@
 //! Channels whose log cannot be read now, treated together.
 //!
-//! If the broker is away, every channel with streams fails. One line is logged when that begins and
-//! one when it ends, whatever the number of channels. The pauses between attempts grow with the
-//! number of channels that fail, and one success ends all of them.
+//! If the broker is unavailable, every channel with streams fails. One line is logged when that
+//! begins and one when it ends, whatever the number of channels. The pauses between attempts grow
+//! with the number of channels that fail, and one success ends all of them.
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},

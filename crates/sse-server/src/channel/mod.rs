@@ -1,12 +1,14 @@
 //! Channels, as subscribers see them.
 //!
 //! Each channel with subscribers has a [`Tail`] in memory, which the [`Hub`] feeds from the log.
-//! Each subscriber is a [`MultiSubscription`]: a cursor that decides what to send next. Everything
-//! here except the hub is pure, so that tests can run it without a socket, a clock or a broker.
+//! Each subscriber is a [`MultiSubscription`]: a cursor that decides what to send next. Only `hub`,
+//! `feed_outage`, `start` and `search` wait for the broker or the clock. Tests run everything else
+//! without a socket, a clock or a broker.
 //!
 //! | module | contents |
 //! |---|---|
 //! | `hub`, `feed` | the channels that have subscribers, and how a read of the log changes a tail |
+//! | `feed_outage` | the channels whose log cannot be read now, and the pauses between attempts |
 //! | `tail`, `frame` | the newest events of a channel, each encoded once |
 //! | `tail_memory` | the bound that all tails share |
 //! | `subscription`, `multi` | the state of a subscriber in one channel, and in several |

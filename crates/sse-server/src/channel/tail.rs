@@ -12,8 +12,10 @@
 //! All tails of a server share a bound ([`TailMemory`]). If they take more, the largest ones keep
 //! only their newest events.
 //!
-//! If the log does not continue the tail (it was wiped, or lost its end), the tail starts again
-//! with another generation, and every cursor must be verified again.
+//! If the log has lost the tail's newest events and a gap record names the loss, the tail is
+//! usually rewound and keeps its generation. If the log does not continue the tail for another
+//! reason, such as a wipe, the tail starts again with another generation, and every cursor must be
+//! verified again. The module `feed` decides between the two.
 
 use std::{
     collections::VecDeque,

@@ -1,8 +1,8 @@
 //! Which broker the settings choose.
 //!
 //! A flag overrides an `SSE_` variable, which overrides `REDIS_URL`, which platforms set for all
-//! programs. Two choices of the same rank are an error. For example, `SSE_MEMORY=1` in the
-//! environment and `--data-dir events` on the command line choose the directory.
+//! programs. For example, `SSE_MEMORY=1` in the environment and `--data-dir events` on the command
+//! line choose the directory. Two choices of the same rank are an error.
 
 use std::{fmt, path::PathBuf, time::Duration};
 

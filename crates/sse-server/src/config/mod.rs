@@ -5,7 +5,7 @@
 //! | `cli` | the grammar: flags, their variables, defaults and help |
 //! | `network_args`, `publish_args`, `stream_args`, `redis_args`, `log_args` | the parts of the grammar about the network, publishing, streams, Redis and the logs |
 //! | `environment` | how flags and variables are read |
-//! | `values` | the forms of single values, such as an address |
+//! | `values` | the forms of single values, such as a number of threads |
 //! | `bind_hint` | advice for `--host` and `--port` |
 //! | `broker_choice` | which broker the flags and variables choose |
 //! | `validate` | rules that concern several settings |

@@ -1,8 +1,8 @@
 //! State that many streams share, and the chunks that they are sent.
 //!
-//! A [`SharedState`] is a subscription at one position and never changes. A step of a stream is a
-//! [`Transition`]: an action, and the state after it. The state caches its transitions. The first
-//! stream that takes a step pays for it, and the others reuse the result and its encoded bytes.
+//! A [`SharedState`] is a subscription at one position and never changes. What a stream does next
+//! is a [`Transition`]: an action, and the state after it. The state caches its transitions. The
+//! first stream that needs one pays for it, and the others reuse the result and its encoded bytes.
 //! The [`View`](super::view::View) decides how long transitions are cached.
 
 use std::{cell::RefCell, fmt::Display, rc::Rc};

@@ -15,6 +15,9 @@
 //! A unix socket has only one buffer, from which the client reads: no byte in it is unsent. The
 //! buffer has room again soon after the client has read. But the client is usually a proxy, which
 //! reads only when its own client has room, so `UNREAD_MAX` is the same.
+//!
+//! `reactor/write_timeout` applies the rule to the streams of fan-out threads, and
+//! `detach/blocked_write` to all other connections.
 
 use std::time::Duration;
 

@@ -1,7 +1,7 @@
 //! Start of a subscription: finds out where it starts, if possible before the first byte.
 //!
 //! If the log does not answer in time, the stream opens without a position and the search
-//! continues until the log is back. No stream fails to open because the broker is away.
+//! continues until the log is back. No stream fails to open because the broker is unavailable.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -110,8 +110,8 @@ async fn resolve_until_ok(
 
 /// Replaces `Now` by a start that still means this moment if it is resolved much later.
 ///
-/// If the broker is away, the start goes by the clock, so that the subscriber misses no event that
-/// is published when the broker is back.
+/// If the broker is unavailable, the start goes by the clock, so that the subscriber misses no
+/// event that is published when the broker is back.
 async fn fix_now(hub: &Hub, channel: &Channel, client: Option<ClientNet>) -> StartAt {
     let now = SystemTime::now()
         .duration_since(UNIX_EPOCH)

@@ -8,9 +8,12 @@
 //!   unknown)            └──► Attached    the body serves the stream to its end
 //! ```
 //!
-//! The opening is sent at once, even if the start position is unknown. An attached stream
-//! (`AttachedStream`) decides what to send; the body adds heartbeats and the end on shutdown. A
-//! body that is not polled, because the socket is full, does nothing and holds at most one chunk.
+//! [`start_subscription`](super::start::start_subscription) waits at most half a second for the
+//! start position. The opening is then sent at once, even if the position is still unknown.
+//!
+//! `AttachedStream` decides what an attached stream sends. Its heartbeats and its end at shutdown
+//! are here. A body that is not polled, because the socket is full, does nothing and holds at most
+//! one chunk.
 
 use std::{fmt::Display, io, mem, time::Duration};
 
@@ -118,7 +121,7 @@ struct Driver {
     streams: Streams,
     state: State,
     until: Option<EventId>,
-    /// Connection of the response; `None` if it is not a TCP connection of this server.
+    /// Connection of the response; `None` if `server/transport` did not accept it.
     socket: Option<DetachableSocket>,
     /// Page read in flight, which the connection drops when the socket is full.
     page: PageSlot,

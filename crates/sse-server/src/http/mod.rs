@@ -1,4 +1,8 @@
-//! HTTP: the only code that knows routes, status codes and headers.
+//! HTTP: routes, status codes and headers.
+//!
+//! Two files outside of this folder know some of that. `fanout/detach` sends a 408 to a client
+//! whose request head does not arrive in time. `server/track_requests` reads the headers that
+//! declare a body, and may close the connection after the response.
 //!
 //! | folder | file | contents |
 //! |---|---|---|

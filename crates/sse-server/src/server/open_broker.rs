@@ -1,4 +1,7 @@
-//! Opens the broker that the settings choose. Another kind of broker would be opened here.
+//! Opens the broker that the settings choose.
+//!
+//! Another kind of broker would be opened here. The contract of brokers, the enum [`Broker`] and
+//! its `match`es are in `broker/mod.rs`.
 
 use tokio::{runtime::Handle, sync::oneshot};
 

@@ -5,10 +5,10 @@
 //! the batch as it was, so the other appends of the batch are not affected.
 //!
 //! ```text
-//! append A (2 events)     staged            ids 7-0, 7-1
-//! append B (channel full) rejected          nothing staged, B gets its error at once
-//! append C (A's key)      duplicate         nothing staged, C gets A's ids after the commit
-//! fsync                   A and C are acknowledged, readers see 7-0 and 7-1
+//! append A (2 events)           staged      ids 7-0, 7-1
+//! append B (too many channels)  rejected    nothing staged; B gets its error after the commit
+//! append C (A's key)            duplicate   nothing staged; C gets A's ids after the commit
+//! commit and fsync              A and C are acknowledged, readers see 7-0 and 7-1
 //! ```
 
 use redb::WriteTransaction;

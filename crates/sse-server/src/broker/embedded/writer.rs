@@ -6,7 +6,8 @@
 //!                  └── the next batch gathers here meanwhile ────────┘
 //! ```
 //!
-//! The writer takes everything that is queued, commits it once, and acknowledges all of it. After a
+//! The writer takes queued requests until they have [`BATCH_BYTES_MAX`] bytes or the queue is
+//! empty, commits them once, and replies to all of them. The commit of redb syncs the file. After a
 //! failed write or fsync, nothing is known about the file: every request of the batch gets
 //! [`BrokerError::OutcomeUnknown`], and the writer opens the file again and loads its state. If
 //! that fails too, the writer gives the log up and the process ends, because no guarantee would

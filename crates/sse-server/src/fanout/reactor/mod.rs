@@ -1,8 +1,8 @@
 //! Event loop of a fan-out thread, which owns the sockets of thousands of streams and never waits
 //! for one of them.
 //!
-//! Each round handles the sockets that became ready and the messages in the mailbox, and then does
-//! each kind of work for at most one [`SLICE`]:
+//! Each round handles the sockets that became ready and the messages in the mailbox. Then it does
+//! each kind of work for at most one [`SLICE`], except the check for stalled streams:
 //!
 //! ```text
 //! poll sockets ► drain mailbox ► passes   ► new streams ► completions ► queued streams
@@ -12,8 +12,9 @@
 //! ```
 //!
 //! A pass over a large view therefore does not delay new streams, and closed connections are
-//! noticed during it. Live events come first, then streams that catch up, and heartbeats last: they
-//! wait until no pass is due.
+//! noticed during it. Live events come first, then streams that catch up, then heartbeats, which
+//! wait until no pass is due. The check for stalled streams visits all blocked streams in one go,
+//! once per [`retry_interval`](super::stall::retry_interval).
 
 mod admit;
 mod blocked;

@@ -2,7 +2,7 @@
 //!
 //! The memory grows with the bytes that have arrived (see [`body_memory`](super::body_memory)). A
 //! body must arrive within 30 s, and after two seconds at 1 KB/s at least: a client that sends a
-//! byte now and then holds a connection and memory for nothing.
+//! byte now and then would otherwise hold a connection and memory for nothing.
 
 use std::time::Duration;
 
