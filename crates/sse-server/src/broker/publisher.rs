@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use sha2::{Digest as _, Sha256};
 
+use super::idempotency::{AppendItem, count_keys};
 use crate::budget::ClientNet;
 
 /// The client that an append is for. Its part of the limits of a log is counted by this.
@@ -24,10 +25,15 @@ impl Publisher {
         Self::of_client(Some(address.into()))
     }
 
-    /// Returns whose idempotency keys this client's are: those of its network. Once there are
-    /// principals, their keys belong to the principal instead.
-    pub(super) fn key_owner(self) -> KeyOwner {
-        self.client.map_or(KeyOwner::UNKNOWN, KeyOwner::of_client)
+    /// Returns whose the idempotency keys of `items` are: those of the client's network. Once there
+    /// are principals, their keys belong to the principal instead.
+    ///
+    /// Most appends have no keys, and then no owner, which would take a hash to compute.
+    pub(super) fn key_owner(self, items: &[AppendItem]) -> KeyOwner {
+        match self.client {
+            Some(client) if count_keys(items) > 0 => KeyOwner::of_client(client),
+            _ => KeyOwner::UNKNOWN,
+        }
     }
 
     /// Returns the network of the client.
@@ -42,7 +48,7 @@ impl Publisher {
 pub(super) struct KeyOwner(u64);
 
 impl KeyOwner {
-    /// The owner of keys of earlier versions, and of clients without an address.
+    /// The owner of no key, of keys of earlier versions, and of clients without an address.
     pub(super) const UNKNOWN: Self = Self(0);
 
     fn of_client(client: ClientNet) -> Self {

@@ -84,8 +84,9 @@ impl<'a> CommitBatch<'a> {
             Some(row) => row,
             None => create_channel(&mut self.log, self.shares, publisher, channel)?,
         };
+        let owner = publisher.key_owner(items);
         let outcomes = store_new_items(items, &dispositions, |item, key| {
-            let key = key.map(|key| (key, publisher.key_owner()));
+            let key = key.map(|key| (key, owner));
             self.store_item(&mut row, item, key)
         })?;
         self.shares.record_keys(new_keys);
@@ -102,7 +103,7 @@ impl<'a> CommitBatch<'a> {
         items: &[AppendItem],
     ) -> Result<Vec<Disposition>, AppendError> {
         let log_ms = new.log_ms;
-        let owner = new.publisher.key_owner();
+        let owner = new.publisher.key_owner(items);
         let dispositions = dispositions(items, owner, |key| match row {
             Some(row) => self
                 .keys

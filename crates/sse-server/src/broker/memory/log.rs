@@ -77,7 +77,7 @@ impl Log {
         let Retention {
             keys, events_max, ..
         } = self.retention;
-        let (owner, expiry_ms) = (publisher.key_owner(), keys.expiry_ms(log_ms));
+        let (owner, expiry_ms) = (publisher.key_owner(items), keys.expiry_ms(log_ms));
         let store = |log: &mut ChannelLog| {
             let outcomes = store_new_items(items, &dispositions, |item, key| {
                 let (ids, bytes) = log.append(&item.events, &mut self.clock, now_ms);
@@ -108,7 +108,7 @@ impl Log {
     ) -> Result<Vec<Disposition>, BrokerError> {
         let (channel, log_ms, stored) = (new.channel, new.log_ms, self.channels.keys());
         let (limits, shares) = (self.retention.keys, &self.shares);
-        let owner = new.publisher.key_owner();
+        let owner = new.publisher.key_owner(items);
         let mut decide = |keys: &mut Keys| {
             let find = |key| Ok::<_, BrokerError>(keys.find(key, log_ms));
             let dispositions = dispositions(items, owner, find)?;

@@ -178,7 +178,7 @@ impl Streams {
         });
         let held_keys = claim.held_before();
         let mut script = append_script(&self.names, channel, &self.retention, is_first, held_keys);
-        add_items(&mut script, publisher.key_owner(), items);
+        add_items(&mut script, publisher.key_owner(items), items);
         let reply = session.run(&script).await?;
         let keys_max = self.retention.keys.keys_max;
         let outcomes = parse_append_reply(reply, items.len(), keys_max, || claim.too_many_keys())?;
