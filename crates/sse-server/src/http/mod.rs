@@ -37,7 +37,7 @@
 //! | `ops` | `health`, `readiness` | `GET /health/live`, `/health/ready` |
 //! | | `metrics`, `prometheus_text` | `GET /metrics`, and its two formats |
 //! | | `state` | what the handlers share |
-//! | | `limits` | the limits of a request |
+//! | | `request_limits` | the limits of a request |
 //! | | `response_headers` | headers that every response has |
 //! | | `request_log` | the lines of the access log |
 //! | | `rejections` | counts and logs requests that are rejected |
@@ -51,10 +51,10 @@ mod broker_error;
 mod error;
 mod error_cause;
 mod error_status;
-mod limits;
 mod ops;
 mod rejections;
 mod request;
+mod request_limits;
 mod request_log;
 mod response_headers;
 mod state;
@@ -83,12 +83,12 @@ pub use self::{
         public_url::PublicUrl,
     },
     api::HistoryBudget,
-    limits::RequestLimits,
     ops::readiness::Readiness,
     rejections::{Rejections, record_rejections},
     request::{
         body_memory::BodyMemory, expectation::check_expectation, ignored_upgrade::ignore_upgrade,
     },
+    request_limits::RequestLimits,
     request_log::log_requests,
     response_headers::add_common_headers,
     state::AppState,

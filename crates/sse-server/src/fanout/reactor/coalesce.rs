@@ -1,5 +1,7 @@
 //! Passes: when the streams of a view get their next step.
 //!
+//! `ViewWaker` in `fanout/mailbox` coalesces the notifications of a view's tails before that.
+//!
 //! The first change after a pause starts a pass at once. While a view is busy, the next pass starts
 //! `--coalesce` after the end of the last one, and sends everything that arrived in between as one
 //! chunk:

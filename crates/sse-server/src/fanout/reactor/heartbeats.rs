@@ -1,4 +1,7 @@
 //! Heartbeats on streams that were silent for `--heartbeat`.
+//!
+//! `heartbeat_wheel` decides when they are due. `stream_body` sends those of streams that stay with
+//! their HTTP workers.
 
 use std::time::Instant;
 

@@ -18,13 +18,13 @@
 
 mod admit;
 mod blocked;
-mod caches;
 mod coalesce;
 mod heartbeats;
 mod history;
 mod send;
 mod shutdown;
 mod unreachable;
+mod view_caches;
 mod write_timeout;
 
 use std::{

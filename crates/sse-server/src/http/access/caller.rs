@@ -3,6 +3,8 @@
 //! Every handler that reads, publishes or observes takes a [`Caller`] as an argument. There is
 //! no authentication yet: every caller is anonymous, and the address that the server listens on
 //! decides who reaches it.
+//!
+//! Limits do not count callers but clients, by their addresses: see `budget::client_net`.
 
 use std::future::{Ready, ready};
 

@@ -1,4 +1,4 @@
-//! Who may send a request.
+//! Who may send a request, and which pages may read the response (CORS).
 
 mod allow_origin;
 pub(crate) mod caller;

@@ -22,13 +22,13 @@ use crate::{
     http::{
         access::caller::Caller,
         error::{ApiError, ApiResult},
-        limits::RequestLimits,
         request::{
             batch_body::{BatchEvent, BatchPlace, parse_array, parse_lines},
             body,
             content_type::{self, ContentType},
             curl_line::curl_line,
         },
+        request_limits::RequestLimits,
         state::AppState,
     },
 };

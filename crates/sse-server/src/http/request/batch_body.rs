@@ -29,7 +29,7 @@ use crate::{
     broker::idempotency::Fingerprint,
     http::{
         error::{ApiError, ApiResult, shortened},
-        limits::RequestLimits,
+        request_limits::RequestLimits,
     },
 };
 

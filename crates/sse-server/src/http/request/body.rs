@@ -20,7 +20,7 @@ use crate::{
     budget::ClientNet,
     http::{
         error::{ApiError, ApiResult},
-        limits::Limit,
+        request_limits::Limit,
     },
 };
 

@@ -11,8 +11,8 @@ use super::body::declared_length;
 use crate::{
     access_log::AccessLog,
     http::{
-        limits::{Limit, RequestLimits},
         rejections::Rejections,
+        request_limits::{Limit, RequestLimits},
         request_log::log_rejection,
         response_headers::set_common_headers,
     },
