@@ -6,10 +6,17 @@
 mod allocator;
 mod log_output;
 
-use std::{process::ExitCode, time::Duration};
+use std::{
+    io::{Write as _, stdout},
+    process::ExitCode,
+    time::Duration,
+};
 
 use anyhow::Context as _;
-use sse_server::{StopReason, config::Config};
+use sse_server::{
+    StopReason,
+    config::{Config, Invocation},
+};
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::mpsc,
@@ -23,8 +30,14 @@ const BLOCKING_THREADS: usize = 8;
 const RUNTIME_SHUTDOWN_MAX: Duration = Duration::from_secs(1);
 
 fn main() -> ExitCode {
-    let config = match Config::from_args(std::env::args_os()) {
-        Ok(config) => config,
+    let config = match Invocation::from_args(std::env::args_os()) {
+        Ok(Invocation::Serve(config)) => *config,
+        Ok(Invocation::Print(text)) => {
+            return match stdout().write_all(text.as_bytes()) {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(_) => ExitCode::FAILURE,
+            };
+        }
         Err(error) => {
             // The text is help or advice. If it cannot be printed, the exit code remains.
             let _ = error.print();

@@ -1,14 +1,12 @@
 //! Which broker the settings choose.
 //!
-//! A flag overrides an `SSE_` variable, which overrides `REDIS_URL`, which platforms set for all
-//! programs. For example, `SSE_MEMORY=1` in the environment and `--data-dir events` on the command
+//! A flag overrides an `SSE_` variable, which overrides the configuration file, which overrides
+//! `REDIS_URL`, which platforms set for all programs. For example, `SSE_MEMORY=1` in the environment and `--data-dir events` on the command
 //! line choose the directory. Two choices of the same rank are an error.
 
 use std::{fmt, path::PathBuf, time::Duration};
 
-use clap::{ArgMatches, parser::ValueSource};
-
-use super::cli::Args;
+use super::{cli::Args, environment::Given, sources::Source};
 use crate::broker::embedded::DataMode;
 
 /// A broker and its own settings.
@@ -62,13 +60,13 @@ impl fmt::Debug for BrokerKind {
 pub struct BrokerConfig {
     /// The broker.
     pub kind: BrokerKind,
-    /// A flag, a variable, or `the default`.
+    /// A flag, a variable, a key of the configuration file, or `the default`.
     pub chosen_by: String,
 }
 
-/// A way to choose a broker: a flag, and the variable of the same name.
+/// A way to choose a broker: a flag, and the variable and key of the same name.
 struct Choice {
-    /// The id of the argument in clap.
+    /// The id of the argument in clap, and the key.
     id: &'static str,
     flag: &'static str,
     variable: &'static str,
@@ -78,41 +76,50 @@ struct Choice {
 }
 
 impl Choice {
-    fn is_given(&self, matches: &ArgMatches, source: ValueSource) -> bool {
-        self.is_on && matches.value_source(self.id) == Some(source)
+    /// Returns the name of what chooses this broker, if it has this rank.
+    fn chosen_by(&self, given: &Given, rank: Rank) -> Option<String> {
+        let source = Source::of(self.id, &given.matches, &given.file);
+        let name = match (rank, source) {
+            (Rank::Flag, Source::Flag) => self.flag.to_owned(),
+            (Rank::Variable, Source::Variable) => self.variable.to_owned(),
+            (Rank::File, Source::File(_)) => {
+                format!("{} in {}", self.id, given.file.path().display())
+            }
+            _ => return None,
+        };
+        self.is_on.then_some(name)
     }
+}
 
-    fn name(&self, source: ValueSource) -> &'static str {
-        if source == ValueSource::CommandLine {
-            self.flag
-        } else {
-            self.variable
-        }
-    }
+/// Where a choice is made. The first one that chooses overrides the others.
+#[derive(Debug, Clone, Copy)]
+enum Rank {
+    Flag,
+    Variable,
+    File,
 }
 
 /// Chooses the broker.
 ///
 /// # Errors
 ///
-/// Two flags, or two variables, choose different brokers.
-pub(super) fn choose(args: &Args, matches: &ArgMatches) -> Result<BrokerConfig, String> {
-    let choices = choices(args);
-    for source in [ValueSource::CommandLine, ValueSource::EnvVariable] {
+/// Two flags, two variables or two keys choose different brokers.
+pub(super) fn choose(given: &Given) -> Result<BrokerConfig, String> {
+    let choices = choices(&given.args);
+    for rank in [Rank::Flag, Rank::Variable, Rank::File] {
         let mut chosen = choices
             .iter()
-            .filter(|choice| choice.is_given(matches, source));
-        let Some(choice) = chosen.next() else {
+            .filter_map(|choice| Some((choice.chosen_by(given, rank)?, choice)));
+        let Some((chosen_by, choice)) = chosen.next() else {
             continue;
         };
-        let chosen_by = choice.name(source).to_owned();
-        if let Some(other) = chosen.next() {
-            return Err(describe_conflict(&chosen_by, other.name(source)));
+        if let Some((other, _)) = chosen.next() {
+            return Err(describe_conflict(&chosen_by, &other));
         }
         let kind = choice.kind.clone();
         return Ok(BrokerConfig { kind, chosen_by });
     }
-    Ok(default_broker(args))
+    Ok(default_broker(&given.args))
 }
 
 fn describe_conflict(one: &str, other: &str) -> String {
@@ -145,7 +152,7 @@ fn choices(args: &Args) -> [Choice; 3] {
     ]
 }
 
-/// The broker if neither a flag nor an `SSE_` variable chooses one.
+/// The broker if neither a flag, nor an `SSE_` variable, nor the file chooses one.
 fn default_broker(args: &Args) -> BrokerConfig {
     let (kind, chosen_by) = match default_redis_url() {
         Some(url) => (redis(args, url), "REDIS_URL"),

@@ -4,7 +4,7 @@
 use std::{num::NonZeroUsize, path::PathBuf, time::Duration};
 
 use bytesize::ByteSize;
-use clap::Parser;
+use clap::{Parser, Subcommand};
 use sse_cli::switch::parse_switch;
 use sse_proto::units::{parse_positive_duration, parse_size};
 
@@ -27,16 +27,32 @@ Examples:
   curl http://127.0.0.1:5000/event/click            publish an example
   curl -N http://127.0.0.1:5000/stream              subscribe
 
-Every flag has a variable: --history-age is SSE_HISTORY_AGE. REDIS_URL counts as --redis-url if
-neither a flag nor an SSE_ variable chooses a broker.
+Every flag has a variable, and a key in the file of --config: --history-age is SSE_HISTORY_AGE and
+history_age. A flag overrides a variable, and a variable the file. REDIS_URL counts as --redis-url
+if nothing else chooses a broker.
 
 Exit codes: 0 stopped by a signal, 1 failed, 2 misused.";
 
 /// Receives events over HTTP and sends them to any number of readers over Server-Sent Events,
 /// without loss
 #[derive(Parser)]
-#[command(name = "sse-server", version, after_help = AFTER_HELP, max_term_width = 100)]
+#[command(
+    name = "sse-server",
+    version,
+    after_help = AFTER_HELP,
+    max_term_width = 100,
+    disable_help_subcommand = true
+)]
 pub(super) struct Args {
+    #[command(subcommand)]
+    pub(super) command: Option<Command>,
+
+    /// Read settings from this TOML file; flags and variables override it
+    ///
+    /// `sse-server config print --example` prints a file with every key.
+    #[arg(long, env = "SSE_CONFIG", value_name = "FILE")]
+    pub(super) config: Option<PathBuf>,
+
     #[command(flatten)]
     pub(super) network: NetworkArgs,
 
@@ -142,4 +158,29 @@ pub(super) struct Args {
 
     #[command(flatten)]
     pub(super) logging: LogArgs,
+}
+
+/// What to do instead of serving.
+#[derive(Clone, Subcommand)]
+pub(super) enum Command {
+    /// Check a configuration file, or print the settings
+    #[command(subcommand)]
+    Config(ConfigCommand),
+}
+
+#[derive(Clone, Subcommand)]
+pub(super) enum ConfigCommand {
+    /// Check a configuration file; the exit code is 2 if it has an error
+    Check {
+        /// The file
+        file: PathBuf,
+    },
+    /// Print every setting and where its value comes from, as a configuration file
+    ///
+    /// Passwords are hidden.
+    Print {
+        /// Print a file with every key, its default and its help instead
+        #[arg(long)]
+        example: bool,
+    },
 }

@@ -1,14 +1,22 @@
-//! Variables of the environment: an empty one counts as unset, and a mistyped one is reported.
+//! How flags, variables and the configuration file are read together.
+//!
+//! A flag overrides a variable, and a variable the file. An empty variable counts as unset, and a
+//! mistyped one is reported.
 
-use std::ffi::{OsStr, OsString};
+use std::{
+    ffi::{OsStr, OsString},
+    fmt,
+    path::{Path, PathBuf},
+};
 
-use clap::{Arg, ArgMatches, CommandFactory as _, FromArgMatches as _};
+use clap::{Arg, ArgMatches, Command, CommandFactory as _, FromArgMatches as _, error::ErrorKind};
 use sse_cli::{environment, short_help::shorten_help};
 
-use super::{bind_hint::add_bind_hint, cli::Args};
+use super::{bind_hint::add_bind_hint, cli::Args, file::ConfigFile};
 
 /// The flags that a first user needs, which are those in `-h`.
-pub(super) const SHORT_HELP: [&str; 8] = [
+pub(super) const SHORT_HELP: [&str; 9] = [
+    "config",
     "bind",
     "allow-anonymous",
     "cors-origin",
@@ -19,21 +27,72 @@ pub(super) const SHORT_HELP: [&str; 8] = [
     "log",
 ];
 
-/// Parses a command line and the environment.
+/// The settings as they were given, and where each comes from.
+pub(super) struct Given {
+    pub(super) args: Args,
+    pub(super) matches: ArgMatches,
+    /// Empty if no configuration file is named.
+    pub(super) file: ConfigFile,
+    /// The grammar, with the values of the file as defaults.
+    pub(super) command: Command,
+}
+
+/// Parses a command line, the environment, and the configuration file that one of them names.
 ///
 /// # Errors
 ///
-/// The help that was asked for, or what is wrong with which flag or variable.
+/// The help that was asked for, or what is wrong with which flag, variable or key.
 pub(super) fn parse(
     args: impl IntoIterator<Item = impl Into<OsString> + Clone>,
-) -> Result<(Args, ArgMatches), clap::Error> {
-    let mut command = shorten_help(Args::command(), &SHORT_HELP).mut_args(ignore_empty_variable);
+) -> Result<Given, clap::Error> {
+    let grammar = shorten_help(Args::command(), &SHORT_HELP).mut_args(ignore_empty_variable);
+    let mut command = grammar.clone();
     let args: Vec<OsString> = args.into_iter().map(Into::into).collect();
-    let matches = command
+    let mut matches = command
         .try_get_matches_from_mut(&args)
         .map_err(|error| add_bind_hint(error, &args))?;
+    let mut file = ConfigFile::default();
+    if let Some(path) = matches.get_one::<PathBuf>("config") {
+        file = ConfigFile::read(path, &grammar).map_err(wrong_file)?;
+        command = file.apply(grammar);
+        matches = command.try_get_matches_from_mut(&args)?;
+    }
     let args = Args::from_arg_matches(&matches).map_err(|error| error.format(&mut command))?;
-    Ok((args, matches))
+    Ok(Given {
+        args,
+        matches,
+        file,
+        command,
+    })
+}
+
+/// Reads a configuration file as if no flag and no variable were given.
+///
+/// # Errors
+///
+/// What is wrong with which key.
+pub(super) fn parse_file(path: &Path) -> Result<Given, clap::Error> {
+    let command = Args::command().mut_args(|flag| flag.env(None));
+    let file = ConfigFile::read(path, &command).map_err(wrong_file)?;
+    let mut command = file.apply(command);
+    let matches = command.try_get_matches_from_mut(["sse-server"])?;
+    let args = Args::from_arg_matches(&matches).map_err(|error| error.format(&mut command))?;
+    Ok(Given {
+        args,
+        matches,
+        file,
+        command,
+    })
+}
+
+/// The error of a configuration file.
+pub(super) fn wrong_file(message: impl fmt::Display) -> clap::Error {
+    clap::Error::raw(ErrorKind::ValueValidation, format!("{message}\n"))
+}
+
+/// The error of settings that the grammar allows.
+pub(super) fn misused(message: String) -> clap::Error {
+    Args::command().error(ErrorKind::ValueValidation, message)
 }
 
 /// An empty variable counts as unset: a compose file leaves `SSE_REDIS_URL=` behind if its own

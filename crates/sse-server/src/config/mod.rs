@@ -4,7 +4,10 @@
 //! |---|---|
 //! | `cli` | the grammar: flags, their variables, defaults and help |
 //! | `network_args`, `publish_args`, `stream_args`, `redis_args`, `log_args` | the parts of the grammar about the network, publishing, streams, Redis and the logs |
-//! | `environment` | how flags and variables are read |
+//! | `environment` | how flags, variables and the file are read together |
+//! | `file` | the configuration file |
+//! | `sources` | where a value comes from |
+//! | `print` | `config print` |
 //! | `values` | the forms of single values, such as a number of threads |
 //! | `bind_hint` | advice for `--host` and `--port` |
 //! | `broker_choice` | which broker the flags and variables choose |
@@ -17,23 +20,28 @@ mod bind_hint;
 mod broker_choice;
 mod cli;
 mod environment;
+mod file;
 mod log_args;
 mod network_args;
+mod print;
 mod publish_args;
 mod redis_args;
+mod sources;
 mod stream_args;
 mod validate;
 mod values;
 
-use std::{ffi::OsString, num::NonZeroUsize};
+use std::{ffi::OsString, num::NonZeroUsize, path::PathBuf};
 
 use bytesize::ByteSize;
-use clap::{CommandFactory as _, error::ErrorKind};
 
-use self::cli::Args;
 pub use self::{
     broker_choice::{BrokerConfig, BrokerKind},
     environment::unknown_variables,
+};
+use self::{
+    cli::{Args, Command, ConfigCommand},
+    environment::{Given, misused, wrong_file},
 };
 use crate::{
     ListenAddress,
@@ -48,6 +56,8 @@ use crate::{
 /// The validated settings.
 #[derive(Debug, Clone)]
 pub struct Config {
+    /// The configuration file, if there is one.
+    pub file: Option<PathBuf>,
     /// Addresses to listen on, at least one; port 0 takes a free port.
     pub addresses: Vec<ListenAddress>,
     /// Permissions of the files of unix sockets.
@@ -86,8 +96,17 @@ pub struct Config {
     pub fanout_threads: Option<usize>,
 }
 
-impl Config {
-    /// Reads the settings from a command line and the environment.
+/// What the command line asks for.
+#[derive(Debug)]
+pub enum Invocation {
+    /// Serve with these settings.
+    Serve(Box<Config>),
+    /// Print this text, and end with success.
+    Print(String),
+}
+
+impl Invocation {
+    /// Reads a command line, the environment and the configuration file.
     ///
     /// # Errors
     ///
@@ -95,15 +114,35 @@ impl Config {
     pub fn from_args(
         args: impl IntoIterator<Item = impl Into<OsString> + Clone>,
     ) -> Result<Self, clap::Error> {
-        let (args, matches) = environment::parse(args)?;
-        let misused = |message: String| Args::command().error(ErrorKind::ValueValidation, message);
-        let broker = broker_choice::choose(&args, &matches).map_err(misused)?;
-        validate::validate(&args, &broker.kind).map_err(misused)?;
-        Ok(Self::from_valid(args, broker))
+        let given = environment::parse(args)?;
+        let Some(Command::Config(command)) = given.args.command.clone() else {
+            return Ok(Self::Serve(Box::new(Config::from_given(given)?)));
+        };
+        Ok(Self::Print(match command {
+            ConfigCommand::Check { file } => {
+                let path = file.display();
+                choose_broker(&environment::parse_file(&file)?)
+                    .map_err(|message| wrong_file(format_args!("{path}: {message}")))?;
+                format!("{path} is valid\n")
+            }
+            ConfigCommand::Print { example: true } => print::example(&given.command),
+            ConfigCommand::Print { example: false } => {
+                choose_broker(&given).map_err(misused)?;
+                print::settings(&given)
+            }
+        }))
+    }
+}
+
+impl Config {
+    fn from_given(given: Given) -> Result<Self, clap::Error> {
+        let broker = choose_broker(&given).map_err(misused)?;
+        Ok(Self::from_valid(given.args, broker))
     }
 
     fn from_valid(args: Args, broker: BrokerConfig) -> Self {
         Self {
+            file: args.config.clone(),
             origins: args.network.named_origins(),
             addresses: args.network.addresses.clone(),
             socket_mode: args.network.socket_mode,
@@ -124,6 +163,13 @@ impl Config {
             access_log: args.logging.access_log,
         }
     }
+}
+
+/// Chooses the broker, and checks the rules that concern several settings.
+fn choose_broker(given: &Given) -> Result<BrokerConfig, String> {
+    let broker = broker_choice::choose(given)?;
+    validate::validate(&given.args, &broker.kind)?;
+    Ok(broker)
 }
 
 fn retention(args: &Args) -> Retention {

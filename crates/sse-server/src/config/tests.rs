@@ -1,9 +1,16 @@
 //! Tests of the command line, the environment and their validation.
 
+use clap::CommandFactory as _;
+use tempfile::TempDir;
+
 use super::*;
 
 fn config(args: &[&str]) -> Result<Config, String> {
-    Config::from_args([&["sse-server"], args].concat()).map_err(|error| error.to_string())
+    match Invocation::from_args([&["sse-server"], args].concat()) {
+        Ok(Invocation::Serve(config)) => Ok(*config),
+        Ok(Invocation::Print(text)) => Err(text),
+        Err(error) => Err(error.to_string()),
+    }
 }
 
 #[test]
@@ -115,4 +122,131 @@ fn an_access_log_without_a_file_goes_to_stdout() {
     ] {
         assert_eq!(config(flags).unwrap().access_log, target, "{flags:?}");
     }
+}
+
+fn file_with(text: &str) -> (TempDir, String) {
+    let directory = TempDir::new().unwrap();
+    let path = directory.path().join("sse.toml");
+    std::fs::write(&path, text).unwrap();
+    let path = path.to_str().unwrap().to_owned();
+    (directory, path)
+}
+
+/// Returns what `config print` prints.
+fn printed(args: &[&str]) -> String {
+    match Invocation::from_args([&["sse-server"], args, &["config", "print"]].concat()) {
+        Ok(Invocation::Print(text)) => text,
+        Ok(Invocation::Serve(_)) => panic!("the server would have started"),
+        Err(error) => panic!("{error}"),
+    }
+}
+
+#[test]
+fn a_flag_overrides_the_file_and_the_file_the_default() {
+    let (_directory, file) = file_with(
+        "bind = [\"127.0.0.1:0\", \"127.0.0.2:0\"]\nhistory_age = \"7d\"\nchannels_max = 50_000\n\
+         allow_anonymous = true\n",
+    );
+    let config = config(&["--config", &file, "--history-age", "1h"]).unwrap();
+    assert_eq!(config.addresses.len(), 2);
+    assert_eq!(config.retention.age_max.as_secs(), 3600);
+    assert_eq!(config.retention.channels_max, 50_000);
+    let text = printed(&["--config", &file, "--history-age", "1h"]);
+    for (setting, source) in [
+        ("bind = [\"127.0.0.1:0\", \"127.0.0.2:0\"]", "file, line 1"),
+        ("history_age = \"1h\"", "flag"),
+        ("channels_max = 50000", "file, line 3"),
+        ("allow_anonymous = true", "file, line 4"),
+        ("# retry = \"3s\"", "default"),
+    ] {
+        let line = text.lines().find(|line| line.starts_with(setting));
+        assert!(
+            line.is_some_and(|line| line.ends_with(source)),
+            "{setting} in {text}"
+        );
+    }
+}
+
+#[test]
+fn what_is_printed_is_a_file_with_the_same_settings() {
+    let text = printed(&[
+        "--memory",
+        "--cors-origin",
+        "https://a.example",
+        "--tail-events",
+        "7",
+    ]);
+    let (_directory, file) = file_with(&text);
+    let settings = |text: &str| -> Vec<String> {
+        let lines = text.lines().filter_map(|line| line.split("  #").next());
+        lines.map(|line| line.trim().to_owned()).collect()
+    };
+    assert_eq!(settings(&printed(&["--config", &file])), settings(&text));
+}
+
+#[test]
+fn a_password_is_not_printed() {
+    let text = printed(&["--redis-url", "redis://user:geheim@localhost/1"]);
+    assert!(
+        text.contains("redis_url") && !text.contains("geheim"),
+        "{text}"
+    );
+}
+
+#[test]
+fn every_flag_has_a_key_in_the_example_whose_defaults_are_valid() {
+    let example = Invocation::from_args(["sse-server", "config", "print", "--example"]).unwrap();
+    let Invocation::Print(example) = example else {
+        panic!("the server would have started");
+    };
+    let keys = example.lines().filter_map(|line| line.strip_prefix("# "));
+    let keys: Vec<_> = keys.filter(|line| line.contains(" = ")).collect();
+    let command = Args::command();
+    assert_eq!(keys.len(), file::flags(&command).count());
+    let with_default: Vec<_> = keys
+        .into_iter()
+        .filter(|key| !key.ends_with(">\""))
+        .collect();
+    let (_directory, file) = file_with(&with_default.join("\n"));
+    config(&["--config", &file]).unwrap();
+}
+
+#[test]
+fn an_error_in_a_file_names_the_line_and_what_to_write() {
+    for (line, hint) in [
+        ("histroy_age = \"1h\"", "did you mean history_age?"),
+        ("history-age = \"1h\"", "did you mean history_age?"),
+        ("config = \"other.toml\"", "there is no setting config"),
+        ("history_age = \"1x\"", "15s, 10m, 24h"),
+        ("memory = \"yes\"", "memory must be true or false"),
+        ("bind = [5000]", "bind must be a list of strings"),
+        (
+            "channels_max = [1]",
+            "channels_max must be a string or a whole number",
+        ),
+        ("channels_max = 0", "whole number from 1"),
+        ("retry = ", "this is not TOML"),
+        ("retry = \"1s\"\nretry = \"2s\"", "duplicate"),
+    ] {
+        let (_directory, file) = file_with(&format!("# a comment\n\n{line}\n"));
+        for args in [["--config", &file].as_slice(), &["config", "check", &file]] {
+            let error = config(args).unwrap_err();
+            assert!(error.contains(hint), "{line}: {error}");
+            assert!(error.contains(&format!("{file}:")), "{line}: {error}");
+        }
+    }
+}
+
+#[test]
+fn a_checked_file_is_valid_as_a_whole_whatever_the_flags() {
+    let (_directory, file) = file_with("memory = true\ndata_dir = \"events\"\n");
+    let error = config(&["config", "check", &file]).unwrap_err();
+    assert!(
+        error.contains("give one of them") && error.contains(&file),
+        "{error}"
+    );
+    assert!(config(&["--config", &file, "--memory"]).is_ok());
+    let (_directory, file) = file_with("memory = true\n");
+    let text = config(&["config", "check", &file]).unwrap_err();
+    assert_eq!(text, format!("{file} is valid\n"));
 }

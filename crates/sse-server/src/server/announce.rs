@@ -84,7 +84,9 @@ fn warn_about_null_origin(origins: &NamedOrigins) {
 }
 
 fn log_settings(config: &Config, connections_max: usize) {
+    let file = config.file.as_ref().map(|path| path.display().to_string());
     tracing::info!(
+        file,
         history_events = config.retention.events_max,
         history_age = ?config.retention.age_max,
         history_bytes = %ByteSize(config.retention.bytes_max),

@@ -732,3 +732,49 @@ async fn an_address_of_another_machine_is_not_reported_as_in_use() {
         output.stderr
     );
 }
+
+#[tokio::test]
+async fn a_variable_overrides_the_file_and_a_flag_both() {
+    let file = NamedTempFile::new().unwrap();
+    std::fs::write(
+        &file,
+        "bind = \"127.0.0.1:0\"\nmemory = true\nchannels_max = 7\n",
+    )
+    .unwrap();
+    let path = file.path().to_str().unwrap();
+    let chosen = format!("memory (chosen by memory in {path})");
+    assert_eq!(broker_of(&[], &["--config", path]).await, chosen);
+    for (variables, flags, channels) in [
+        (vec![], vec![], "channels_max=7"),
+        (vec![("SSE_CHANNELS_MAX", "8")], vec![], "channels_max=8"),
+        (
+            vec![("SSE_CHANNELS_MAX", "8")],
+            vec!["--channels-max", "9"],
+            "channels_max=9",
+        ),
+    ] {
+        let variables = [variables, vec![("SSE_CONFIG", path)]].concat();
+        let log = log_of(&variables, &flags).await;
+        assert!(log.contains(channels) && log.contains(path), "{log}");
+    }
+    let overridden = broker_of(&[("SSE_DATA_DIR", "events")], &["--config", path]).await;
+    assert!(overridden.contains("SSE_DATA_DIR"), "{overridden}");
+}
+
+#[tokio::test]
+async fn a_file_with_an_error_stops_the_start_and_fails_the_check() {
+    let file = NamedTempFile::new().unwrap();
+    std::fs::write(&file, "memory = true\nhistroy_age = \"1h\"\n").unwrap();
+    let path = file.path().to_str().unwrap();
+    for flags in [["--config", path].as_slice(), &["config", "check", path]] {
+        let message = misused(&[], flags).await.stderr;
+        assert!(message.contains(&format!("{path}:2: ")), "{message}");
+        assert!(message.contains("did you mean history_age?"), "{message}");
+    }
+    std::fs::write(&file, "memory = true\n").unwrap();
+    let checked = run(&mut server(&[], &["config", "check", path])).await;
+    assert_eq!(
+        (checked.code, checked.stdout),
+        (Some(0), format!("{path} is valid\n"))
+    );
+}
