@@ -46,24 +46,16 @@ pub(super) fn parse(
     args: impl IntoIterator<Item = impl Into<OsString> + Clone>,
 ) -> Result<Given, clap::Error> {
     let grammar = shorten_help(Args::command(), &SHORT_HELP).mut_args(ignore_empty_variable);
-    let mut command = grammar.clone();
     let args: Vec<OsString> = args.into_iter().map(Into::into).collect();
-    let mut matches = command
-        .try_get_matches_from_mut(&args)
+    let matches = grammar
+        .clone()
+        .try_get_matches_from(&args)
         .map_err(|error| add_bind_hint(error, &args))?;
-    let mut file = ConfigFile::default();
-    if let Some(path) = matches.get_one::<PathBuf>("config") {
-        file = ConfigFile::read(path, &grammar).map_err(wrong_file)?;
-        command = file.apply(grammar);
-        matches = command.try_get_matches_from_mut(&args)?;
-    }
-    let args = Args::from_arg_matches(&matches).map_err(|error| error.format(&mut command))?;
-    Ok(Given {
-        args,
-        matches,
-        file,
-        command,
-    })
+    let file = match matches.get_one::<PathBuf>("config") {
+        Some(path) => ConfigFile::read(path, &grammar).map_err(wrong_file)?,
+        None => ConfigFile::default(),
+    };
+    parse_with(file, grammar, &args)
 }
 
 /// Reads a configuration file as if no flag and no variable were given.
@@ -72,10 +64,14 @@ pub(super) fn parse(
 ///
 /// What is wrong with which key.
 pub(super) fn parse_file(path: &Path) -> Result<Given, clap::Error> {
-    let command = Args::command().mut_args(|flag| flag.env(None));
-    let file = ConfigFile::read(path, &command).map_err(wrong_file)?;
-    let mut command = file.apply(command);
-    let matches = command.try_get_matches_from_mut(["sse-server"])?;
+    let grammar = Args::command().mut_args(|flag| flag.env(None));
+    let file = ConfigFile::read(path, &grammar).map_err(wrong_file)?;
+    parse_with(file, grammar, &["sse-server".into()])
+}
+
+fn parse_with(file: ConfigFile, grammar: Command, args: &[OsString]) -> Result<Given, clap::Error> {
+    let mut command = file.apply(grammar);
+    let matches = command.try_get_matches_from_mut(args)?;
     let args = Args::from_arg_matches(&matches).map_err(|error| error.format(&mut command))?;
     Ok(Given {
         args,
