@@ -230,6 +230,11 @@ impl Metrics {
         self.0.log.record_searched(events);
     }
 
+    /// Returns the number of publishes that wait for the embedded log, for the log to change.
+    pub(crate) fn publishes_waiting(&self) -> Level {
+        self.0.publishing.waiting()
+    }
+
     /// Returns the number of searches that wait for their turn, for their limits to change.
     pub(crate) fn searches_waiting(&self) -> Level {
         self.0.log.searches_waiting()

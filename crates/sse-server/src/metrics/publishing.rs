@@ -20,6 +20,7 @@ pub(super) struct PublishingMetrics {
     commit_batch_events: Histogram,
     rejected: Family<CodeLabel, Count>,
     body_memory: Level,
+    waiting: Level,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -39,6 +40,7 @@ impl Default for PublishingMetrics {
             commit_batch_events: Histogram::new((0..15).map(|power| f64::from(1 << power))),
             rejected: Family::default(),
             body_memory: Level::default(),
+            waiting: Level::default(),
         }
     }
 }
@@ -79,6 +81,11 @@ impl PublishingMetrics {
             self.commit_batch_events.clone(),
         );
         registry.register(
+            "publishes_waiting",
+            "Publishes that wait for the embedded log to store them",
+            self.waiting.clone(),
+        );
+        registry.register(
             "requests_rejected",
             "Requests answered with an error, by its code",
             self.rejected.clone(),
@@ -99,6 +106,10 @@ impl PublishingMetrics {
     pub(super) fn subtract_body_memory(&self, bytes: usize) {
         self.body_memory
             .dec_by(i64::try_from(bytes).unwrap_or(i64::MAX));
+    }
+
+    pub(super) fn waiting(&self) -> Level {
+        self.waiting.clone()
     }
 
     pub(super) fn record_deduplicated(&self, events: usize) {

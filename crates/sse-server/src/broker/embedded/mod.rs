@@ -85,7 +85,7 @@ use super::{
     idempotency::{AppendItem, AppendOutcome, ids_of_only_item},
     notify::ChangeNotifier,
 };
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, Waiting};
 
 /// Requests that may wait for the writer. A publish beyond this limit is rejected (503), and
 /// nothing is stored.
@@ -191,6 +191,7 @@ impl Embedded {
             bytes,
             reply,
         };
+        let _waiting = Waiting::new(&self.shared.waiting);
         self.request(append, BrokerError::OutcomeUnknown).await
     }
 

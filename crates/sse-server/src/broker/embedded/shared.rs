@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     broker::{Continuity, ReadFrom, notify::ChangeNotifier},
-    metrics::Metrics,
+    metrics::{Level, Metrics},
 };
 
 /// The shared part of a log.
@@ -21,6 +21,8 @@ pub(super) struct Shared {
     pub(super) store: Store,
     pub(super) notifier: ChangeNotifier,
     pub(super) metrics: Metrics,
+    /// The number of publishes that wait for the writer.
+    pub(super) waiting: Level,
     pub(super) damage_log: DamageLog,
     last_ids: RwLock<LastIds>,
 }
@@ -31,6 +33,7 @@ impl Shared {
         Self {
             store,
             notifier: ChangeNotifier::default(),
+            waiting: metrics.publishes_waiting(),
             metrics,
             damage_log: DamageLog::default(),
             last_ids: RwLock::new(LastIds::new(state)),
