@@ -46,7 +46,12 @@ impl ConfigFile {
     ///
     /// What is wrong, where, and what to write instead.
     pub(super) fn read(path: &Path, command: &Command) -> Result<Self, String> {
-        let error = |error| format!("cannot read {}: {error}", path.display());
+        let error = |error| {
+            format!(
+                "cannot read the configuration file {}: {error}",
+                path.display()
+            )
+        };
         let mut bytes = Vec::new();
         let file = File::open(path).map_err(error)?;
         let read = file.take(BYTES_MAX + 1).read_to_end(&mut bytes);
