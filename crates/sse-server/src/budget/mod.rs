@@ -19,6 +19,7 @@
 //! | `holdings` | what each client holds of a store, which frees it only after a time |
 //! | `rate` | how much a client may use per second |
 //! | `share` | what one request uses of a budget |
+//! | `turns` | a queue in which clients take turns |
 //! | `allocated` | what an allocation really takes |
 
 mod allocated;
@@ -26,6 +27,7 @@ mod client_net;
 mod holdings;
 mod rate;
 mod share;
+mod turns;
 
 use std::{
     collections::HashMap,
@@ -41,6 +43,7 @@ pub(crate) use self::{
     holdings::{Holdings, free_needed, largest_share},
     rate::{Rate, Reservation},
     share::Share,
+    turns::Turns,
 };
 
 /// Permits that all clients share. A clone is the same budget.

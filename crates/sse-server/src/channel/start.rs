@@ -106,20 +106,27 @@ pub async fn resolve_start(
             let last = broker.last_id_for(channel, search.searcher.client()).await;
             last.map(Position::After)
         }
-        StartAt::Oldest => position_before_first(broker, channel, ReadFrom::Oldest).await,
-        StartAt::Since(ms) => position_before_first(broker, channel, ReadFrom::Time(*ms)).await,
+        StartAt::Oldest => position_before_first(broker, channel, ReadFrom::Oldest, search).await,
+        StartAt::Since(ms) => {
+            position_before_first(broker, channel, ReadFrom::Time(*ms), search).await
+        }
         StartAt::Last(count) => position_before_last(broker, channel, *count, search).await,
         StartAt::Resume(cursor) => Ok(*cursor.as_ref().unwrap_or(&UNKNOWN_POSITION)),
     }
 }
 
 /// Returns the position right before the first event that `from` reads.
+///
+/// The read waits for its turn like a search, because the event can be large.
 async fn position_before_first(
     broker: &Broker,
     channel: &Channel,
     from: ReadFrom,
+    search: LastSearch<'_>,
 ) -> Result<Position, BrokerError> {
+    let turn = search.searcher.start_page(ONE_EVENT.events_max).await?;
     let page = broker.read(channel, from, ONE_EVENT).await?;
+    turn.finish(page.events.len());
     Ok(match (page.start, from, page.events.first()) {
         // The oldest events are damaged, which the client must learn from a gap.
         (Continuity::Gap { .. }, ReadFrom::Oldest, _) => UNKNOWN_POSITION,
@@ -153,7 +160,7 @@ async fn position_before_last(
     }
     if scan.missing > 0 && !page.more {
         // The search reached the start of the log; damaged events there might have matched.
-        let oldest = position_before_first(broker, channel, ReadFrom::Oldest).await?;
+        let oldest = position_before_first(broker, channel, ReadFrom::Oldest, search).await?;
         if oldest == UNKNOWN_POSITION {
             return Ok(oldest);
         }

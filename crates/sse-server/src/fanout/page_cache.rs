@@ -37,7 +37,7 @@ use tokio::{
 
 use crate::{
     broker::{Broker, BrokerError, Continuity, Page, PageLimits, ReadFrom, Stored},
-    budget::{Budget, ClientNet},
+    budget::{Budget, ClientNet, Share},
     channel::{Searcher, Searches},
     metrics::{Level, Metrics, Waiting},
     retry::RETRY_INTERVAL,
@@ -205,14 +205,14 @@ impl PageCache {
             return known.await;
         }
         let waiting = Waiting::new(&self.0.reads_waiting);
-        let _turn = self.0.reads.acquire(client, 1, Duration::MAX).await;
+        let turn = self.0.reads.acquire(client, 1, Duration::MAX).await;
         drop(waiting);
         let read = {
             let mut state = self.0.lock_state();
             let known = self.find(&mut state, &key);
             known.unwrap_or_else(|| {
                 let reads_on = state.expected.contains(&key);
-                self.start_read(&mut state, key, reads_on)
+                self.start_read(&mut state, key, reads_on, turn)
             })
         };
         read.await
@@ -237,13 +237,21 @@ impl PageCache {
     /// Starts the read of a page, and of the next one afterwards if `reads_on`.
     ///
     /// The read is a task of its own. It ends even if all its streams are closed, and keeps its
-    /// page for the streams that come later.
-    fn start_read(&self, state: &mut CacheState, key: PageKey, reads_on: bool) -> InFlight {
+    /// page for the streams that come later. The `turn` of the client belongs to it: a client that
+    /// closes its stream cannot start another read meanwhile.
+    fn start_read(
+        &self,
+        state: &mut CacheState,
+        key: PageKey,
+        reads_on: bool,
+        turn: Option<Share>,
+    ) -> InFlight {
         let (sender, result) = oneshot::channel();
         let pages = self.clone();
         let read_key = key.clone();
         self.0.runtime.spawn(async move {
             let result = pages.0.read(&read_key).await;
+            drop(turn);
             let mut state = pages.0.lock_state();
             state.finish_read(&read_key, &result);
             if let (true, Ok(page)) = (reads_on, &result) {
@@ -268,7 +276,7 @@ impl PageCache {
             && !state.kept.contains_key(&next)
             && !state.in_flight.contains_key(&next)
         {
-            drop(self.start_read(state, next, false));
+            drop(self.start_read(state, next, false, None));
         }
     }
 }

@@ -86,11 +86,15 @@ async fn resolve_starts(
         },
         searcher: &searcher,
     };
-    let resolved = join_all(starts.into_iter().map(async |(channel, start)| {
+    let fixed = fix_starts_now(&hub, starts, searcher.client()).await;
+    // One channel after another: a stream reads for one of its channels at a time, and waits with
+    // the memory of one read.
+    let mut resolved = Vec::with_capacity(fixed.len());
+    for (channel, start) in fixed {
         let cursor = resolve_until_ok(&hub, &channel, start, search).await;
-        (channel, cursor)
-    }));
-    MultiSubscription::new(resolved.await, &options)
+        resolved.push((channel, cursor));
+    }
+    MultiSubscription::new(resolved, &options)
 }
 
 async fn resolve_until_ok(
@@ -101,11 +105,26 @@ async fn resolve_until_ok(
 ) -> Result<Position, UnreadableCursor> {
     let start = match start {
         StartAt::Resume(Err(unreadable)) => return Err(unreadable),
-        StartAt::Now => fix_now(hub, channel, search.searcher.client()).await,
         start => start,
     };
     let resolve = || resolve_start(hub.broker(), channel, &start, search);
     Ok(retry_until_ok(RETRY_INTERVAL, resolve).await)
+}
+
+/// Fixes the starts that mean this moment, all at the same time.
+async fn fix_starts_now(
+    hub: &Hub,
+    mut starts: Vec<(Channel, StartAt)>,
+    client: Option<ClientNet>,
+) -> Vec<(Channel, StartAt)> {
+    let starts_now = starts
+        .iter_mut()
+        .filter(|(_, start)| matches!(start, StartAt::Now));
+    join_all(starts_now.map(async |(channel, start)| {
+        *start = fix_now(hub, channel, client).await;
+    }))
+    .await;
+    starts
 }
 
 /// Replaces `Now` by a start that still means this moment if it is resolved much later.

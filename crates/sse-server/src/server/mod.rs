@@ -130,7 +130,10 @@ fn acceptor(config: &Config, files: OpenFiles, metrics: Metrics) -> Acceptor {
     let limits = ConnectionLimits {
         open_max,
         reserve,
-        client_max: client_max(config.client_connections_max, open_max - reserve),
+        client_max: client_max(
+            config.client_connections_max,
+            (open_max - reserve).min(most_streams(config.streams_max, open_max)),
+        ),
     };
     Acceptor {
         connections: ConnectionTable::new(limits, metrics),
@@ -259,10 +262,10 @@ fn reserve(streams_max: Option<NonZeroUsize>, connections_max: usize) -> usize {
     wanted.min(connections_max.saturating_sub(streams_max))
 }
 
-/// Returns how many of the `general` connections one client may have: by default nine tenths, so
-/// that no client can keep all others from streams.
-fn client_max(chosen: Option<NonZeroUsize>, general: usize) -> usize {
-    chosen.map_or_else(|| (general - general / 10).max(1), NonZeroUsize::get)
+/// Returns how many of the connections that can be `streams` one client may have: by default nine
+/// tenths, so that no client can keep all others from streams.
+fn client_max(chosen: Option<NonZeroUsize>, streams: usize) -> usize {
+    chosen.map_or_else(|| (streams - streams / 10).max(1), NonZeroUsize::get)
 }
 
 /// Returns how many streams may be open.

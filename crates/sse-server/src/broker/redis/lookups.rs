@@ -13,7 +13,7 @@
 //! [`LookupQueue`] knows nothing of Redis; [`run`] answers it.
 
 use std::{
-    collections::{HashMap, HashSet, VecDeque},
+    collections::{HashMap, HashSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -21,7 +21,11 @@ use sse_proto::{Channel, EventId};
 use tokio::sync::{Notify, oneshot};
 
 use super::{backoff::Backoff, streams::Streams};
-use crate::{broker::BrokerError, budget::ClientNet, metrics::Level};
+use crate::{
+    broker::BrokerError,
+    budget::{ClientNet, Turns},
+    metrics::Level,
+};
 
 /// Channels per batch. A reply contains the oldest and the newest event of its channel.
 const BATCH: usize = 32;
@@ -54,10 +58,8 @@ pub(super) struct LookupQueue {
 
 #[derive(Debug, Default)]
 struct Waiting {
-    /// The clients with channels, in the order of their turns.
-    turns: VecDeque<Client>,
     /// The channels of each client. One without waiters was looked up for another client.
-    channels: HashMap<Client, VecDeque<Channel>>,
+    channels: Turns<Channel>,
     waiters: HashMap<Channel, Waiters>,
 }
 
@@ -80,7 +82,7 @@ impl LookupQueue {
     }
 
     async fn wait_for_lookups(&self) {
-        while self.waiting().turns.is_empty() {
+        while self.waiting().channels.is_empty() {
             self.arrived.notified().await;
         }
     }
@@ -127,11 +129,7 @@ impl Waiting {
         if !waiters.clients.insert(client) {
             return;
         }
-        let channels = self.channels.entry(client).or_default();
-        if channels.is_empty() {
-            self.turns.push_back(client);
-        }
-        channels.push_back(channel.clone());
+        self.channels.push(client, channel.clone());
     }
 
     fn put_back(&mut self, channel: Channel, waiters: Waiters) {
@@ -145,7 +143,7 @@ impl Waiting {
     fn take_batch(&mut self) -> Vec<(Channel, Waiters)> {
         let mut batch = Vec::new();
         while batch.len() < BATCH
-            && let Some(channel) = self.take_channel()
+            && let Some(channel) = self.channels.pop()
         {
             let mut waiters = self.waiters.remove(&channel).unwrap_or_default();
             waiters.remove_cancelled();
@@ -156,19 +154,6 @@ impl Waiting {
         batch
     }
 
-    /// Takes one channel of the client whose turn it is.
-    fn take_channel(&mut self) -> Option<Channel> {
-        let client = self.turns.pop_front()?;
-        let channels = self.channels.get_mut(&client)?;
-        let channel = channels.pop_front();
-        if channels.is_empty() {
-            self.channels.remove(&client);
-        } else {
-            self.turns.push_back(client);
-        }
-        channel
-    }
-
     /// Removes cancelled lookups, and channels that a client waits for twice.
     fn tidy(&mut self) {
         let waiters = &mut self.waiters;
@@ -176,14 +161,11 @@ impl Waiting {
             waiters.remove_cancelled();
             !waiters.senders.is_empty()
         });
-        self.channels.retain(|_, channels| {
+        self.channels.change_each(|channels| {
             let mut seen = HashSet::new();
             channels
                 .retain(|channel| waiters.contains_key(channel) && seen.insert(channel.clone()));
-            !channels.is_empty()
         });
-        let channels = &self.channels;
-        self.turns.retain(|client| channels.contains_key(client));
     }
 }
 
@@ -219,7 +201,10 @@ fn answer(batch: Vec<(Channel, Waiters)>, replies: Vec<Reply>) {
 
 #[cfg(test)]
 mod tests {
-    use std::net::{IpAddr, Ipv4Addr};
+    use std::{
+        collections::VecDeque,
+        net::{IpAddr, Ipv4Addr},
+    };
 
     use super::*;
 
@@ -268,8 +253,7 @@ mod tests {
         // The lookups of streams that are gone cost no command.
         assert_eq!(queue.take_batch().len(), 0);
         let waiting = queue.waiting();
-        assert!(waiting.turns.is_empty() && waiting.waiters.is_empty());
-        assert!(waiting.channels.is_empty());
+        assert!(waiting.channels.is_empty() && waiting.waiters.is_empty());
     }
 
     #[test]
@@ -285,7 +269,10 @@ mod tests {
         assert_eq!(batch[1].1.senders.len(), 2);
         // After a failure, each client still has its turns.
         queue.put_back(batch);
-        assert_eq!(queue.waiting().channels[&Some(client(1))].len(), 1000);
+        let mut waiting = 0;
+        let count = |channels: &mut VecDeque<_>| waiting += channels.len();
+        queue.waiting().channels.change_each(count);
+        assert_eq!(waiting, 1002, "1000 of one client, and two of the other");
         assert_eq!(names(&queue.take_batch())[..2], ["c30", "c999"]);
     }
 

@@ -21,6 +21,7 @@ use crate::{
     budget::ClientNet,
     channel::{Searcher, Settlement, multi::Fetch},
     fanout::{
+        connection::Connection,
         mailbox::{Completion, CompletionResult},
         page_cache::{PageKey, SharedPage},
         shared_state::Action,
@@ -67,7 +68,7 @@ impl Reactor<'_> {
         completion: impl FnOnce(Result<SharedPage, BrokerError>) -> Completion + Send + 'static,
     ) -> Option<AbortHandle> {
         if let Some(page) = self.context.pages.cached(&page_key) {
-            self.completions.push_back(completion(Ok(page)));
+            self.completions.push(client, completion(Ok(page)));
             return None;
         }
         let (pages, mailbox) = (self.context.pages.clone(), self.mailbox.clone());
@@ -81,9 +82,17 @@ impl Reactor<'_> {
         Some(task.abort_handle())
     }
 
+    /// Queues a completion for the turn of its client.
+    pub(super) fn push_completion(&mut self, completion: Completion) {
+        // A stream that was closed meanwhile has no client, and its completion costs nothing.
+        let connection = self.connections.get(completion.key as usize);
+        let client = connection.and_then(Connection::client);
+        self.completions.push(client, completion);
+    }
+
     /// Handles the next completion. Returns `false` if there is none.
     pub(super) fn handle_completion(&mut self, _: Instant) -> bool {
-        let Some(completion) = self.completions.pop_front() else {
+        let Some(completion) = self.completions.pop() else {
             return false;
         };
         let (key, request_id) = (completion.key as usize, completion.request_id);

@@ -12,8 +12,8 @@
 //! ```
 //!
 //! A pass over a large view therefore does not delay new streams, and closed connections are
-//! noticed during it. Live events come first, then streams that catch up, then heartbeats, which
-//! wait until no pass is due. The check for stalled streams visits all blocked streams in one go,
+//! noticed during it. Live events come first, then streams that catch up, then heartbeats. The check
+//! for stalled streams visits all blocked streams in one go,
 //! once per [`retry_interval`](super::stall::retry_interval).
 
 mod admit;
@@ -49,7 +49,7 @@ use super::{
     page_cache::PageCache,
     view::{View, ViewKey},
 };
-use crate::{channel::Hub, metrics::Metrics};
+use crate::{budget::Turns, channel::Hub, metrics::Metrics};
 
 /// Longest time for one kind of work in one round.
 const SLICE: Duration = Duration::from_micros(1500);
@@ -94,7 +94,8 @@ pub(super) struct Reactor<'p> {
     /// Views whose pass may not start before the time, earliest first.
     waiting_passes: BinaryHeap<Reverse<(Instant, usize)>>,
     new_streams: VecDeque<NewStream>,
-    completions: VecDeque<Completion>,
+    /// Clients take turns, because a page can be large and costly to encode.
+    completions: Turns<Completion>,
     /// Streams that have more to send at once.
     queued: VecDeque<usize>,
     /// Streams whose sockets are full.
@@ -160,7 +161,7 @@ impl<'p> Reactor<'p> {
             due_passes: VecDeque::new(),
             waiting_passes: BinaryHeap::new(),
             new_streams: VecDeque::new(),
-            completions: VecDeque::new(),
+            completions: Turns::default(),
             queued: VecDeque::new(),
             blocked: HashSet::new(),
             next_stall_check: now,
@@ -214,25 +215,29 @@ impl<'p> Reactor<'p> {
 
     fn run_round(&mut self) {
         self.start_waiting_passes();
-        self.run_slice(Self::run_pass);
-        self.run_slice(Self::admit_next);
-        self.run_slice(Self::handle_completion);
-        self.run_slice(Self::resume_queued);
-        if self.due_passes.is_empty() {
-            self.run_slice(Self::check_heartbeat);
-        }
-        self.run_slice(Self::close_next_unreachable);
+        self.run_slice(STREAMS_PER_CLOCK_READ, Self::run_pass);
+        self.run_slice(STREAMS_PER_CLOCK_READ, Self::admit_next);
+        // A single page may take longer than a slice.
+        self.run_slice(1, Self::handle_completion);
+        self.run_slice(STREAMS_PER_CLOCK_READ, Self::resume_queued);
+        self.run_slice(STREAMS_PER_CLOCK_READ, Self::check_heartbeat);
+        self.run_slice(STREAMS_PER_CLOCK_READ, Self::close_next_unreachable);
         self.close_stalled();
         self.end_of_round();
     }
 
-    /// Repeats one kind of work until the slice is over or `work` returns `false`.
-    fn run_slice(&mut self, work: impl Fn(&mut Self, Instant) -> bool) {
+    /// Repeats one kind of work until the slice is over or `work` returns `false`. The clock is read
+    /// after each `items_per_clock_read` of it.
+    fn run_slice(
+        &mut self,
+        items_per_clock_read: usize,
+        work: impl Fn(&mut Self, Instant) -> bool,
+    ) {
         let end = Instant::now() + SLICE;
         let mut done = 0_usize;
         while work(self, end) {
             done += 1;
-            if done.is_multiple_of(STREAMS_PER_CLOCK_READ) {
+            if done.is_multiple_of(items_per_clock_read) {
                 self.now = Instant::now();
                 if self.now >= end {
                     return;
@@ -283,7 +288,9 @@ impl<'p> Reactor<'p> {
             ..
         } = self.mailbox.drain();
         self.new_streams.extend(new_streams);
-        self.completions.extend(completions);
+        for completion in completions {
+            self.push_completion(completion);
+        }
         for view in changed_views {
             self.view_changed(view);
         }
