@@ -4,7 +4,7 @@ use reqwest::StatusCode;
 
 use crate::{
     attacker_of,
-    common::{Backend, TestServer, until},
+    common::{Backend, TestServer, peak_memory, until},
     victims::Victims,
     waves,
 };
@@ -57,5 +57,41 @@ async fn the_newest_events_of_many_channels_share_a_bound() {
     let in_use = sum(&server, "sse_tails_bytes").await;
     assert!(in_use > 0.0 && in_use <= 17.0 * MIB, "{in_use}");
     victims.finish().await;
+    drop(streams);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn starts_in_many_channels_read_a_few_events_at_a_time() {
+    const CHANNELS: usize = 32;
+    let server = TestServer::start(Backend::Embedded).await;
+    let attacker = attacker_of(&server);
+    for number in 0..CHANNELS {
+        let (channel, data) = (format!("large{number}"), "x".repeat(512 << 10));
+        server.publish(&channel, "x", &data).await;
+    }
+    let victims = Victims::start(&server).await;
+    let before = peak_memory(&server);
+    let streams = waves::streams_from_oldest(&attacker, "large", CHANNELS, 100).await;
+    victims.finish().await;
+    let added = peak_memory(&server) - before;
+    println!("the starts took {} KiB", added >> 10);
+    // Pages and blocked streams have 96 MiB together; one event of each channel for each stream
+    // would be 1600 MiB.
+    assert!(added < 300 << 20, "{} KiB", added >> 10);
+    drop(streams);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_client_leaves_streams_to_the_others() {
+    let server = TestServer::start_with(Backend::Memory, &["--streams-max", "50"]).await;
+    let attacker = attacker_of(&server);
+    let streams = waves::streams(&attacker, 50).await;
+    until("the attacker has its part", async || {
+        (sum(&server, "sse_subscribers").await >= 45.0).then_some(())
+    })
+    .await;
+    let mut victim = server.subscribe("/stream").await;
+    server.publish("sse", "x", "for all").await;
+    assert_eq!(victim.next_event().await.data, "for all");
     drop(streams);
 }

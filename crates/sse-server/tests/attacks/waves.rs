@@ -116,6 +116,25 @@ pub(crate) async fn unread_streams(attacker: &Attacker, channel: &str, count: us
     held
 }
 
+/// Opens streams from the oldest event of many channels, and reads only the heads.
+pub(crate) async fn streams_from_oldest(
+    attacker: &Attacker,
+    prefix: &str,
+    channels: usize,
+    count: usize,
+) -> Held {
+    let channels = (0..channels).map(|number| format!("channel={prefix}{number}&"));
+    let request = get(&format!(
+        "/stream?{}from=oldest",
+        channels.collect::<String>()
+    ));
+    let mut held = Held::new();
+    for _ in 0..count {
+        held.push(attacker.send_without_reading(&request).await);
+    }
+    held
+}
+
 /// Publishes one event to each of `count` new channels; returns how many were created.
 ///
 /// The others must have been rejected because of the client's part, because the log is full, or

@@ -55,6 +55,7 @@ enum Wave {
     Streams,
     UnreadHistory,
     UnreadStreams,
+    Starts,
     Searches,
     Lookups,
     Channels,
@@ -63,13 +64,14 @@ enum Wave {
 }
 
 impl Wave {
-    const ALL: [Self; 11] = [
+    const ALL: [Self; 12] = [
         Self::Bodies,
         Self::Heads,
         Self::Silence,
         Self::Streams,
         Self::UnreadHistory,
         Self::UnreadStreams,
+        Self::Starts,
         Self::Searches,
         Self::Lookups,
         Self::Channels,
@@ -86,6 +88,7 @@ impl Wave {
             Self::Streams => waves::streams(attacker, 200).await,
             Self::UnreadHistory => waves::unread_history(attacker, "attack", 40).await,
             Self::UnreadStreams => waves::unread_streams(attacker, "attack", 50).await,
+            Self::Starts => waves::streams_from_oldest(attacker, "attack", 32, 50).await,
             Self::Searches => waves::fruitless_searches(attacker, CHANNEL, 20).await,
             Self::Lookups => waves::lookups(attacker, round, 50).await,
             Self::Channels => {

@@ -67,3 +67,30 @@ async fn reads_of_one_client_wait_for_one_another_and_delay_no_other() {
     waits.await.unwrap();
     assert_eq!(pages.0.reads_waiting.get(), 0);
 }
+
+#[tokio::test]
+async fn a_read_keeps_the_turn_of_its_client_after_the_stream_is_closed() {
+    let pages = PageCache::new(memory_broker(), 1000, Metrics::new(), Handle::current());
+    let client = Some(ClientNet::from(IpAddr::from([192, 0, 2, 1])));
+    let key = |number: usize| PageKey {
+        channel: Channel::default_channel(),
+        from: ReadFrom::Oldest,
+        events_max: 10,
+        epoch: number as u64,
+    };
+    let memory = pages.0.memory.clone().acquire_many_owned(kib(BYTES_MAX));
+    let memory = memory.await.unwrap();
+    for number in 0..CLIENT_READS_MAX {
+        let mut closed = pin!(pages.read(key(number), client));
+        assert!(futures::poll!(closed.as_mut()).is_pending());
+    }
+    let mut next = pin!(pages.read(key(CLIENT_READS_MAX), client));
+    assert!(futures::poll!(next.as_mut()).is_pending());
+    assert_eq!(
+        pages.0.reads_waiting.get(),
+        1,
+        "each turn belongs to a read"
+    );
+    drop(memory);
+    next.await.unwrap();
+}
