@@ -23,7 +23,7 @@ use tokio::sync::{Notify, oneshot};
 use super::{backoff::Backoff, streams::Streams};
 use crate::{broker::BrokerError, budget::ClientNet, metrics::Level};
 
-/// Channels per batch. A reply contains the oldest and the newest event of its channel.
+/// Channels per batch.
 const BATCH: usize = 32;
 
 type Reply = Result<EventId, BrokerError>;
