@@ -1,14 +1,14 @@
 //! A read towards newer events, and the proof that it continues a position.
 //!
 //! In the common case the event at the position is still there, and the same `XRANGE` that reads
-//! the page proves it. Otherwise the read is repeated between two `XINFO STREAM`, and
-//! [`continuity`](crate::broker::continuity) judges the position by the extent of the stream:
+//! the page proves it. Otherwise the read is repeated between two looks at the extent of the
+//! stream, and [`continuity`](crate::broker::continuity) judges the position by it:
 //!
 //! ```text
 //! position ─► XRANGE: is its event there? ── yes ─► the page continues it
 //!                │ no
 //!                ▼
-//!             XINFO, XRANGE, XINFO, GET mark: judge ── contiguous ─► the page continues it
+//!             extent, XRANGE, extent, GET mark: judge ── contiguous ─► the page continues it
 //!                │ gap: lost-tail or unknown
 //!                ▼
 //!             a gap record for its id? ── yes ─► gap, from the newest event that survived
@@ -241,7 +241,7 @@ impl<'a> ForwardRead<'a> {
         self.streams.range(self.channel, start, self.count)
     }
 
-    /// `XRANGE` from `start` on, between two `XINFO STREAM`, and the trim mark.
+    /// `XRANGE` from `start` on, between two looks at the extent, and the trim mark.
     ///
     /// The four commands are not a transaction, because a Redis at its `maxmemory` rejects a
     /// transaction even if it only reads.
@@ -252,9 +252,9 @@ impl<'a> ForwardRead<'a> {
     }
 
     fn bounded_range(&self, start: &str) -> [Cmd; 4] {
-        let info = || self.streams.stream_info(self.channel);
+        let extent = || self.streams.stream_extent(self.channel);
         let mark = Cmd::get(self.streams.names.trimmed(self.channel));
-        [info(), self.range(start), info(), mark]
+        [extent(), self.range(start), extent(), mark]
     }
 }
 

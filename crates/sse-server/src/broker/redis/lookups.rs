@@ -27,7 +27,7 @@ use crate::{
     metrics::Level,
 };
 
-/// Channels per batch. A reply contains the oldest and the newest event of its channel.
+/// Channels per batch.
 const BATCH: usize = 32;
 
 type Reply = Result<EventId, BrokerError>;

@@ -1,7 +1,8 @@
-//! How many reads of events are at Redis at a time.
+//! How many reads are at Redis at a time.
 //!
 //! Tails have places of their own. So neither many streams that start in the past, nor all tails
-//! after a reconnect, delay the other kind. Publishes and lookups do not pass the gate.
+//! after a reconnect, delay the other kind. Publishes do not pass the gate, and neither do lookups,
+//! which have a queue of their own.
 
 use tokio::sync::{Semaphore, SemaphorePermit};
 
@@ -9,7 +10,7 @@ use crate::metrics::{Level, Waiting};
 
 /// Reads for tails.
 const TAIL_READS_MAX: usize = 16;
-/// All other reads: pages of history and searches.
+/// All other reads: pages of history, searches, and questions about the end of a stream.
 const HISTORY_READS_MAX: usize = 32;
 
 /// The reads at Redis.

@@ -83,14 +83,14 @@ impl Streams {
         count: usize,
     ) -> Result<BackRun, BrokerError> {
         let commands = self.back_commands(channel, before, count);
-        let [info, entries] = self.query(channel, commands).await?;
-        let (last, entries) = (parse_last_id(info)?, parse_entries(channel, entries)?);
+        let [extent, entries] = self.query(channel, commands).await?;
+        let (last, entries) = (parse_last_id(extent)?, parse_entries(channel, entries)?);
         Ok(BackRun::new(entries, last, count))
     }
 
     fn back_commands(&self, channel: &Channel, before: Option<EventId>, count: usize) -> [Cmd; 2] {
         [
-            self.stream_info(channel),
+            self.stream_extent(channel),
             self.range_back(channel, &newest_before(before), count),
         ]
     }
@@ -103,6 +103,7 @@ impl Streams {
         channel: &Channel,
         bound: EventId,
     ) -> Result<Option<Gap>, BrokerError> {
+        let _place = self.enter_gate(ReadKind::History).await?;
         let mut read = ForwardRead::open(self, channel, 1).await?;
         for lost in read.records_after(bound).await? {
             if lost.after >= bound {

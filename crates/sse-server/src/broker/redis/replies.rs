@@ -3,8 +3,8 @@
 //! Redis belongs to the operator and other programs may write to it, so a reply can have any shape.
 //! A shape that this server never writes is an error, never a panic. Commands run in pipelines that
 //! ignore errors, so an error reply arrives here as a value. The module `entries` parses the
-//! entries of streams. Script replies are parsed beside the arguments of their scripts, in
-//! `idempotency` and `verification`.
+//! entries of streams. The replies of scripts that write are parsed beside the arguments of their
+//! scripts, in `idempotency` and `verification`.
 
 use std::collections::HashMap;
 
@@ -105,18 +105,33 @@ fn parse_lost((id, fields): &GapEntry) -> Option<Lost> {
     })
 }
 
-/// Parses the reply to `XINFO STREAM`. A channel without a stream never had an event.
+/// Parses the reply of `stream_extent.lua`. A channel without a stream never had an event.
 ///
 /// Redis does not record which entries it trimmed. If it counts as many entries as were ever added,
 /// nothing was trimmed; it keeps that count from version 7.0 on.
 pub(super) fn parse_extent(reply: Value) -> Result<Extent, BrokerError> {
     match reply {
         Value::ServerError(error) if is_missing_key(&error) => Ok(NEVER_USED),
-        reply => parse_stream_info(stream_info_fields(reply)?),
+        reply => parse_stream_extent(check_rejection(reply)?)
+            .ok_or_else(|| malformed("no extent of a stream")),
     }
 }
 
-/// Parses the reply to `XINFO STREAM`: the last id ever assigned.
+fn parse_stream_extent(reply: Value) -> Option<Extent> {
+    let [last, oldest, length, added] = into_array(reply)?.try_into().ok()?;
+    let is_complete = matches!(length, Value::Int(_)) && length == added;
+    Some(Extent {
+        oldest: parse_id(oldest),
+        last: parse_id(last)?,
+        trimmed: if is_complete {
+            NEVER_USED.trimmed
+        } else {
+            Trimmed::Somewhere
+        },
+    })
+}
+
+/// Parses the reply of `stream_extent.lua`: the last id ever assigned.
 pub(super) fn parse_last_id(reply: Value) -> Result<EventId, BrokerError> {
     Ok(parse_extent(reply)?.last)
 }
@@ -151,53 +166,6 @@ pub(super) fn parse_trim_mark(reply: Value) -> Option<TrimMark> {
         newest_trimmed: newest_trimmed.parse().ok()?,
         oldest_kept: oldest_kept.parse().ok()?,
     })
-}
-
-fn stream_info_fields(reply: Value) -> Result<Vec<Value>, BrokerError> {
-    into_fields(check_rejection(reply)?).ok_or_else(|| malformed("no stream for an XINFO STREAM"))
-}
-
-/// The names and values of fields, in turn.
-fn into_fields(reply: Value) -> Option<Vec<Value>> {
-    match reply {
-        Value::Array(fields) => Some(fields),
-        // RESP3
-        Value::Map(pairs) => Some(flatten(pairs)),
-        _ => None,
-    }
-}
-
-fn flatten(pairs: Vec<(Value, Value)>) -> Vec<Value> {
-    pairs
-        .into_iter()
-        .flat_map(|(name, value)| [name, value])
-        .collect()
-}
-
-fn parse_stream_info(fields: Vec<Value>) -> Result<Extent, BrokerError> {
-    let mut extent = Extent {
-        trimmed: Trimmed::Somewhere,
-        ..NEVER_USED
-    };
-    let (mut length, mut added) = (None, None);
-    let mut fields = fields.into_iter();
-    while let (Some(name), Some(value)) = (fields.next(), fields.next()) {
-        match (text(name).as_deref(), value) {
-            (Some("length"), Value::Int(number)) => length = Some(number),
-            (Some("entries-added"), Value::Int(number)) => added = Some(number),
-            (Some("last-generated-id"), id) => {
-                extent.last = parse_id(id).ok_or_else(|| malformed("no last id of a stream"))?;
-            }
-            (Some("first-entry"), Value::Array(entry)) => {
-                extent.oldest = entry.into_iter().next().and_then(parse_id);
-            }
-            _ => {}
-        }
-    }
-    if added.is_some() && added == length {
-        extent.trimmed = NEVER_USED.trimmed;
-    }
-    Ok(extent)
 }
 
 fn is_missing_key(error: &ServerError) -> bool {

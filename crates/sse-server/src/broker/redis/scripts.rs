@@ -10,6 +10,7 @@
 //! | `append_idempotent.lua` | `idempotency` | appends the items whose key is not known |
 //! | `expire_keys.lua` | `idempotency` | forgets expired keys; also a part of the script above |
 //! | `record_loss.lua` | `verification` | verifies an id, and records a loss |
+//! | `stream_extent.lua` | `streams` | describes a stream without its events |
 //! | `trim.lua` | `retention` | trims a stream by age, or forgets a dead channel |
 
 use std::{sync::LazyLock, time::Duration};
@@ -34,8 +35,22 @@ pub(super) static EXPIRE_KEYS: LazyLock<Script> = LazyLock::new(|| {
 
 pub(super) static RECORD_LOSS: LazyLock<Script> = LazyLock::new(|| Script::new(RECORD_LOSS_TEXT));
 
+/// The text of `stream_extent.lua`, for `EVAL`.
+///
+/// A pipeline that only reads cannot repeat an `EVALSHA` of a script that Redis does not know. The
+/// text is sent each time, so it has no comments.
+pub(super) static STREAM_EXTENT_TEXT: LazyLock<String> =
+    LazyLock::new(|| without_comments(include_str!("scripts/stream_extent.lua")));
+
 pub(super) static TRIM: LazyLock<Script> =
     LazyLock::new(|| Script::new(include_str!("scripts/trim.lua")));
+
+/// The lines of a script that are neither empty nor a comment.
+fn without_comments(script: &str) -> String {
+    let is_code = |line: &&str| !line.is_empty() && !line.starts_with("--");
+    let lines: Vec<&str> = script.lines().filter(is_code).collect();
+    lines.join("\n")
+}
 
 /// A number below a million for ids that no other node chooses. The id also has the millisecond in
 /// which it is chosen.
@@ -46,4 +61,18 @@ pub(super) fn random_suffix() -> u32 {
 /// Milliseconds of `duration`, the unit of every script.
 pub(super) fn milliseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_script_without_comments_has_all_of_its_code() {
+        let script = "-- Adds.\n--\n\nlocal sum = 1\n    + 2\nreturn sum\n";
+        let code = "local sum = 1\n    + 2\nreturn sum";
+        assert_eq!(without_comments(script), code);
+        assert!(STREAM_EXTENT_TEXT.starts_with("local "));
+        assert!(STREAM_EXTENT_TEXT.len() < 400);
+    }
 }

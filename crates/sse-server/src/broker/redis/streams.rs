@@ -30,6 +30,7 @@ use super::{
     read_gate::{ReadGate, ReadKind},
     registry::Registry,
     replies::{Replies, malformed, parse_added_id, parse_last_id, parse_time_ms, value_pipeline},
+    scripts::STREAM_EXTENT_TEXT,
     session::Session,
     settled::judge_settled,
 };
@@ -214,15 +215,16 @@ impl Streams {
         channel: &Channel,
         bound: EventId,
     ) -> Result<Settled, BrokerError> {
+        let _place = self.enter_gate(ReadKind::History).await?;
         let (now_ms, last) = self.clock_and_last_id(channel).await?;
         Ok(judge_settled(bound, now_ms, last))
     }
 
     /// Redis' clock, and then the last id ever assigned in `channel`.
     async fn clock_and_last_id(&self, channel: &Channel) -> Result<(u64, EventId), BrokerError> {
-        let commands = [redis::cmd("TIME"), self.stream_info(channel)];
-        let [time, info] = self.query(channel, commands).await?;
-        Ok((parse_time_ms(time)?, parse_last_id(info)?))
+        let commands = [redis::cmd("TIME"), self.stream_extent(channel)];
+        let [time, extent] = self.query(channel, commands).await?;
+        Ok((parse_time_ms(time)?, parse_last_id(extent)?))
     }
 
     /// The last id ever assigned in `channel`, looked up for `client` if it is known.
@@ -245,7 +247,7 @@ impl Streams {
         &self,
         channels: impl Iterator<Item = &'a Channel>,
     ) -> Result<Vec<Result<EventId, BrokerError>>, BrokerError> {
-        let commands = channels.map(|channel| self.stream_info(channel));
+        let commands = channels.map(|channel| self.stream_extent(channel));
         let pipeline = value_pipeline(commands);
         let mut session = self.connection.common_read_session().await?;
         let replies: Vec<Value> = session.query(&pipeline).await?;
@@ -271,9 +273,12 @@ impl Streams {
         session?.query_values(commands).await
     }
 
-    /// `XINFO STREAM`.
-    pub(super) fn stream_info(&self, channel: &Channel) -> Cmd {
-        Cmd::xinfo_stream(self.names.stream(channel))
+    /// `stream_extent.lua`, for `parse_extent` and `parse_last_id`.
+    pub(super) fn stream_extent(&self, channel: &Channel) -> Cmd {
+        let mut command = redis::cmd("EVAL");
+        command.arg(STREAM_EXTENT_TEXT.as_str()).arg(1);
+        command.arg(self.names.stream(channel));
+        command
     }
 
     /// `XRANGE` of up to `count` entries from `start` on.

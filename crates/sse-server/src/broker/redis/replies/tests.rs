@@ -150,69 +150,47 @@ fn a_channel_without_a_stream_never_had_an_event() {
     );
 }
 
-/// `XINFO STREAM` as Redis 7 sends it, with `length` entries of which the oldest is 5-0.
-fn stream_info(length: i64, added: Option<i64>) -> Vec<Value> {
-    let mut fields = vec![
-        bulk("length"),
-        Value::Int(length),
-        bulk("radix-tree-keys"),
-        Value::Int(1),
-        bulk("last-generated-id"),
-        bulk("9-0"),
-        bulk("first-entry"),
-        entry("5-0", &["event", "click", "data", "a"]),
-        bulk("last-entry"),
-        Value::Nil,
-    ];
-    fields.extend(
-        added
-            .into_iter()
-            .flat_map(|added| [bulk("entries-added"), Value::Int(added)]),
-    );
-    fields
-}
-
 #[test]
 fn nothing_was_trimmed_if_as_many_entries_are_kept_as_were_added() {
-    let extent = |trimmed| Extent {
-        oldest: Some(id(5)),
-        last: id(9),
-        trimmed,
-    };
-    for (length, added, trimmed) in [
-        (3, Some(3), NEVER_USED.trimmed),
-        (3, Some(4), Trimmed::Somewhere),
+    for (length_and_added, trimmed) in [
+        (":3\n:3\n", NEVER_USED.trimmed),
+        (":3\n:4\n", Trimmed::Somewhere),
         // Redis 6.2 does not count the entries that were added.
-        (3, None, Trimmed::Somewhere),
+        (":3\n$-1\n", Trimmed::Somewhere),
+        ("$-1\n$-1\n", Trimmed::Somewhere),
     ] {
-        let fields = stream_info(length, added);
-        let resp3 = fields
-            .chunks(2)
-            .map(|pair| (pair[0].clone(), pair[1].clone()))
-            .collect();
-        assert_eq!(parse_extent(Value::Array(fields)).unwrap(), extent(trimmed));
-        assert_eq!(parse_extent(Value::Map(resp3)).unwrap(), extent(trimmed));
+        let reply = wire(&format!("*4\n$3\n9-0\n$3\n5-0\n{length_and_added}"));
+        let extent = Extent {
+            oldest: Some(id(5)),
+            last: id(9),
+            trimmed,
+        };
+        assert_eq!(parse_extent(reply).unwrap(), extent, "{length_and_added}");
     }
 }
 
 #[test]
 fn an_emptied_stream_keeps_its_last_id() {
-    let fields = vec![
-        bulk("length"),
-        Value::Int(0),
-        bulk("last-generated-id"),
-        bulk("9-0"),
-        bulk("first-entry"),
-        Value::Nil,
-    ];
-    let extent = parse_extent(Value::Array(fields)).unwrap();
-    assert_eq!((extent.oldest, extent.last), (None, id(9)));
+    // In RESP2 and in RESP3.
+    for nil in ["$-1", "_"] {
+        let reply = wire(&format!("*4\n$3\n9-0\n{nil}\n:0\n:4\n"));
+        let extent = parse_extent(reply.clone()).unwrap();
+        assert_eq!((extent.oldest, extent.last), (None, id(9)));
+        assert_eq!(extent.trimmed, Trimmed::Somewhere);
+        assert_eq!(parse_last_id(reply).unwrap(), id(9));
+    }
 }
 
 #[test]
-fn malformed_stream_information_is_damage() {
-    let without_id = Value::Array(vec![bulk("last-generated-id"), bulk("x")]);
-    for reply in malformed_values().into_iter().chain([without_id]) {
+fn a_malformed_extent_is_damage() {
+    let malformed = [
+        "*0\n",
+        "*1\n$3\n9-0\n",
+        "*4\n$1\nx\n$-1\n:0\n:0\n",
+        "*4\n$-1\n$-1\n:0\n:0\n",
+        "*5\n$3\n9-0\n$-1\n:0\n:0\n:0\n",
+    ];
+    for reply in malformed_values().into_iter().chain(malformed.map(wire)) {
         assert!(matches!(parse_extent(reply), Err(BrokerError::Damaged(_))));
     }
     assert!(matches!(
