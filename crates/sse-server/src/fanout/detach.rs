@@ -84,6 +84,12 @@ struct Inner {
     is_blocked: Cell<bool>,
     /// Waits in `detach` for the end of the blocked write.
     detach_waker: RefCell<Option<Waker>>,
+    /// The client's last request on this connection has begun.
+    is_ending: Cell<bool>,
+    /// How often actix had written all it had.
+    flushes: Cell<u64>,
+    /// Waits for the next of them.
+    flush_waker: RefCell<Option<Waker>>,
     write_timeout: Duration,
     accepted: Cell<BytesAccepted>,
     /// `None` while the client accepts data.
@@ -120,6 +126,9 @@ impl DetachableSocket {
             rejected: Cell::default(),
             is_blocked: Cell::new(false),
             detach_waker: RefCell::default(),
+            is_ending: Cell::default(),
+            flushes: Cell::default(),
+            flush_waker: RefCell::default(),
             write_timeout,
             accepted: Cell::default(),
             stall: RefCell::default(),
@@ -306,6 +315,7 @@ impl AsyncWrite for DetachableSocket {
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         // actix flushes the socket after it has written its whole buffer.
         self.0.progress.record_flushed();
+        self.record_flush();
         match self.0.socket.borrow_mut().as_mut() {
             Some(socket) => Pin::new(socket).poll_flush(cx),
             None => Poll::Ready(Ok(())),

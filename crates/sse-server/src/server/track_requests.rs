@@ -1,4 +1,5 @@
-//! Reports requests and responses to their connection, which limits how long each may take.
+//! Reports requests and responses to their connection, which limits how long each may take, and
+//! handles no request behind the one whose response ends the connection.
 //!
 //! This is a service around the app, and not a middleware of it, because it must see when actix has
 //! taken the last byte of a body.
@@ -13,7 +14,7 @@ use actix_service::{Service as _, ServiceFactory, apply_fn_factory};
 use actix_web::{
     body::{BodySize, BoxBody, MessageBody},
     dev::ServiceResponse,
-    http::{ConnectionType, header},
+    http::{ConnectionType, StatusCode, header},
 };
 use bytes::Bytes;
 
@@ -34,34 +35,69 @@ where
     B: MessageBody + 'static,
 {
     apply_fn_factory(app, |request: Request, app| {
-        let guard = start_request(&request);
-        let response = app.call(request);
-        async move { Ok(track_response(response.await?.into(), guard)) }
+        let connection: Option<DetachableSocket> = request.conn_data().cloned();
+        let ending = connection
+            .clone()
+            .filter(|connection| connection.is_ending());
+        let called = if ending.is_none() {
+            let guard = connection.map(|connection| start_request(&connection, &request));
+            Some((app.call(request), guard))
+        } else {
+            None
+        };
+        async move {
+            if let Some(connection) = ending {
+                connection.close_when_written().await;
+            }
+            match called {
+                Some((response, guard)) => Ok(track_response(response.await?.into(), guard)),
+                None => Ok(unsent_response()),
+            }
+        }
     })
 }
 
-/// Returns `None` if the transport does not track requests.
-fn start_request(request: &Request) -> Option<RequestGuard> {
-    let headers = &request.head().headers;
-    let has_body = headers.contains_key(header::CONTENT_LENGTH)
-        || headers.contains_key(header::TRANSFER_ENCODING);
-    let connection: &DetachableSocket = request.conn_data()?;
-    Some(connection.start_request(has_body))
+fn start_request(connection: &DetachableSocket, request: &Request) -> RequestGuard {
+    let head = request.head();
+    let has_body = head.headers.contains_key(header::CONTENT_LENGTH)
+        || head.headers.contains_key(header::TRANSFER_ENCODING);
+    let guard = connection.start_request(has_body);
+    if head.connection_type() == ConnectionType::Close {
+        guard.set_last();
+    }
+    guard
 }
 
+/// `guard` is `None` if the transport does not track requests.
 fn track_response<B: MessageBody + 'static>(
     mut response: Response<B>,
     guard: Option<RequestGuard>,
 ) -> Response<TrackedBody> {
-    if guard.as_ref().is_some_and(RequestGuard::start_response) {
-        response
-            .head_mut()
-            .set_connection_type(ConnectionType::Close);
+    if let Some(guard) = &guard {
+        let head = response.head_mut();
+        if guard.start_response() || guard.is_last() {
+            // actix would take the connection type of a request behind this one.
+            head.set_connection_type(ConnectionType::Close);
+        }
+        if head.connection_type() == ConnectionType::Close {
+            guard.set_last();
+        }
     }
     response.map_body(|_, body| TrackedBody {
         body: body.boxed(),
         _guard: guard,
     })
+}
+
+/// A response on a closed connection. The write fails, so actix lets go of the connection.
+fn unsent_response() -> Response<TrackedBody> {
+    Response::with_body(
+        StatusCode::SERVICE_UNAVAILABLE,
+        TrackedBody {
+            body: BoxBody::new(()),
+            _guard: None,
+        },
+    )
 }
 
 /// The body of a response, whose request is in progress until actix drops the body.

@@ -81,20 +81,70 @@ async fn a_publish_has_the_body_that_its_head_declares() {
 }
 
 #[tokio::test]
-async fn bytes_after_a_request_are_no_part_of_its_body() {
+async fn bytes_after_a_request_are_no_part_of_its_body_and_no_request() {
     let server = TestServer::start(Backend::Memory).await;
-    let headers = format!(
-        "{}Content-Length: 5\r\nContent-Type: text/plain\r\n",
-        UPGRADES[0]
-    );
-    let first = request("POST /event/first HTTP/1.1", &headers, "first");
-    let second = request("POST /event/second HTTP/1.1", "Content-Length: 0\r\n", "");
-    // The connection ends after the first response, so the second request is not handled either.
-    let (head, body) = only_response(&server, &format!("{first}{second}")).await;
-    assert_eq!(head.status, 200, "{body}");
+    let bodies = [
+        ("", ""),
+        ("Content-Length: 5\r\n", "first"),
+        ("Transfer-Encoding: chunked\r\n", "5\r\nfirst\r\n0\r\n\r\n"),
+    ];
+    let lines = [
+        ("POST /event/first HTTP/1.1", 200),
+        ("POST /nowhere HTTP/1.1", 404),
+        ("POST /stream HTTP/1.1", 405),
+        ("CONNECT example.org:443 HTTP/1.1", 405),
+    ];
+    let second = request("GET /event/second HTTP/1.1", "", "").repeat(3);
+    let cases = UPGRADES.iter().flat_map(|upgrade| {
+        let second = &second;
+        lines.iter().flat_map(move |(line, status)| {
+            bodies.map(|(length, body)| {
+                let headers = format!("{upgrade}{length}Content-Type: text/plain\r\n");
+                (
+                    format!("{}{second}", request(line, &headers, body)),
+                    *status,
+                )
+            })
+        })
+    });
+    let tunnels = bodies.map(|(length, body)| {
+        let first = request("CONNECT example.org:443 HTTP/1.1", length, body);
+        (format!("{first}{second}"), 405)
+    });
+    let cases: Vec<(String, u16)> = cases.chain(tunnels).collect();
+    all_at_once(&cases, async |(requests, status)| {
+        // The connection ends after the first response.
+        let (head, body) = only_response(&server, requests).await;
+        assert_eq!(head.status, *status, "{requests}: {body}");
+        assert!(is_close(&head), "{requests}");
+    })
+    .await;
     let history = server.history("sse").await;
-    let data: Vec<&str> = history.iter().map(|event| event.data.as_str()).collect();
-    assert_eq!(data, ["first"]);
+    assert_eq!(history.len(), UPGRADES.len() * bodies.len());
+    assert!(history.iter().all(|event| event.event == "first"));
+}
+
+#[tokio::test]
+async fn nothing_is_handled_behind_a_request_that_ends_the_connection() {
+    let server = TestServer::start(Backend::Memory).await;
+    let second = request("GET /event/second HTTP/1.1", "", "");
+    let close = "Connection: close\r\nContent-Type: text/plain\r\n";
+    let firsts = [
+        request("GET /health/live HTTP/1.1", close, ""),
+        request("GET /health/live HTTP/1.0", "", ""),
+        request(
+            "POST /event/first HTTP/1.1",
+            &format!("{close}Content-Length: 5\r\n"),
+            "first",
+        ),
+    ];
+    all_at_once(firsts, async |first| {
+        let (head, body) = only_response(&server, &format!("{first}{second}")).await;
+        assert_eq!(head.status, 200, "{first}: {body}");
+        assert!(is_close(&head), "{first}");
+    })
+    .await;
+    assert_eq!(server.history("sse").await.len(), 1);
 }
 
 #[tokio::test]

@@ -1,4 +1,10 @@
 //! What HTTP reports about the requests of a connection.
+//!
+//! No request follows the one whose response ends the connection. actix parses what the client sent
+//! behind it nevertheless, and calls the service once the response before is in its buffer; so the
+//! service asks [`DetachableSocket::is_ending`], and then only closes the connection.
+
+use std::{future::poll_fn, task::Poll};
 
 use super::{DetachableSocket, OpenConnection, Phase};
 
@@ -16,6 +22,17 @@ impl RequestGuard {
         let is_reserved = progress.with(OpenConnection::is_reserved);
         is_reserved.unwrap_or(false)
     }
+
+    /// Records that the connection ends with the response to this request.
+    pub fn set_last(&self) {
+        self.0.0.is_ending.set(true);
+    }
+
+    /// Whether the connection ends with the response to this request.
+    #[must_use]
+    pub fn is_last(&self) -> bool {
+        self.0.is_ending()
+    }
 }
 
 impl Drop for RequestGuard {
@@ -30,6 +47,34 @@ impl DetachableSocket {
     pub fn start_request(&self, has_body: bool) -> RequestGuard {
         self.0.progress.start_request(has_body);
         RequestGuard(self.clone())
+    }
+
+    /// Whether no further request may be handled.
+    #[must_use]
+    pub fn is_ending(&self) -> bool {
+        self.0.is_ending.get()
+    }
+
+    /// Closes the connection once everything that actix has to write is written.
+    pub async fn close_when_written(&self) {
+        let flushes = self.0.flushes.get();
+        poll_fn(|cx| {
+            if self.0.flushes.get() != flushes {
+                return Poll::Ready(());
+            }
+            self.0.flush_waker.replace(Some(cx.waker().clone()));
+            Poll::Pending
+        })
+        .await;
+        self.close();
+    }
+
+    /// Records that actix has written its whole buffer.
+    pub(super) fn record_flush(&self) {
+        self.0.flushes.set(self.0.flushes.get().wrapping_add(1));
+        if let Some(waker) = self.0.flush_waker.take() {
+            waker.wake();
+        }
     }
 
     /// Whether a stream may use the connection: not if it is reserved for other requests.
