@@ -32,7 +32,7 @@ pub enum Moment {
 /// The text has neither form. The error is the message for the user.
 pub fn parse_moment(text: &str) -> Result<Moment, String> {
     if let Some(number) = Number::parse(text) {
-        return number.to_ms(text).map(Moment::At);
+        return number.to_ms(text, Accepts::Moments).map(Moment::At);
     }
     if let Ok(ago) = humantime::parse_duration(text) {
         return Ok(Moment::Ago(ago));
@@ -42,6 +42,16 @@ pub fn parse_moment(text: &str) -> Result<Moment, String> {
             "{:?} is neither a duration ago, like 90s, 10m, 2h or 1d, nor {TIME_FORMS}",
             shorten(text)
         )
+    })
+}
+
+/// Whether the text is the number 0, which is neither a moment nor a time. Users write it for the
+/// beginning of everything, which each program has a way of its own to name.
+#[must_use]
+pub fn is_zero(text: &str) -> bool {
+    let number = Number::parse(text);
+    number.is_some_and(|number| {
+        number.whole.len() < 9 && number.whole.bytes().all(|digit| digit == b'0')
     })
 }
 
@@ -59,7 +69,7 @@ const TIME_FORMS: &str =
 /// The text has none of these forms. The error is the message for the user.
 pub fn parse_time_ms(text: &str) -> Result<u64, String> {
     if let Some(number) = Number::parse(text) {
-        return number.to_ms(text);
+        return number.to_ms(text, Accepts::Times);
     }
     parse_rfc3339(text).ok_or_else(|| format!("{:?} is not {TIME_FORMS}", shorten(text)))
 }
@@ -77,6 +87,15 @@ fn restore_plus(text: &str) -> String {
         Some(at) if at > 10 => [&text[..at], "+", &text[at + 1..]].concat(),
         _ => text.to_owned(),
     }
+}
+
+/// What a number that is no time may be replaced by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Accepts {
+    /// Times only.
+    Times,
+    /// Times and durations ago.
+    Moments,
 }
 
 /// A number without a unit: its digits, and those of its fraction.
@@ -99,7 +118,7 @@ impl<'a> Number<'a> {
     }
 
     /// Returns the milliseconds since the Unix epoch.
-    fn to_ms(&self, text: &str) -> Result<u64, String> {
+    fn to_ms(&self, text: &str, accepts: Accepts) -> Result<u64, String> {
         let invalid = |why: &str| format!("{:?} {why}", shorten(text));
         let digits = self.whole.len();
         match (digits, self.fraction) {
@@ -108,11 +127,12 @@ impl<'a> Number<'a> {
                 whole.parse().map_err(|_| invalid("is not a time"))
             }
             (12..=14, None) => self.whole.parse().map_err(|_| invalid("is not a time")),
-            _ if self.whole.bytes().all(|digit| digit == b'0') => Err(invalid(
-                "is not a time: from=oldest starts with the oldest event",
-            )),
-            (1..=8, _) => Err(invalid(
+            (1..=8, _) if accepts == Accepts::Moments => Err(invalid(
                 "has no unit: write 10s, 10m, 10h or 10d, or a time",
+            )),
+            (1..=8, _) => Err(format!("{:?} is not {TIME_FORMS}", shorten(text))),
+            (12..=14, Some(_)) => Err(invalid(
+                "looks like milliseconds since 1970, which have no fraction",
             )),
             (15..=17, None) => Err(invalid(
                 "looks like microseconds since 1970: write milliseconds, 13 digits",
@@ -194,14 +214,19 @@ mod tests {
             assert_eq!(parse_time_ms(text), Ok(ms), "{text}");
             assert_eq!(parse_moment(text), Ok(Moment::At(ms)), "{text}");
         }
+        for text in ["0", "000", "10", "1.5", "99999999"] {
+            let error = parse_moment(text).unwrap_err();
+            assert!(error.contains("has no unit: write 10s, 10m"), "{error}");
+            // A duration ago is no time.
+            let error = parse_time_ms(text).unwrap_err();
+            assert_eq!(error, format!("{text:?} is not {TIME_FORMS}"));
+        }
         for (text, hint) in [
-            ("0", "from=oldest"),
-            ("000", "from=oldest"),
-            ("10", "has no unit"),
-            ("1.5", "has no unit"),
-            ("99999999", "has no unit"),
             ("17955219968", "9 or 10 digits"),
-            ("1795521996855.5", "9 or 10 digits"),
+            (
+                "1795521996855.5",
+                "milliseconds since 1970, which have no fraction",
+            ),
             ("1795521996855000", "microseconds"),
             ("1795521996855000000", "nanoseconds"),
             ("18446744073709551616", "nanoseconds"),
@@ -213,6 +238,20 @@ mod tests {
             ] {
                 assert!(error.contains(hint), "{text}: {error}");
             }
+        }
+    }
+
+    #[test]
+    fn zero_is_recognised() {
+        for (text, expected) in [
+            ("0", true),
+            ("000", true),
+            ("0.5", true),
+            ("10", false),
+            ("0s", false),
+            ("", false),
+        ] {
+            assert_eq!(is_zero(text), expected, "{text}");
         }
     }
 

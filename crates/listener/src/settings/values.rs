@@ -4,7 +4,10 @@ use std::num::NonZeroU64;
 
 use reqwest::StatusCode;
 use sse_cli::number::{parse_number, parse_positive_number};
-use sse_proto::{moment::parse_moment, units::parse_size};
+use sse_proto::{
+    moment::{is_zero, parse_moment},
+    units::parse_size,
+};
 
 /// Most streams of a load test.
 const CONNECTIONS_MAX: u32 = 4_000_000;
@@ -27,6 +30,11 @@ pub(super) fn parse_whole_number(text: &str) -> Result<u64, String> {
 /// A moment, which is checked here and sent as it is written: a duration ago counts by the clock of
 /// the server.
 pub(super) fn parse_since(text: &str) -> Result<String, String> {
+    if is_zero(text) {
+        let why = "is not a time: for all events that the server keeps, write a time before them, \
+                   like 1970-01-01T00:00:00Z";
+        return Err(format!("{text:?} {why}"));
+    }
     parse_moment(text).map(|_| text.to_owned())
 }
 

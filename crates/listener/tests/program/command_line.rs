@@ -39,7 +39,7 @@ fn misuse_ends_with_2_and_states_what_to_write() {
         (["bench", "--connections=0"], "from 1 to 4000000"),
         (["--last=5", "--since=10m"], "cannot be used with"),
         (["--since", "10"], "has no unit: write 10s, 10m, 10h or 10d"),
-        (["--since", "0"], "from=oldest"),
+        (["--since", "0"], "like 1970-01-01T00:00:00Z"),
         (["--since", "1795521996855000"], "looks like microseconds"),
         (["--since", "yesterday"], "like 90s, 10m, 2h or 1d"),
         (["--since", ""], "like 90s, 10m, 2h or 1d"),

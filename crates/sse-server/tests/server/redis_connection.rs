@@ -39,12 +39,21 @@ async fn a_half_open_notification_connection_is_detected_and_replaced() {
         .matches("the pub/sub connection to Redis broke")
         .count();
     assert!((1..=3).contains(&lines), "{}", server.log());
+    // Only this connection broke, so nothing else reports its end.
+    until("the end of the outage is logged", async || {
+        let line =
+            "INFO sse_server::broker::redis::pubsub: the pub/sub connection to Redis works again";
+        server.log().contains(line).then_some(())
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn one_line_per_connection_reports_that_redis_is_back_after_each_outage() {
+async fn one_line_at_info_reports_that_redis_is_back_after_each_outage() {
     let mut redis = RedisServer::start().await;
-    let server = TestServer::node(&redis, &["--redis-timeout", "500ms"]).await;
+    let levels = "info,sse_server::broker::redis::pubsub=debug";
+    let flags = ["--redis-timeout", "500ms", "--log", levels];
+    let server = TestServer::node(&redis, &flags).await;
     let mut subscriber = server.subscribe("/stream").await;
     server.publish("sse", "click", "before").await;
     assert_eq!(subscriber.next_event().await.data, "before");
@@ -76,6 +85,12 @@ async fn one_line_per_connection_reports_that_redis_is_back_after_each_outage() 
         server.publish("sse", "click", &data).await;
         while subscriber.next_event().await.data != data {}
         assert_eq!(lines.map(count), [outage; 4], "{}", server.log());
+        let log = server.log();
+        let recoveries = log
+            .lines()
+            .filter(|line| lines[1..].iter().any(|back| line.contains(back)));
+        let at_info = recoveries.filter(|line| line.contains(" INFO ")).count();
+        assert_eq!(at_info, outage, "{log}");
     }
 }
 

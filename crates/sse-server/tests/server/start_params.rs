@@ -254,7 +254,7 @@ crate::on_every_broker! {
                 let message = refusal(refused, StatusCode::BAD_REQUEST, "invalid_parameter").await;
                 assert!(message.contains("give one of them"), "{message}");
             }
-            for (bad, named) in [("last=10001", "10000"), ("from=newest", "oldest"), ("since=soon", "10m"), ("until=10m", "2026")] {
+            for (bad, named) in [("last=10001", "10000"), ("from=newest", "oldest"), ("since=soon", "10m"), ("since=0", "from=oldest"), ("until=10m", "2026"), ("until=10", "\"10\" is not a time, like 2026"), ("until=0", "\"0\" is not a time, like 2026")] {
                 let answer = server.get(&format!("{path}?{bad}")).await.unwrap();
                 let message = refusal(answer, StatusCode::BAD_REQUEST, "invalid_parameter").await;
                 assert!(message.contains(named), "{message}");

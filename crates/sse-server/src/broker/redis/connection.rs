@@ -98,6 +98,11 @@ impl Connection {
         (Self { state, health }, supervisor)
     }
 
+    /// What is known about these connections.
+    pub(super) fn health(&self) -> Arc<Health> {
+        self.health.clone()
+    }
+
     /// Returns the era of commands on the present connection; `None` while there is none.
     pub(super) fn era(&self) -> Option<u64> {
         match &*self.state.borrow() {

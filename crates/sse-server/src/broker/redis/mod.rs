@@ -135,6 +135,7 @@ impl RedisBroker {
         let guard = tasks.ended.clone().drop_guard();
         let connection = tasks.start_connection(dialer.clone(), options.timeout, losses.clone());
         connection.wait_for_first().await?;
+        let commands = connection.health();
         let notifier = ChangeNotifier::default();
         let broker = Self {
             streams: Arc::new(Streams::new(
@@ -156,6 +157,7 @@ impl RedisBroker {
             notifier: broker.notifier.clone(),
             subscriptions: broker.subscriptions.clone(),
             outage: OutageLog::default(),
+            commands,
             timeout: options.timeout,
         });
         let metrics = broker.metrics.clone();

@@ -29,6 +29,7 @@ use super::{
     dial::Dialer,
     names::Names,
     outage_log::OutageLog,
+    session::Health,
     subscriptions::Subscriptions,
 };
 use crate::broker::notify::ChangeNotifier;
@@ -52,6 +53,8 @@ pub(super) struct PubSubListener {
     pub(super) subscriptions: Arc<Subscriptions>,
     /// The log lines about outages of the connection.
     pub(super) outage: OutageLog,
+    /// The connections for commands, which report that Redis is back.
+    pub(super) commands: Arc<Health>,
     /// Time limit for a reply; at most [`REPLY_TIMEOUT`] is used.
     pub(super) timeout: Duration,
 }
@@ -101,8 +104,14 @@ impl PubSubListener {
     }
 
     fn log_working(&self) {
-        if self.outage.record_success() {
-            tracing::info!("the pub/sub connection to Redis works again");
+        if !self.outage.record_success() {
+            return;
+        }
+        let what = "the pub/sub connection to Redis works again";
+        if self.commands.has_logged(&self.outage) {
+            tracing::debug!("{what}");
+        } else {
+            tracing::info!("{what}");
         }
     }
 }

@@ -86,6 +86,11 @@ impl Health {
         }
     }
 
+    /// Whether `other`, the outage of another connection, was most likely logged here too.
+    pub(super) fn has_logged(&self, other: &OutageLog) -> bool {
+        self.outage.is_same_outage(other)
+    }
+
     pub(super) fn unavailable(&self, reason: &str) -> BrokerError {
         BrokerError::Unavailable(format!("Redis at {}: {reason}", self.address))
     }

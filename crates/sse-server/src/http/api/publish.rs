@@ -74,13 +74,15 @@ fn encoded_action(request: &HttpRequest) -> &str {
     encoded
 }
 
-/// Returns the data in a body. A body without bytes and without a usable type is empty data.
+/// Returns the data in a body. A body without bytes is empty data, whatever its type.
 fn data_of(request: &HttpRequest, body: &Body<'_>) -> ApiResult<ByteString> {
     let bytes = body.bytes.clone();
+    if bytes.is_empty() {
+        return Ok(ByteString::new());
+    }
     match content_type::parse(request) {
         Ok(ContentType::Json) => compact_json(bytes),
         Ok(ContentType::Text) => content_type::text(bytes),
-        _ if bytes.is_empty() => Ok(ByteString::new()),
         other => Err(unsupported(describe_type(other), request)),
     }
 }

@@ -10,7 +10,7 @@ use actix_web::{HttpRequest, http::header::HeaderName};
 use chrono::Utc;
 use sse_proto::{
     Channel, Cursor, EventId,
-    moment::{Moment, parse_moment, parse_time_ms},
+    moment::{Moment, is_zero, parse_moment, parse_time_ms},
 };
 use tokio::time::timeout;
 
@@ -88,6 +88,11 @@ impl StartParam {
     }
 
     fn parse_since(text: &str) -> Result<Self, String> {
+        if is_zero(text) {
+            let why =
+                "is not a time: write from=oldest in its place to start with the oldest event";
+            return Err(format!("{text:?} {why}"));
+        }
         parse_moment(text)
             .map(Self::Since)
             .map_err(|why| format!("cannot be read: {why}"))
