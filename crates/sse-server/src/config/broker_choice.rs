@@ -6,7 +6,7 @@
 
 use std::{fmt, path::PathBuf, time::Duration};
 
-use super::{cli::Args, environment::Given, sources::Source};
+use super::{cli::Args, environment::GivenSettings, sources::Source};
 use crate::broker::embedded::DataMode;
 
 /// A broker and its own settings.
@@ -77,7 +77,7 @@ struct Choice {
 
 impl Choice {
     /// Returns the name of what chooses this broker, if it has this rank.
-    fn chosen_by(&self, given: &Given, rank: Rank) -> Option<String> {
+    fn chosen_by(&self, given: &GivenSettings, rank: Rank) -> Option<String> {
         let source = Source::of(self.id, &given.matches, &given.file);
         let name = match (rank, source) {
             (Rank::Flag, Source::Flag) => self.flag.to_owned(),
@@ -104,7 +104,7 @@ enum Rank {
 /// # Errors
 ///
 /// Two flags, two variables or two keys choose different brokers.
-pub(super) fn choose(given: &Given) -> Result<BrokerConfig, String> {
+pub(super) fn choose(given: &GivenSettings) -> Result<BrokerConfig, String> {
     let choices = choices(&given.args);
     for rank in [Rank::Flag, Rank::Variable, Rank::File] {
         let mut chosen = choices

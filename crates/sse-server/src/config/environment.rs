@@ -28,7 +28,7 @@ pub(super) const SHORT_HELP: [&str; 9] = [
 ];
 
 /// The settings as they were given, and where each comes from.
-pub(super) struct Given {
+pub(super) struct GivenSettings {
     pub(super) args: Args,
     pub(super) matches: ArgMatches,
     /// Empty if no configuration file is named.
@@ -44,7 +44,7 @@ pub(super) struct Given {
 /// The help that was asked for, or what is wrong with which flag, variable or key.
 pub(super) fn parse(
     args: impl IntoIterator<Item = impl Into<OsString> + Clone>,
-) -> Result<Given, clap::Error> {
+) -> Result<GivenSettings, clap::Error> {
     let grammar = shorten_help(Args::command(), &SHORT_HELP).mut_args(ignore_empty_variable);
     let args: Vec<OsString> = args.into_iter().map(Into::into).collect();
     let matches = grammar
@@ -63,17 +63,21 @@ pub(super) fn parse(
 /// # Errors
 ///
 /// What is wrong with which key.
-pub(super) fn parse_file(path: &Path) -> Result<Given, clap::Error> {
+pub(super) fn parse_file(path: &Path) -> Result<GivenSettings, clap::Error> {
     let grammar = Args::command().mut_args(|flag| flag.env(None));
     let file = ConfigFile::read(path, &grammar).map_err(wrong_file)?;
     parse_with(file, grammar, &["sse-server".into()])
 }
 
-fn parse_with(file: ConfigFile, grammar: Command, args: &[OsString]) -> Result<Given, clap::Error> {
+fn parse_with(
+    file: ConfigFile,
+    grammar: Command,
+    args: &[OsString],
+) -> Result<GivenSettings, clap::Error> {
     let mut command = file.apply(grammar);
     let matches = command.try_get_matches_from_mut(args)?;
     let args = Args::from_arg_matches(&matches).map_err(|error| error.format(&mut command))?;
-    Ok(Given {
+    Ok(GivenSettings {
         args,
         matches,
         file,

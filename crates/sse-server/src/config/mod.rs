@@ -41,7 +41,7 @@ pub use self::{
 };
 use self::{
     cli::{Args, Command, ConfigCommand},
-    environment::{Given, misused, wrong_file},
+    environment::{GivenSettings, misused, wrong_file},
 };
 use crate::{
     ListenAddress,
@@ -135,7 +135,7 @@ impl Invocation {
 }
 
 impl Config {
-    fn from_given(given: Given) -> Result<Self, clap::Error> {
+    fn from_given(given: GivenSettings) -> Result<Self, clap::Error> {
         let broker = choose_broker(&given).map_err(misused)?;
         Ok(Self::from_valid(given.args, broker))
     }
@@ -166,7 +166,7 @@ impl Config {
 }
 
 /// Chooses the broker, and checks the rules that concern several settings.
-fn choose_broker(given: &Given) -> Result<BrokerConfig, String> {
+fn choose_broker(given: &GivenSettings) -> Result<BrokerConfig, String> {
     let broker = broker_choice::choose(given)?;
     validate::validate(&given.args, &broker.kind)?;
     Ok(broker)

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use clap::{Arg, ArgAction, Command};
 
 use super::{
-    environment::Given,
+    environment::GivenSettings,
     file::{flags, key_of},
     sources::Source,
 };
@@ -15,7 +15,7 @@ use crate::broker::redis::without_password;
 const WIDTH: usize = 98;
 
 /// Returns every setting that has a value, and where it comes from. A default is a comment.
-pub(super) fn settings(given: &Given) -> String {
+pub(super) fn settings(given: &GivenSettings) -> String {
     let mut text = String::new();
     for flag in flags(&given.command) {
         let (Some(key), id) = (key_of(flag), flag.get_id().as_str()) else {

@@ -13,30 +13,32 @@
 //! When a stream asks for the page that follows a kept page, it reads on. Then the page after that
 //! is read ahead, while the stream is sent this one.
 //!
-//! A client may start [`CLIENT_READS_MAX`] reads at a time, so thousands of streams of one client
+//! A client may start 16 reads at a time, so thousands of streams of one client
 //! that are all behind at positions of their own delay no other client.
 
+mod kept;
+
 use std::{
-    collections::{HashMap, HashSet, VecDeque},
     fmt,
     ops::Deref,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use futures::{
     FutureExt as _,
     future::{BoxFuture, Shared, ready},
 };
-use sse_proto::{Channel, api::GapReason};
+use sse_proto::Channel;
 use tokio::{
     runtime::Handle,
     sync::{OwnedSemaphorePermit, Semaphore, oneshot},
     time::sleep,
 };
 
+use self::kept::{CacheState, page_bytes};
 use crate::{
-    broker::{Broker, BrokerError, Continuity, Page, PageLimits, ReadFrom, Stored},
+    broker::{Broker, BrokerError, Page, PageLimits, ReadFrom},
     budget::{Budget, ClientNet, Share},
     channel::{Searcher, Searches},
     metrics::{Level, Metrics, Waiting},
@@ -51,14 +53,6 @@ const SEARCH_PAGE_EVENTS: usize = 500;
 const BYTES_MAX: usize = 32 << 20;
 /// Reads that the streams of one client may start at a time.
 const CLIENT_READS_MAX: usize = 16;
-/// Bytes of the kept pages.
-const KEPT_BYTES_MAX: usize = BYTES_MAX / 2;
-/// Keep a page for 5 s instead of dropping it with its last reader. After an outage, thousands of
-/// clients resume from the same position but read at different speeds. Without the cache, each slow
-/// client would repeat the read.
-const KEEP_TIME: Duration = Duration::from_secs(5);
-/// Bytes of an event besides its text.
-const EVENT_OVERHEAD_BYTES: usize = 64;
 
 /// Identifies a page.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -124,17 +118,6 @@ struct Inner {
     /// Memory that a read reserves until the size of its page is known.
     reserved_kib: u32,
     state: Mutex<CacheState>,
-}
-
-#[derive(Default)]
-struct CacheState {
-    in_flight: HashMap<PageKey, InFlight>,
-    kept: HashMap<PageKey, SharedPage>,
-    /// Keys of the pages that follow kept pages. A stream that asks for one of them reads on.
-    expected: HashSet<PageKey>,
-    /// Kept pages with their size and age, oldest first.
-    by_age: VecDeque<(PageKey, usize, Instant)>,
-    kept_bytes: usize,
 }
 
 impl fmt::Debug for PageCache {
@@ -308,60 +291,6 @@ impl Inner {
         // No code panics while it holds this lock.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-impl CacheState {
-    fn finish_read(&mut self, key: &PageKey, result: &PageResult) {
-        self.in_flight.remove(key);
-        if let Ok(page) = result
-            && may_be_kept(page)
-        {
-            self.keep(key.clone(), page.clone());
-        }
-    }
-
-    fn find_kept(&mut self, key: &PageKey) -> Option<SharedPage> {
-        self.discard_old();
-        self.kept.get(key).cloned()
-    }
-
-    fn keep(&mut self, key: PageKey, page: SharedPage) {
-        let bytes = page_bytes(&page);
-        self.kept_bytes += bytes;
-        self.expected.extend(key.next_page(&page));
-        self.kept.insert(key.clone(), page);
-        self.by_age.push_back((key, bytes, Instant::now()));
-        self.discard_old();
-    }
-
-    /// Discards pages that are too old, and the oldest pages if the kept pages are too large.
-    fn discard_old(&mut self) {
-        while let Some((key, bytes, kept_at)) = self.by_age.front()
-            && (self.kept_bytes > KEPT_BYTES_MAX || kept_at.elapsed() > KEEP_TIME)
-        {
-            if let Some(next_page) = self.kept.remove(key).and_then(|page| key.next_page(&page)) {
-                self.expected.remove(&next_page);
-            }
-            self.kept_bytes -= bytes;
-            self.by_age.pop_front();
-        }
-    }
-}
-
-/// Returns whether a page stays correct for [`KEEP_TIME`].
-///
-/// A page with a `lost-tail` gap does not, because the gap record may be written a moment later. A
-/// page with no events does not, because an event may follow at any time. Other gaps are permanent.
-fn may_be_kept(page: &Page) -> bool {
-    match page.start {
-        Continuity::Contiguous => !page.events.is_empty(),
-        Continuity::Gap { reason, .. } => reason != GapReason::LostTail,
-    }
-}
-
-fn page_bytes(page: &Page) -> usize {
-    let text_bytes = page.events.iter().map(Stored::size).sum::<usize>();
-    text_bytes + page.events.len() * EVENT_OVERHEAD_BYTES
 }
 
 fn kib(bytes: usize) -> u32 {

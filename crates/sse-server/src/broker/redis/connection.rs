@@ -44,7 +44,7 @@ const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(super) struct Connection {
     state: watch::Receiver<State>,
-    health: Arc<Health>,
+    pub(super) health: Arc<Health>,
 }
 
 #[derive(Clone)]
@@ -96,11 +96,6 @@ impl Connection {
             reported: Vec::new(),
         };
         (Self { state, health }, supervisor)
-    }
-
-    /// What is known about these connections.
-    pub(super) fn health(&self) -> Arc<Health> {
-        self.health.clone()
     }
 
     /// Returns the era of commands on the present connection; `None` while there is none.

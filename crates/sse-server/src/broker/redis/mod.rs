@@ -135,7 +135,7 @@ impl RedisBroker {
         let guard = tasks.ended.clone().drop_guard();
         let connection = tasks.start_connection(dialer.clone(), options.timeout, losses.clone());
         connection.wait_for_first().await?;
-        let commands = connection.health();
+        let commands = connection.health.clone();
         let notifier = ChangeNotifier::default();
         let broker = Self {
             streams: Arc::new(Streams::new(
