@@ -36,9 +36,7 @@ where
 {
     apply_fn_factory(app, |request: Request, app| {
         let connection: Option<DetachableSocket> = request.conn_data().cloned();
-        let ending = connection
-            .clone()
-            .filter(|connection| connection.is_ending());
+        let ending = connection.clone().filter(DetachableSocket::is_ending);
         let called = if ending.is_none() {
             let guard = connection.map(|connection| start_request(&connection, &request));
             Some((app.call(request), guard))
