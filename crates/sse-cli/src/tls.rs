@@ -3,6 +3,7 @@
 use std::{error::Error, io};
 
 use reqwest::{Certificate, ClientBuilder};
+use rustls::{CertificateError, OtherError};
 
 /// Message for [`is_not_tls`].
 pub const NOT_TLS: &str = "the server does not speak TLS at this port: write http:// instead of https://, \
@@ -74,6 +75,33 @@ pub fn is_untrusted(error: &(dyn Error + 'static)) -> bool {
     tls_causes(error).any(|cause| matches!(cause, rustls::Error::InvalidCertificate(_)))
 }
 
+/// Describes what to do about an error for which [`is_untrusted`] holds.
+///
+/// `has_cacert` is whether `--cacert` was given. A certificate of `openssl req -x509` is that of an
+/// authority, and rustls does not accept it as the server's own.
+#[must_use]
+pub fn untrusted_remedy(error: &(dyn Error + 'static), has_cacert: bool) -> &'static str {
+    if tls_causes(error).any(is_authority) {
+        "the server presents the certificate of an authority (CA:TRUE) as its own: issue one by \
+         that authority, or make a self-signed one by openssl req -x509 \
+         -addext basicConstraints=critical,CA:FALSE; or skip the check by --insecure"
+    } else if has_cacert {
+        "the server's certificate is neither in the file of --cacert nor issued by an authority in \
+         it, or is not valid for this host and time; --insecure skips the check"
+    } else {
+        "for a server of your own, give its certificate by --cacert, or skip the check by --insecure"
+    }
+}
+
+/// Whether the certificate of an authority is used as that of a server.
+fn is_authority(error: &rustls::Error) -> bool {
+    let rustls::Error::InvalidCertificate(CertificateError::Other(OtherError(why))) = error else {
+        return false;
+    };
+    // The type of this error is not public in rustls.
+    why.to_string().contains("CaUsedAsEndEntity")
+}
+
 /// Returns whether the other side does not speak TLS, most likely because its port is for plain
 /// HTTP.
 #[must_use]
@@ -99,7 +127,7 @@ fn unwrap_io_errors<'e>(mut error: &'e (dyn Error + 'static)) -> &'e (dyn Error 
 
 #[cfg(test)]
 mod tests {
-    use rustls::{CertificateError, InvalidMessage};
+    use rustls::InvalidMessage;
 
     use super::*;
 

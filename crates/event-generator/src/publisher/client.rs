@@ -7,7 +7,7 @@ use reqwest::{ClientBuilder, redirect, retry};
 use sse_cli::{
     proxy::Proxy,
     retry_after::parse_retry_after,
-    tls::{NOT_TLS, TlsTrust, is_not_tls, is_untrusted},
+    tls::{NOT_TLS, TlsTrust, is_not_tls, is_untrusted, untrusted_remedy},
 };
 
 use super::{
@@ -22,6 +22,8 @@ pub(crate) struct Client {
     http: reqwest::Client,
     base: BaseUrl,
     proxy: Option<Proxy>,
+    /// Whether `--cacert` was given.
+    has_cacert: bool,
 }
 
 impl Client {
@@ -55,6 +57,7 @@ impl Client {
             http: client,
             base: base.clone(),
             proxy: base.proxy().filter(|_| socket.is_none()),
+            has_cacert: trust.trusted.is_some(),
         })
     }
 
@@ -105,8 +108,8 @@ impl Client {
         let cause = root_cause(error);
         match &self.proxy {
             _ if is_untrusted(error) => format!(
-                "cannot trust the server: {cause}; for a server of your own, give its certificate by \
-                 --cacert, or skip the check by --insecure"
+                "cannot trust the server: {cause}; {}",
+                untrusted_remedy(error, self.has_cacert)
             ),
             _ if is_not_tls(error) => NOT_TLS.to_owned(),
             Some(proxy) => format!("{proxy}: {cause}"),

@@ -245,7 +245,9 @@ pub(crate) struct Settings {
 
     /// Trust the certificates in this file (PEM) instead of those of the system
     ///
-    /// Use it for a server whose certificate is self-signed or issued by a private authority.
+    /// Use it for a server whose certificate is issued by a private authority, or self-signed and
+    /// not that of an authority: openssl req -x509 needs -addext
+    /// basicConstraints=critical,CA:FALSE.
     #[arg(long, env = "GENERATOR_CACERT", value_parser = TrustedCertificates::read)]
     #[arg(value_name = "FILE", help_heading = help::REQUESTS)]
     pub(crate) cacert: Option<TrustedCertificates>,

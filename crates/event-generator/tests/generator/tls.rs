@@ -84,6 +84,16 @@ fn a_self_signed_certificate_needs_insecure_or_cacert() {
             "{trusting:?}: {ended:?}"
         );
     }
+    let other = directory.path().join("other.pem");
+    std::fs::write(&other, https_server().1).expect("a file");
+    let ended = publish(&["--cacert", other.to_str().expect("a plain path")]);
+    assert_eq!(ended.code, Some(1));
+    let stderr = ended.stderr_text();
+    assert!(
+        stderr.contains("nor issued by an authority in it")
+            && !stderr.contains("give its certificate"),
+        "{ended:?}"
+    );
     let ended = publish(&["--insecure", "--cacert", own]);
     assert_eq!(ended.code, Some(2));
     assert!(

@@ -75,18 +75,26 @@ fn origin_without_secrets(request: &StreamRequest, route: &Route) -> Option<Stri
 /// Why there is no response.
 enum SendError {
     Redirect(RedirectError),
-    /// The request failed, perhaps because of this proxy.
-    Http(reqwest::Error, Option<Proxy>),
+    /// The request failed, perhaps because of this proxy, or of the certificates of `--cacert`.
+    Http {
+        error: reqwest::Error,
+        proxy: Option<Proxy>,
+        has_cacert: bool,
+    },
 }
 
 impl From<SendError> for StreamError {
     fn from(error: SendError) -> Self {
         match error {
             SendError::Redirect(error) => PermanentError::Redirect(error).into(),
-            SendError::Http(error, _) if error.is_builder() => {
+            SendError::Http { error, .. } if error.is_builder() => {
                 PermanentError::Request(error.without_url()).into()
             }
-            SendError::Http(error, proxy) => TransientError::from_request(error, proxy).into(),
+            SendError::Http {
+                error,
+                proxy,
+                has_cacert,
+            } => TransientError::from_request(error, proxy, has_cacert).into(),
         }
     }
 }
@@ -102,7 +110,11 @@ async fn send_request(
             .build(&route, last_event_id)
             .send()
             .await
-            .map_err(|error| SendError::Http(error, request.proxy_for(route.url())))?;
+            .map_err(|error| SendError::Http {
+                error,
+                proxy: request.proxy_for(route.url()),
+                has_cacert: request.has_cacert(),
+            })?;
         if !route
             .follow_redirect(response.status(), response.headers())
             .map_err(SendError::Redirect)?

@@ -7,7 +7,7 @@ use std::{error::Error, io, time::Duration};
 use reqwest::StatusCode;
 use sse_cli::{
     proxy::Proxy,
-    tls::{NOT_TLS, is_not_tls, is_untrusted},
+    tls::{NOT_TLS, is_not_tls, is_untrusted, untrusted_remedy},
 };
 
 use crate::follow::{redirect::RedirectError, responder::Responder, response::NotAStream};
@@ -47,8 +47,13 @@ pub enum TransientError {
     #[error("cannot connect: {}", root_cause(.0))]
     Unreachable(#[source] reqwest::Error),
     /// The certificate of the server is not trusted.
-    #[error("cannot trust the server: {}; for a server of your own, give its certificate by --cacert, or skip the check by --insecure", root_cause(.0))]
-    Untrusted(#[source] reqwest::Error),
+    #[error("cannot trust the server: {}; {remedy}", root_cause(.source))]
+    Untrusted {
+        /// What the user can do.
+        remedy: &'static str,
+        /// The error.
+        source: reqwest::Error,
+    },
     /// The server cannot send a stream now.
     #[error("{responder} responded with {status}{}{}", format_message(.message), .responder.remedy())]
     Status {
@@ -109,7 +114,7 @@ impl TransientError {
                 | Self::ProxyFailed { .. }
                 | Self::NotTls
                 | Self::Unreachable(_)
-                | Self::Untrusted(_)
+                | Self::Untrusted { .. }
         )
     }
 
@@ -124,15 +129,19 @@ impl TransientError {
 }
 
 impl TransientError {
-    /// Classifies the error of a request that was sent through this proxy.
+    /// Classifies the error of a request that was sent through this proxy. `has_cacert` is whether
+    /// `--cacert` was given.
     #[must_use]
-    pub fn from_request(error: reqwest::Error, proxy: Option<Proxy>) -> Self {
+    pub fn from_request(error: reqwest::Error, proxy: Option<Proxy>, has_cacert: bool) -> Self {
         if !error.is_connect() {
             return Self::Broken(error);
         }
         let is_refused = is_refused(&error);
         match proxy {
-            _ if is_untrusted(&error) => Self::Untrusted(error),
+            _ if is_untrusted(&error) => Self::Untrusted {
+                remedy: untrusted_remedy(&error, has_cacert),
+                source: error,
+            },
             _ if is_not_tls(&error) => Self::NotTls,
             Some(proxy) if is_refused => Self::ProxyRefused(proxy),
             Some(proxy) => Self::ProxyFailed {

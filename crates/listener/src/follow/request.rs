@@ -52,6 +52,7 @@ pub struct StreamRequest {
     /// Statuses that are transient, besides the usual ones.
     retried_statuses: Vec<StatusCode>,
     uses_unix_socket: bool,
+    has_cacert: bool,
 }
 
 impl StreamRequest {
@@ -75,6 +76,7 @@ impl StreamRequest {
             timeouts,
             retried_statuses: settings.retry_status.clone(),
             uses_unix_socket: settings.unix_socket.is_some(),
+            has_cacert: target.cacert.is_some(),
         })
     }
 
@@ -109,6 +111,12 @@ impl StreamRequest {
         } else {
             HeaderMap::new()
         }
+    }
+
+    /// Returns `true` if `--cacert` was given.
+    #[must_use]
+    pub const fn has_cacert(&self) -> bool {
+        self.has_cacert
     }
 
     /// Returns the proxy through which requests for `url` go, if there is one.

@@ -162,7 +162,9 @@ pub struct Target {
 
     /// Trust the certificates in this file (PEM) instead of those of the system
     ///
-    /// Use it for a server whose certificate is self-signed or issued by a private authority.
+    /// Use it for a server whose certificate is issued by a private authority, or self-signed and
+    /// not that of an authority: openssl req -x509 needs -addext
+    /// basicConstraints=critical,CA:FALSE.
     #[arg(long, env = "LISTENER_CACERT", value_name = "FILE", value_parser = TrustedCertificates::read)]
     pub cacert: Option<TrustedCertificates>,
 }

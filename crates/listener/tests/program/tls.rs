@@ -18,8 +18,16 @@ use crate::support::Listener;
 /// A server on a free port with a self-signed certificate for `localhost`. It streams one event to
 /// clients that trust it. Returns its URL and its certificate as PEM.
 fn https_server() -> (String, String) {
-    let rcgen::CertifiedKey { cert, signing_key } =
-        rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
+    https_server_with(rcgen::IsCa::NoCa)
+}
+
+/// Like [`https_server`], with a certificate that is perhaps that of an authority.
+fn https_server_with(authority: rcgen::IsCa) -> (String, String) {
+    let signing_key = rcgen::KeyPair::generate().expect("a key");
+    let names = ["localhost".to_owned()];
+    let mut params = rcgen::CertificateParams::new(names).expect("a name");
+    params.is_ca = authority;
+    let cert = params.self_signed(&signing_key).expect("a certificate");
     let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(signing_key.serialize_der()));
     let config =
         ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
@@ -102,7 +110,9 @@ fn a_certificate_of_a_file_is_trusted() {
     let ended = Listener::start(&arguments).wait_for_end();
     assert_eq!(ended.code, Some(1));
     assert!(
-        ended.stderr.contains("cannot trust the server"),
+        ended.stderr.contains("cannot trust the server")
+            && ended.stderr.contains("nor issued by an authority in it")
+            && !ended.stderr.contains("give its certificate"),
         "{ended:?}"
     );
     let none = file("none.pem", "no certificate");
@@ -118,6 +128,25 @@ fn a_certificate_of_a_file_is_trusted() {
         assert_eq!(ended.code, Some(2), "{ended:?}");
         assert!(ended.stderr.contains(hint), "{ended:?}");
     }
+}
+
+/// `openssl req -x509` makes such a certificate.
+#[test]
+fn the_certificate_of_an_authority_is_not_that_of_a_server() {
+    let unconstrained = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    let (url, certificate) = https_server_with(unconstrained);
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("own.pem");
+    std::fs::write(&path, certificate).expect("a file");
+    let own = path.to_str().expect("a plain path");
+    let arguments = ["--url", &url, "--cacert", own, "--max-retries", "0"];
+    let ended = Listener::start(&arguments).wait_for_end();
+    assert_eq!(ended.code, Some(1));
+    let remedy = "-addext basicConstraints=critical,CA:FALSE";
+    assert!(
+        ended.stderr.contains(remedy) && !ended.stderr.contains("--cacert"),
+        "{ended:?}"
+    );
 }
 
 #[test]

@@ -15,6 +15,9 @@ use url::Url;
 const FORMS: &str = "write an origin like https://app.example, https://*.app.example or \
                      capacitor://localhost, or null, or *";
 
+const CANONICAL: &str = "an origin is written as browsers send it, without a path and a default \
+                         port, the host in lower case and with xn-- for letters that are not ASCII";
+
 /// An origin, or a set of origins, as an operator names it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum OriginPattern {
@@ -46,9 +49,7 @@ impl FromStr for OriginPattern {
 fn parse_exact(text: &str) -> Result<OriginPattern, String> {
     let origin = origin_of_url(text).ok_or(FORMS)?;
     if origin != text {
-        return Err(format!(
-            "an origin has no path and no default port: write {origin}"
-        ));
+        return Err(format!("{CANONICAL}: write {origin}"));
     }
     Ok(OriginPattern::Exact(origin))
 }
@@ -58,9 +59,7 @@ fn parse_subdomains(scheme: &str, domain: &str) -> Result<OriginPattern, String>
     let origin = web_origin(&base).ok_or(FORMS)?;
     if origin != base {
         let pattern = origin.replacen("://", "://*.", 1);
-        return Err(format!(
-            "an origin has no path and no default port: write {pattern}"
-        ));
+        return Err(format!("{CANONICAL}: write {pattern}"));
     }
     match Url::parse(&base) {
         Ok(url) if url.domain().is_some() => Ok(OriginPattern::Subdomains(url)),
@@ -219,6 +218,12 @@ mod tests {
             ("app.example", "https://app.example"),
             ("localhost:3000", "https://app.example"),
             ("https://app.example/", "write https://app.example"),
+            ("https://A.example", "the host in lower case"),
+            ("https://*.A.example", "the host in lower case"),
+            (
+                "https://ä.example",
+                "xn-- for letters that are not ASCII: write https://xn--4ca.example",
+            ),
             ("HTTPS://app.example", "write https://app.example"),
             ("https://app.example:443", "write https://app.example"),
             ("https://*.app.example/x", "write https://*.app.example"),
