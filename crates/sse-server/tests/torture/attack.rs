@@ -167,7 +167,7 @@ pub(crate) async fn run(
     duration: Duration,
     directory: &Path,
 ) -> anyhow::Result<AttackReport> {
-    let mut cluster = Cluster::start(broker, directory).await?;
+    let mut cluster = Cluster::start(broker, directory, false).await?;
     let node = &cluster.nodes[0];
     let (port, pid) = (node.port, node.pid().context("the node has ended")?);
     let mut breaches = Breaches::default();

@@ -112,8 +112,13 @@ impl Server {
 }
 
 impl Cluster {
-    /// Starts all servers, with their files in this directory.
-    pub(crate) async fn start(broker: BrokerName, directory: &Path) -> anyhow::Result<Self> {
+    /// Starts all servers, with their files in this directory. With a `small_disk` the log has a
+    /// disk of its own, which the test can fill, and which a long run fills by itself.
+    pub(crate) async fn start(
+        broker: BrokerName,
+        directory: &Path,
+        small_disk: bool,
+    ) -> anyhow::Result<Self> {
         let http = reqwest::Client::builder()
             .no_proxy()
             .pool_max_idle_per_host(0)
@@ -129,7 +134,9 @@ impl Cluster {
         };
         let broker_arguments = match broker {
             BrokerName::Embedded => {
-                cluster.disk = Disk::mount(&directory.join("disk"))?;
+                if small_disk {
+                    cluster.disk = Disk::mount(&directory.join("disk"))?;
+                }
                 let data = directory.join("disk").join("data");
                 // With a small reserve, a full disk is found both by the check before a write and
                 // in the middle of a write.

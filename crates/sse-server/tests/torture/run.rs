@@ -41,7 +41,7 @@ pub(crate) struct Orders {
 
 /// Executes a run, with all files in this directory.
 pub(crate) async fn run(orders: Orders, directory: &Path) -> anyhow::Result<Report> {
-    let mut cluster = Cluster::start(orders.broker, directory).await?;
+    let mut cluster = Cluster::start(orders.broker, directory, true).await?;
     let ports: Vec<u16> = cluster.nodes.iter().map(|node| node.port).collect();
     let several = cluster.has_streams_of_several_channels().await?;
     let (kinds, skipped) = kinds(&cluster, orders, several);
