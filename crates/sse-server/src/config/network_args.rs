@@ -43,7 +43,7 @@ pub(super) struct NetworkArgs {
     pub(super) socket_mode: u32,
 
     /// Let one client have at most this many connections [default: nine tenths of those that are not
-    /// reserved for publishers and health checks, or of --streams-max if that is less]
+    /// reserved for publishers and health checks, or of --streams-max and 16 more if that is less]
     ///
     /// A client is an IPv4 address, or the /64 of an IPv6 address. A proxy counts as one client. One
     /// over a unix socket has no limit. Beyond the limit, a new connection closes the one of

@@ -132,7 +132,8 @@ fn acceptor(config: &Config, files: OpenFiles, metrics: Metrics) -> Acceptor {
         reserve,
         client_max: client_max(
             config.client_connections_max,
-            (open_max - reserve).min(most_streams(config.streams_max, open_max)),
+            open_max - reserve,
+            most_streams(config.streams_max, open_max),
         ),
     };
     Acceptor {
@@ -262,10 +263,13 @@ fn reserve(streams_max: Option<NonZeroUsize>, connections_max: usize) -> usize {
     wanted.min(connections_max.saturating_sub(streams_max))
 }
 
-/// Returns how many of the connections that can be `streams` one client may have: by default nine
-/// tenths, so that no client can keep all others from streams.
-fn client_max(chosen: Option<NonZeroUsize>, streams: usize) -> usize {
-    chosen.map_or_else(|| (streams - streams / 10).max(1), NonZeroUsize::get)
+/// Returns how many connections one client may have, so that no client can keep all others from
+/// streams: by default nine tenths of the `general` ones, and of the `streams` if these are fewer.
+/// Other requests of the client need a few connections more.
+fn client_max(chosen: Option<NonZeroUsize>, general: usize, streams: usize) -> usize {
+    let nine_tenths = |all: usize| (all - all / 10).max(1);
+    let most = nine_tenths(general).min(nine_tenths(streams).saturating_add(CONNECTIONS_RESERVE));
+    chosen.map_or(most, NonZeroUsize::get)
 }
 
 /// Returns how many streams may be open.
@@ -308,8 +312,10 @@ mod tests {
         assert_eq!(streams_max(None, 10), 1);
         assert_eq!(streams_max(NonZeroUsize::new(990), 1000), 984);
         assert_eq!(streams_max(NonZeroUsize::new(5), 1000), 5);
-        assert_eq!(client_max(None, 900), 810);
-        assert_eq!(client_max(NonZeroUsize::new(5), 900), 5);
+        assert_eq!(client_max(None, 900, 900), 810);
+        assert_eq!(client_max(None, 900, 500), 466);
+        assert_eq!(client_max(None, 900, 1), 17);
+        assert_eq!(client_max(NonZeroUsize::new(5), 900, 900), 5);
         assert_eq!(reserve(None, 1000), 100);
         assert_eq!(reserve(None, 16), 15);
         assert_eq!(reserve(NonZeroUsize::new(990), 1000), 16);

@@ -83,11 +83,11 @@ async fn starts_in_many_channels_read_a_few_events_at_a_time() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn one_client_leaves_streams_to_the_others() {
-    let server = TestServer::start_with(Backend::Memory, &["--streams-max", "50"]).await;
+    let server = TestServer::start_with(Backend::Memory, &["--streams-max", "200"]).await;
     let attacker = attacker_of(&server);
-    let streams = waves::streams(&attacker, 50).await;
+    let streams = waves::streams(&attacker, 200).await;
     until("the attacker has its part", async || {
-        (sum(&server, "sse_subscribers").await >= 45.0).then_some(())
+        (sum(&server, "sse_subscribers").await >= 180.0).then_some(())
     })
     .await;
     let mut victim = server.subscribe("/stream").await;
