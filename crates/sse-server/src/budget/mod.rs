@@ -190,18 +190,6 @@ mod tests {
         assert!(acquire(&budget, 1, 3).await.is_some());
     }
 
-    #[tokio::test]
-    async fn a_client_without_room_is_known_before_it_waits() {
-        let budget = Budget::new(10, 4);
-        let _first = acquire(&budget, 1, 3).await;
-        let has_room = |client: Option<u8>, permits| {
-            let client = client.map(|last| address(last).into());
-            budget.share(client).client_has_room(permits)
-        };
-        assert!(has_room(Some(1), 1) && !has_room(Some(1), 2) && !has_room(Some(1), 100));
-        assert!(has_room(Some(2), 100) && has_room(None, 100));
-    }
-
     #[test]
     fn permits_that_are_free_are_taken_without_waiting() {
         let budget = Budget::new(10, 4);

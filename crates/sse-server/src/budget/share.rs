@@ -47,13 +47,6 @@ impl Share {
         count(self.of_all.as_ref())
     }
 
-    /// Returns whether the part of the client has room for `more` permits now.
-    pub(crate) fn client_has_room(&self, more: usize) -> bool {
-        let more = more.min(self.most().saturating_sub(self.permits()));
-        let client = self.client.as_ref();
-        client.is_none_or(|client| client.semaphore.available_permits() >= more)
-    }
-
     /// Waits up to `wait_max` for `more` permits; returns whether it got them.
     ///
     /// A request that would hold more than the part of its client gets the whole part.

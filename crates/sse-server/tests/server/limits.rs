@@ -369,7 +369,7 @@ async fn stalled_readers_of_history_hold_memory_until_they_disconnect() {
         (response.status() != StatusCode::OK).then_some(response)
     })
     .await;
-    assert!(refused.headers().contains_key("retry-after"));
+    assert!(refused.headers().contains_key("retry-after"), "{refused:?}");
     let message = refusal(refused, StatusCode::SERVICE_UNAVAILABLE, "busy").await;
     assert!(message.contains("GET /events"), "{message}");
     // Publishers and streams do not share this limit.

@@ -54,8 +54,7 @@ impl HistoryBudget {
 
     /// Waits until one more response of `client` may be prepared.
     pub(super) async fn acquire(&self, client: Option<ClientNet>) -> ApiResult<Permit> {
-        let read = self.reads.acquire(client, 1, WAIT_MAX).await;
-        let read = read.ok_or(ApiError::HistoryMemoryFull)?;
+        let read = acquire(&self.reads, client, 1).await?;
         Ok(Permit {
             memory_kib: self.memory_kib.clone(),
             metrics: self.metrics.clone(),
@@ -75,23 +74,22 @@ pub(super) struct Permit {
 
 impl Permit {
     /// Waits for memory and returns the response as a body.
-    ///
-    /// A client that uses its whole part is rejected at once. If it waited here, it would keep a
-    /// place among [`READS_MAX`] that other clients need.
     pub(super) async fn body(self, response: Vec<u8>) -> ApiResult<HistoryBody> {
         // A vector that grew may have twice the capacity that it needs.
         let rest = Bytes::from(response.into_boxed_slice());
         // A single response may exceed the part of its client, if --event-bytes-max is that large.
         let kib = rest.len().div_ceil(1024);
-        let mut memory = self.memory_kib.share(self.client);
-        if !(memory.client_has_room(kib) && memory.grow(kib, WAIT_MAX).await) {
-            return Err(ApiError::HistoryMemoryFull);
-        }
+        let memory = acquire(&self.memory_kib, self.client, kib).await?;
         Ok(HistoryBody {
             memory: UsedMemory::new(rest.len(), memory, self.metrics),
             rest,
         })
     }
+}
+
+async fn acquire(budget: &Budget, client: Option<ClientNet>, permits: usize) -> ApiResult<Share> {
+    let share = budget.acquire(client, permits, WAIT_MAX).await;
+    share.ok_or(ApiError::HistoryMemoryFull)
 }
 
 /// The memory of one response, which the metrics count until it is dropped.
