@@ -9,7 +9,7 @@ use std::{
 use tempfile::TempDir;
 
 use crate::common::{
-    Backend, KilledWhenDropped, RedisServer, TestServer, ended, free_port, server_command, until,
+    KilledWhenDropped, RedisServer, TestServer, ended, free_port, server_command, until,
 };
 
 /// A server whose stderr is a pipe of the test.
@@ -90,9 +90,19 @@ async fn a_stderr_that_is_not_read_delays_no_request() {
     server.stop().await;
 }
 
+/// Shell code that starts a server with the default reaction to a hangup.
+///
+/// Programs inherit ignored signals, a shell cannot reset them, and tests that `nohup` started
+/// ignore hangups.
+const WITH_DEFAULT_HANGUP: &str = r#"exec python3 -c '
+import os, signal, sys
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
+os.execv(sys.argv[1], sys.argv[1:])
+' "$0" "$@""#;
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_hangup_is_a_graceful_shutdown_unless_it_is_ignored() {
-    let mut server = TestServer::start(Backend::Embedded).await;
+    let mut server = TestServer::under(WITH_DEFAULT_HANGUP, &[]).await;
     let mut subscriber = server.subscribe("/stream").await;
     server.publish("sse", "click", "x").await;
     assert_eq!(subscriber.next_event().await.data, "x");

@@ -15,13 +15,14 @@ use std::{
 /// Longer than any step takes after the build; only a failing test waits this long for a line.
 const PATIENCE: Duration = Duration::from_mins(1);
 
-/// A Python program that executes another program, with the default reaction to Ctrl-C.
+/// A Python program that executes another program, with the default reaction to Ctrl-C and to a
+/// hangup.
 ///
 /// A program inherits ignored signals. A shell cannot handle a signal that was ignored when it
-/// started, and a test run in the background ignores Ctrl-C.
+/// started. A test run in the background ignores Ctrl-C, and one started by `nohup` hangups too.
 const WITH_DEFAULT_SIGNALS: &str = "\
 import os, signal, sys
-for number in (signal.SIGINT, signal.SIGQUIT):
+for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):
     signal.signal(number, signal.SIG_DFL)
 os.execvp(sys.argv[1], sys.argv[1:])
 ";
@@ -172,7 +173,7 @@ fn clean_environment(command: &mut Command) {
     }
 }
 
-/// The same command with the default reaction to Ctrl-C.
+/// The same command with the default reaction to signals.
 fn with_default_signals(command: &Command) -> Command {
     let mut wrapped = python();
     wrapped
