@@ -41,6 +41,7 @@ pub mod notify;
 mod publisher;
 pub mod redis;
 mod retention;
+pub mod revocations;
 mod types;
 
 use std::sync::Weak;

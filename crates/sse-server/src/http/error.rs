@@ -10,13 +10,14 @@ use actix_web::{
     HttpResponse, ResponseError,
     http::{StatusCode, header},
 };
-use sse_proto::event::InvalidName;
+use sse_proto::{Channel, event::InvalidName};
 
 use super::{
+    access::challenge::{challenge, insufficient_message, unauthorized_message},
     broker_error, error_cause::ErrorCause, error_status::ErrorCode, rejections::Rejection,
     request::json_depth::DEPTH_MAX,
 };
-use crate::broker::BrokerError;
+use crate::{access::RejectionWord, broker::BrokerError};
 
 /// The routes, for a client that requested another one.
 pub(super) const ROUTES: &str = "\
@@ -114,6 +115,26 @@ pub enum ApiError {
     /// A page asked in a preflight for something that is not allowed.
     #[error("pages may not send this request: {0}")]
     PreflightRejected(String),
+    /// The header and the URL have different credentials.
+    #[error("the Authorization header and access_token differ: send one of them")]
+    ConflictingCredentials,
+    /// The caller has no credential, or one that is rejected for this reason.
+    #[error("{}", unauthorized_message(*.0))]
+    Unauthorized(Option<RejectionWord>),
+    /// The credential does not grant a right.
+    #[error("{}", insufficient_message(.right, .channels))]
+    InsufficientScope {
+        /// `publish`, `subscribe`, `manage`, `observe` or `admin`.
+        right: &'static str,
+        /// The channels that lack the right; empty if the right is for the server.
+        channels: Vec<Channel>,
+    },
+    /// It is not known yet whether the credential is valid.
+    #[error(
+        "the credential cannot be verified now, because its issuer's keys or the revocations are \
+         not available; try again"
+    )]
+    AccessUnavailable,
     /// A header that may occur once was sent twice.
     #[error("the header {0} is given more than once: send it once")]
     RepeatedHeader(&'static str),
@@ -218,6 +239,9 @@ impl ApiError {
             Self::InvalidIdempotencyKey(_) => ErrorCode::InvalidIdempotencyKey,
             Self::IdempotencyKeyReused(_) => ErrorCode::IdempotencyKeyReused,
             Self::RepeatedHeader(_) => ErrorCode::InvalidHeader,
+            Self::ConflictingCredentials => ErrorCode::ConflictingCredentials,
+            Self::Unauthorized(_) => ErrorCode::Unauthorized,
+            Self::InsufficientScope { .. } => ErrorCode::InsufficientScope,
             Self::OriginNotAllowed(_) => ErrorCode::OriginNotAllowed,
             Self::ForeignHost(_) => ErrorCode::ForeignHost,
             Self::PreflightRejected(_) => ErrorCode::PreflightRejected,
@@ -228,6 +252,7 @@ impl ApiError {
             Self::TooLarge { .. } => ErrorCode::TooLarge,
             Self::UnsupportedMediaType { .. } => ErrorCode::UnsupportedMediaType,
             Self::BodyMemoryFull | Self::HistoryMemoryFull => ErrorCode::Busy,
+            Self::AccessUnavailable => ErrorCode::AccessUnavailable,
             Self::Broker(error) => broker_error::code(error),
         }
     }
@@ -235,7 +260,9 @@ impl ApiError {
     /// Delay after which the same request may succeed; `None` if a retry alone does not help.
     const fn retry_after(&self) -> Option<Duration> {
         match self {
-            Self::BodyMemoryFull | Self::HistoryMemoryFull => Some(RETRY_AFTER),
+            Self::BodyMemoryFull | Self::HistoryMemoryFull | Self::AccessUnavailable => {
+                Some(RETRY_AFTER)
+            }
             Self::Broker(error) => broker_error::retry_after(error),
             _ => None,
         }
@@ -279,6 +306,9 @@ impl ResponseError for ApiError {
         if let Some(delay) = self.retry_after() {
             response.insert_header((header::RETRY_AFTER, whole_seconds(delay)));
         }
+        if let Some(challenge) = challenge(self) {
+            response.insert_header((header::WWW_AUTHENTICATE, challenge));
+        }
         if let Self::MethodNotAllowed { allow, .. } = self {
             response.insert_header((header::ALLOW, *allow));
         }
@@ -301,35 +331,4 @@ pub(super) fn shortened(text: impl fmt::Display) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_error_that_a_retry_may_remedy_has_a_delay_in_whole_seconds() {
-        let retry_after = |error: BrokerError| {
-            let response = ApiError::from(error).error_response();
-            let value = response.headers().get(header::RETRY_AFTER)?;
-            Some(value.to_str().unwrap().to_owned())
-        };
-        let too_many_keys = |expires_in| BrokerError::KeyBytesFull { expires_in };
-        let text = String::new;
-        assert_eq!(retry_after(BrokerError::Unavailable(text())).unwrap(), "1");
-        assert_eq!(retry_after(BrokerError::Damaged(text())).unwrap(), "1");
-        assert_eq!(retry_after(too_many_keys(Duration::ZERO)).unwrap(), "1");
-        let delay = Duration::from_millis(1200);
-        assert_eq!(retry_after(too_many_keys(delay)).unwrap(), "2");
-        assert_eq!(retry_after(BrokerError::Full(text())), None);
-        assert_eq!(retry_after(BrokerError::KeyReused { item: 0 }), None);
-    }
-
-    #[test]
-    fn an_internal_cause_is_replaced_by_its_reference() {
-        let error = ApiError::from(BrokerError::Full("/var/lib/sse: 5 bytes".to_owned()));
-        let Rejection { message, cause, .. } = error.rejection("code");
-        let cause = cause.unwrap();
-        assert!(cause.text.contains("/var/lib/sse"), "{}", cause.text);
-        assert!(message.contains(&cause.reference.to_string()), "{message}");
-        let full = ApiError::from(BrokerError::TooManyChannels(3)).rejection("code");
-        assert!(full.cause.is_none() && full.message.contains("3 channels"));
-    }
-}
+mod tests;

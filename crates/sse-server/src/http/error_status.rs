@@ -37,6 +37,9 @@ error_codes! {
     InvalidIdempotencyKey, "invalid_idempotency_key", BAD_REQUEST;
     InvalidHeader, "invalid_header", BAD_REQUEST;
     IncompleteBody, "incomplete_body", BAD_REQUEST;
+    ConflictingCredentials, "conflicting_credentials", BAD_REQUEST;
+    Unauthorized, "unauthorized", UNAUTHORIZED;
+    InsufficientScope, "insufficient_scope", FORBIDDEN;
     OriginNotAllowed, "origin_not_allowed", FORBIDDEN;
     PreflightRejected, "preflight_rejected", FORBIDDEN;
     NotFound, "not_found", NOT_FOUND;
@@ -49,6 +52,7 @@ error_codes! {
     IdempotencyKeyReused, "idempotency_key_reused", UNPROCESSABLE_ENTITY;
     TooManyIdempotencyKeys, "too_many_idempotency_keys", SERVICE_UNAVAILABLE;
     Busy, "busy", SERVICE_UNAVAILABLE;
+    AccessUnavailable, "access_unavailable", SERVICE_UNAVAILABLE;
     BrokerUnavailable, "broker_unavailable", SERVICE_UNAVAILABLE;
     OutcomeUnknown, "outcome_unknown", SERVICE_UNAVAILABLE;
     LogDamaged, "log_damaged", SERVICE_UNAVAILABLE;

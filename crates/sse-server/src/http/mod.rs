@@ -20,7 +20,8 @@
 //! | | `ignored_upgrade` | requests that ask for another protocol |
 //! | | `start_params` | where a reader starts and ends; parses `Last-Event-ID` |
 //! | | `event_filter` | which types of events a reader gets |
-//! | `access` | `caller` | the caller of a request |
+//! | `access` | `caller`, `credential` | the caller of a request, and where its credential is |
+//! | | `channel_query` | the channels of a request, and the rights for them |
 //! | | `host` | the hosts that a server on a loopback address answers |
 //! | | `origin_pattern` | the forms in which an operator names origins |
 //! | | `public_url` | the URLs at which clients reach the server |
@@ -69,7 +70,6 @@ use actix_web::{
 use actix_web_lab::extract::LocalData;
 
 use self::{
-    access::caller::Caller,
     api::{batch, history, publish, stream},
     error::{ApiError, ApiResult, shortened},
     ops::{health, metrics},
@@ -149,7 +149,7 @@ fn health_routes(config: &mut ServiceConfig) {
 fn health_resource(path: &str, get_or_head: Route) -> Resource {
     let allow = "GET, HEAD, OPTIONS";
     let options =
-        web::method(Method::OPTIONS).to(move |_caller: Caller| ready(health::options(allow)));
+        web::method(Method::OPTIONS).to(move || ready(health::options(allow)));
     resource(path, allow, [get_or_head, options])
 }
 
@@ -171,7 +171,7 @@ fn resource(path: &str, allow: &'static str, routes: impl IntoIterator<Item = Ro
 
 /// Rejects every other method. `HEAD` and `OPTIONS` neither publish nor stream.
 fn only(allow: &'static str) -> Route {
-    web::to(move |request: HttpRequest, _caller: Caller| async move {
+    web::to(move |request: HttpRequest| async move {
         Err::<HttpResponse, _>(ApiError::MethodNotAllowed {
             method: shortened(request.method()),
             allow,
@@ -179,6 +179,6 @@ fn only(allow: &'static str) -> Route {
     })
 }
 
-async fn not_found(request: HttpRequest, _caller: Caller) -> ApiResult<HttpResponse> {
+async fn not_found(request: HttpRequest) -> ApiResult<HttpResponse> {
     Err(ApiError::NotFound(shortened(request.uri().path())))
 }

@@ -6,11 +6,25 @@ use actix_web::HttpRequest;
 use actix_web_lab::extract::LocalData;
 
 use super::{BodyMemory, HistoryBudget, Origins, PublicUrl, Readiness, Rejections, RequestLimits};
-use crate::{access_log::AccessLog, channel::Hub, fanout::streams::Streams, metrics::Metrics};
+use crate::{
+    access::{
+        Access,
+        revocations::{Revocations, UNREADABLE_MAX},
+    },
+    access_log::AccessLog,
+    broker::Warning,
+    channel::Hub,
+    fanout::streams::Streams,
+    metrics::Metrics,
+};
 
 /// What every handler needs; each worker thread has a clone.
 #[derive(Debug, Clone)]
 pub struct AppState {
+    /// Which callers exist, and what they may do.
+    pub access: Access,
+    /// Which credentials are revoked.
+    pub revocations: Revocations,
     /// The channels and the broker.
     pub hub: Hub,
     /// The metrics.
@@ -33,6 +47,19 @@ pub struct AppState {
     pub readiness: Readiness,
     /// Kind of the broker, for `/health/ready`.
     pub broker_name: &'static str,
+}
+
+impl AppState {
+    /// Returns what an operator should know about the revocations; `None` if they are up to date.
+    pub(crate) fn access_warning(&self) -> Option<Warning> {
+        let is_stale = self.access.has_rules() && self.revocations.age() >= UNREADABLE_MAX;
+        is_stale.then(|| Warning {
+            code: "revocations_unreadable",
+            message: "the revocations of credentials cannot be read, so new ones have no effect: \
+                      check the broker"
+                .to_owned(),
+        })
+    }
 }
 
 /// Returns the URLs at which clients reach the server through a proxy.

@@ -2,7 +2,10 @@
 
 mod allow_origin;
 pub(crate) mod caller;
+pub(crate) mod challenge;
+pub(crate) mod channel_query;
 pub(crate) mod cors;
+pub(crate) mod credential;
 pub(crate) mod host;
 pub(crate) mod origin_pattern;
 pub(crate) mod origins;

@@ -129,8 +129,15 @@ impl Origins {
         }
     }
 
+    /// Whether the operator named the origin, not only by `*` or `null`, or it is this server.
+    pub(super) fn is_named_or_own(&self, request: &HttpRequest, origin: &str) -> bool {
+        self.readers.names(origin)
+            || self.publishers.names(origin)
+            || self.is_own(request, origin)
+    }
+
     /// Whether the origin of the request is this server.
-    fn is_own(&self, request: &HttpRequest, origin: &str) -> bool {
+    pub(super) fn is_own(&self, request: &HttpRequest, origin: &str) -> bool {
         let is_public = self.own.iter().any(|url| url.origin() == origin);
         is_public || is_origin_of_host(request, origin) && !is_rebound(request, origin)
     }

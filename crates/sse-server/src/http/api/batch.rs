@@ -38,10 +38,10 @@ pub(crate) async fn events(
     request: HttpRequest,
     payload: Payload,
     state: LocalData<AppState>,
-    _caller: Caller,
+    caller: Caller,
 ) -> ApiResult<HttpResponse> {
     state.origins.check_publish(&request)?;
-    let target = Target::parse(&request)?;
+    let target = Target::parse(&request, &caller)?;
     let format = BatchFormat::of(&request)?;
     // `body` holds its memory until the events are stored.
     let limit = state.limits.batch_bytes();

@@ -33,11 +33,11 @@ pub(crate) async fn event(
     request: HttpRequest,
     payload: Payload,
     state: LocalData<AppState>,
-    _caller: Caller,
+    caller: Caller,
 ) -> ApiResult<HttpResponse> {
     state.origins.check_publish(&request)?;
+    let target = Target::parse(&request, &caller)?;
     let kind = action(&request)?;
-    let target = Target::parse(&request)?;
     if request.method() != Method::POST {
         append(&state, &target, append_item(kind, None, target.key)).await?;
         // The response that the tutorial's clients expect.

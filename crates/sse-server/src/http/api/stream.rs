@@ -20,8 +20,8 @@ use rand::RngExt as _;
 use sse_proto::{Channel, EventId, wire};
 
 use crate::http::{
-    access::caller::Caller,
-    error::ApiResult,
+    access::{caller::Caller, channel_query::ChannelQuery},
+    error::{ApiError, ApiResult},
     request::{
         event_filter,
         ignored_upgrade::has_chunks,
@@ -65,9 +65,16 @@ impl StreamRequest {
 pub(crate) async fn stream(
     request: HttpRequest,
     state: LocalData<AppState>,
-    _caller: Caller,
+    caller: Result<Caller, ApiError>,
 ) -> ApiResult<HttpResponse> {
-    let asked = parse_request(&request)?;
+    let caller = match caller {
+        // A 503 would end an `EventSource`, although the condition is temporary.
+        Err(ApiError::AccessUnavailable) => {
+            return Ok(reject_unavailable(&request, &state));
+        }
+        caller => caller?,
+    };
+    let asked = parse_request(&request, &caller)?;
     let client = ClientNet::of_request(&request);
     let reserved = state.hub.reserve(&asked.channels, client);
     let may_stream = socket_of(&request).is_none_or(DetachableSocket::may_stream);
@@ -94,10 +101,23 @@ const fn rejection_comment<T>(reserved: &Result<T, FollowLimitReached>) -> &'sta
     }
 }
 
-fn parse_request(request: &HttpRequest) -> ApiResult<StreamRequest> {
-    let params = start_params::parse_query(request, &["channel", "event", "envelope"])?;
+/// Ends a stream at once because it is not known yet what its caller may do.
+fn reject_unavailable(request: &HttpRequest, state: &AppState) -> HttpResponse {
+    let comment = "the keys that this token needs are not available; reconnect later";
+    match state.streams.admission.admit(false, false) {
+        AdmissionDecision::Admitted(guard) | AdmissionDecision::Rejected(guard) => {
+            reject(request, guard, comment)
+        }
+        AdmissionDecision::Dropped => drop_connection(request),
+    }
+}
+
+fn parse_request(request: &HttpRequest, caller: &Caller) -> ApiResult<StreamRequest> {
+    let known = start_params::known_parameters(&["channel", "event", "envelope"]);
+    let ChannelQuery { params, channels } =
+        ChannelQuery::of_read(request.query_string(), caller, &known)?;
     Ok(StreamRequest {
-        channels: params.channels()?,
+        channels,
         options: parse_options(&params)?,
         start: StartParam::from_request(request, &params)?,
     })
