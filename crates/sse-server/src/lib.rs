@@ -6,6 +6,7 @@
 //! `budget` and `metrics`; `server` and `fanout` use `connections`; `server`, `http` and `fanout`
 //! use `access_log`. `main` and `server` use `config`, which names the settings of the layers.
 
+pub mod access;
 pub mod access_log;
 pub mod broker;
 pub mod channel;
