@@ -6,18 +6,26 @@
 //! | `rights`, `pattern`, `template` | what a caller may do, for which channels |
 //! | `identity` | who a verified credential belongs to, what it may do and until when |
 //! | `credential_error` | why a credential is rejected |
+//! | `control` | rules and revocations together, for callers and for open streams |
+//! | `revocations` | which credentials are revoked |
+//! | `token_facts` | what a token states without a proof |
+//! | `owner` | the number of a principal, for idempotency keys |
 //! | `limits` | how much a caller may use |
 //!
 //! Nothing here knows HTTP: the text of a credential comes in, and an [`Identity`] or a
 //! [`CredentialError`] comes out. `http` takes the text from the request and writes the response.
 
+mod control;
 mod credential_error;
 mod identity;
 mod limits;
+mod owner;
 mod pattern;
+pub mod revocations;
 mod rights;
 mod rules;
 mod secret;
+pub mod token_facts;
 
 use std::{
     sync::Arc,
@@ -27,6 +35,7 @@ use std::{
 use tokio::sync::watch;
 
 pub use self::{
+    control::{AccessControl, AccessVersion},
     credential_error::{CredentialError, RejectionWord},
     identity::{Creator, Identity, Principal},
     limits::{Limits, Rate},

@@ -23,6 +23,8 @@ use std::{
 
 use sse_proto::api::GapReason;
 
+pub use super::close_reason::CloseReason;
+use super::stream_caller::StreamCaller;
 use crate::{
     access_log::StreamRecord,
     metrics::{Metrics, StreamEvent},
@@ -51,12 +53,15 @@ struct Inner {
 
 /// Where a guard reports to.
 ///
-/// A guard has one pointer for both, so that a stream is no larger if the access log is off.
+/// A guard has one pointer for all, so that a stream is no larger if the access log is off and
+/// there are no access rules.
 #[derive(Debug)]
 struct GuardTarget {
     admission: Arc<Inner>,
     /// The stream's own record; `None` if the stream is not in the access log.
     record: Option<StreamRecord>,
+    /// Who opened the stream; `None` if there are no access rules.
+    caller: Option<Arc<StreamCaller>>,
 }
 
 /// Outcome for one new stream.
@@ -84,6 +89,7 @@ impl Admission {
         let unlogged = Arc::new(GuardTarget {
             admission: inner.clone(),
             record: None,
+            caller: None,
         });
         Self { inner, unlogged }
     }
@@ -124,50 +130,6 @@ impl Admission {
     }
 }
 
-/// Why a stream ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum CloseReason {
-    /// The client closed the connection or is gone.
-    Client,
-    /// The client accepted no data for too long.
-    Stalled,
-    /// The client read slowly, and blocked streams held too much memory.
-    BlockedBytes,
-    /// The client no longer answers: it acknowledges neither data nor probes.
-    Unreachable,
-    /// The client sent too much after its request.
-    TooMuchInput,
-    /// No event up to `until` can appear any more.
-    UntilReached,
-    /// The server is stopping.
-    Shutdown,
-}
-
-impl CloseReason {
-    const ALL: [Self; 7] = [
-        Self::Client,
-        Self::Stalled,
-        Self::BlockedBytes,
-        Self::Unreachable,
-        Self::TooMuchInput,
-        Self::UntilReached,
-        Self::Shutdown,
-    ];
-
-    /// Value of the label `reason` in the metrics.
-    const fn as_str(self) -> &'static str {
-        match self {
-            Self::Client => "client",
-            Self::Stalled => "stalled",
-            Self::BlockedBytes => "blocked_bytes",
-            Self::Unreachable => "unreachable",
-            Self::TooMuchInput => "too_much_input",
-            Self::UntilReached => "until_reached",
-            Self::Shutdown => "shutdown",
-        }
-    }
-}
-
 /// Counts one stream as open until it is dropped.
 #[derive(Debug)]
 pub struct StreamGuard {
@@ -188,14 +150,23 @@ impl StreamGuard {
         }
     }
 
-    /// Adds the stream to the access log, with the line of its end.
-    pub fn set_record(&mut self, record: StreamRecord) {
+    /// Adds the stream to the access log, with the line of its end, and sets who opened it.
+    pub fn set_details(&mut self, record: Option<StreamRecord>, caller: Option<StreamCaller>) {
+        if record.is_none() && caller.is_none() {
+            return;
+        }
         if let Some(target) = &self.target {
             self.target = Some(Arc::new(GuardTarget {
                 admission: target.admission.clone(),
-                record: Some(record),
+                record,
+                caller: caller.map(Arc::new),
             }));
         }
+    }
+
+    /// Returns who opened the stream; `None` if there are no access rules.
+    pub(super) fn caller(&self) -> Option<&Arc<StreamCaller>> {
+        self.target.as_ref()?.caller.as_ref()
     }
 
     /// Returns the record of the stream, if the stream is in the access log.
@@ -211,10 +182,16 @@ impl StreamGuard {
         self.record_bytes(bytes);
     }
 
-    /// Counts bytes for the access log only.
+    /// Counts bytes for the access log and for the list of streams only.
     pub fn record_bytes(&self, bytes: usize) {
-        if let Some(record) = self.record() {
+        let Some(target) = &self.target else {
+            return;
+        };
+        if let Some(record) = &target.record {
             record.add_bytes(bytes);
+        }
+        if let Some(caller) = &target.caller {
+            caller.add_bytes(bytes);
         }
     }
 

@@ -17,6 +17,7 @@ pub mod admission;
 pub mod attached_list;
 pub mod attached_sockets;
 pub mod blocked;
+pub mod close_reason;
 pub mod detach;
 pub mod page_cache;
 #[cfg(target_os = "linux")]
@@ -25,6 +26,7 @@ pub mod socket;
 pub mod stall;
 pub mod start;
 pub mod stream_body;
+pub mod stream_caller;
 pub mod streams;
 pub mod thread;
 

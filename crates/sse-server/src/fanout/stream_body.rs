@@ -15,15 +15,18 @@
 //! are here. A body that is not polled, because the socket is full, does nothing and holds at most
 //! one chunk.
 
-use std::{fmt::Display, io, mem, time::Duration};
+mod state;
+
+use std::{io, mem};
 
 use actix_web::body::{BodyStream, MessageBody};
-use bytes::{Bytes, BytesMut};
-use futures::{future::BoxFuture, stream};
-use sse_proto::{EventId, wire};
+use bytes::Bytes;
+use futures::stream;
+use sse_proto::EventId;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
+use self::state::State;
 use super::{
     TransferCoding,
     admission::{CloseReason, StreamGuard},
@@ -37,7 +40,7 @@ use super::{
     streams::Streams,
     thread::Fanout,
 };
-use crate::channel::{MultiSubscription, ReservedChannels, Searcher};
+use crate::channel::{ReservedChannels, Searcher};
 
 /// What a fan-out thread needs to take over the connection of a stream.
 #[derive(Debug)]
@@ -160,48 +163,6 @@ impl Drop for Driver {
     }
 }
 
-enum State {
-    /// The start position is unknown, because the broker has not answered yet.
-    Starting(BoxFuture<'static, MultiSubscription>),
-    /// The subscription has a start position, and has sent nothing.
-    Ready(MultiSubscription),
-    /// The body serves the stream.
-    Attached(Box<AttachedStream>),
-    /// A fan-out thread serves the stream.
-    Detached,
-}
-
-impl From<NewSubscription> for State {
-    fn from(new: NewSubscription) -> Self {
-        match new {
-            NewSubscription::Ready(subscription) => Self::Ready(subscription),
-            NewSubscription::Pending(starting) => Self::Starting(starting),
-        }
-    }
-}
-
-impl State {
-    /// Returns the last cursor that the client was sent.
-    fn sent_cursor(&self) -> Option<impl Display> {
-        match self {
-            Self::Ready(subscription) => subscription.sent_cursor(),
-            Self::Attached(attached) => attached.subscription.sent_cursor(),
-            Self::Starting(_) | Self::Detached => None,
-        }
-    }
-
-    /// Encodes the opening, with the start position if it is known.
-    fn encode_opening(&self, retry: Duration, comment: &str) -> Bytes {
-        let position = match self {
-            Self::Ready(subscription) => subscription.opening_cursor(),
-            _ => None,
-        };
-        let mut opening = BytesMut::new();
-        wire::opening(&mut opening, retry, position, comment);
-        opening.freeze()
-    }
-}
-
 /// What the body does next.
 enum Next {
     /// Sends these bytes, at least one.
@@ -225,16 +186,30 @@ impl Driver {
         self.watch_socket();
         let unreachable = self.unreachable();
         let stopping = self.streams.stopping.clone();
+        let caller_ends = self.wait_until_caller_ends();
         let heartbeat_due = self.last_write + self.streams.settings.heartbeat;
         tokio::select! {
             biased;
             () = stopping.cancelled() => self.end(CloseReason::Shutdown),
             () = wait_until_cancelled(unreachable) => self.abort(),
+            reason = caller_ends => self.end(reason),
             chunk = self.next_chunk() => match chunk {
                 Some((bytes, events)) => self.send(bytes, events),
                 None => self.end(CloseReason::UntilReached),
             },
             () = sleep_until(heartbeat_due) => self.send_heartbeat(),
+        }
+    }
+
+    /// Waits until the caller may no longer read, or for ever without access rules.
+    fn wait_until_caller_ends(&self) -> impl Future<Output = CloseReason> + use<> {
+        let caller = self.guard.caller().cloned();
+        let channels = caller.as_ref().map(|_| self.state.channels());
+        async move {
+            match (caller, channels) {
+                (Some(caller), Some(channels)) => caller.wait_until_ended(&channels).await,
+                _ => std::future::pending().await,
+            }
         }
     }
 
@@ -290,6 +265,7 @@ impl Driver {
                 self.until,
                 self.searcher.clone(),
                 self.page.clone(),
+                self.guard.caller().cloned(),
             );
             self.state = State::Attached(Box::new(attached));
             self.reserved = None;

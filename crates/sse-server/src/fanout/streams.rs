@@ -44,7 +44,7 @@ pub struct Streams {
 }
 
 /// The live channels and streams of one server.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct LiveList {
     /// Channels with subscribers on this server, in no order.
     pub channels: Vec<Channel>,
@@ -125,7 +125,14 @@ mod tests {
         });
         let subscription = MultiSubscription::new(starts, &SubscriptionOptions::default());
         let searcher = streams.pages.searches().of_client(None);
-        AttachedStream::new(streams, subscription, None, searcher, PageSlot::default())
+        AttachedStream::new(
+            streams,
+            subscription,
+            None,
+            searcher,
+            PageSlot::default(),
+            None,
+        )
     }
 
     /// Opens a buffer whose socket is full.
@@ -153,7 +160,14 @@ mod tests {
         let subscription = MultiSubscription::new(starts, &SubscriptionOptions::default());
         let searcher = streams.pages.searches().of_client(None);
         let page = PageSlot::default();
-        let mut stream = AttachedStream::new(&streams, subscription, None, searcher, page.clone());
+        let mut stream = AttachedStream::new(
+            &streams,
+            subscription,
+            None,
+            searcher,
+            page.clone(),
+            None,
+        );
         let AdmissionDecision::Admitted(mut guard) = streams.admission.admit(false, true) else {
             panic!("the limit is reached")
         };

@@ -10,7 +10,7 @@ use actix_web::{
     HttpResponse, ResponseError,
     http::{StatusCode, header},
 };
-use sse_proto::{Channel, event::InvalidName};
+use sse_proto::event::InvalidName;
 
 use super::{
     access::challenge::{challenge, insufficient_message, unauthorized_message},
@@ -21,8 +21,9 @@ use crate::{access::RejectionWord, broker::BrokerError};
 
 /// The routes, for a client that requested another one.
 pub(super) const ROUTES: &str = "\
-    GET or POST /event/{action}, POST /events, GET /stream, GET /events, GET /health/live, \
-    GET /health/ready, GET /metrics";
+    GET or POST /event/{action}, POST /events, GET /stream, GET /events, POST /tokens, \
+    GET /health/live, GET /health/ready, GET /metrics, GET or DELETE /admin/streams, \
+    POST /admin/revocations";
 
 /// Delay before a retry if nothing better is known.
 pub(super) const RETRY_AFTER: Duration = Duration::from_secs(1);
@@ -127,8 +128,23 @@ pub enum ApiError {
         /// `publish`, `subscribe`, `manage`, `observe` or `admin`.
         right: &'static str,
         /// The channels that lack the right; empty if the right is for the server.
-        channels: Vec<Channel>,
+        channels: Vec<String>,
     },
+    /// The routes of operators are closed to other machines while there are no access rules.
+    #[error(
+        "without access rules, /admin answers only requests of this machine: configure [access], \
+         and send a credential with the right to observe or administrate"
+    )]
+    AdminNeedsRules,
+    /// The server cannot create tickets.
+    #[error("this server creates no tickets: set key_file in [access.signing]")]
+    NoSigningKey,
+    /// No open stream has this id.
+    #[error("no stream of this node has this id; GET /admin/streams lists the streams")]
+    NoSuchStream,
+    /// The JSON is not what the route expects.
+    #[error("the request is not valid: {0}")]
+    InvalidRequest(String),
     /// It is not known yet whether the credential is valid.
     #[error(
         "the credential cannot be verified now, because its issuer's keys or the revocations are \
@@ -239,6 +255,10 @@ impl ApiError {
             Self::InvalidIdempotencyKey(_) => ErrorCode::InvalidIdempotencyKey,
             Self::IdempotencyKeyReused(_) => ErrorCode::IdempotencyKeyReused,
             Self::RepeatedHeader(_) => ErrorCode::InvalidHeader,
+            Self::InvalidRequest(_) => ErrorCode::InvalidRequest,
+            Self::AdminNeedsRules => ErrorCode::AdminNeedsRules,
+            Self::NoSigningKey => ErrorCode::NoSigningKey,
+            Self::NoSuchStream => ErrorCode::NoSuchStream,
             Self::ConflictingCredentials => ErrorCode::ConflictingCredentials,
             Self::Unauthorized(_) => ErrorCode::Unauthorized,
             Self::InsufficientScope { .. } => ErrorCode::InsufficientScope,

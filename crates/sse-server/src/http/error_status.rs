@@ -37,8 +37,12 @@ error_codes! {
     InvalidIdempotencyKey, "invalid_idempotency_key", BAD_REQUEST;
     InvalidHeader, "invalid_header", BAD_REQUEST;
     IncompleteBody, "incomplete_body", BAD_REQUEST;
+    InvalidRequest, "invalid_request", BAD_REQUEST;
     ConflictingCredentials, "conflicting_credentials", BAD_REQUEST;
     Unauthorized, "unauthorized", UNAUTHORIZED;
+    AdminNeedsRules, "admin_needs_rules", FORBIDDEN;
+    NoSigningKey, "no_signing_key", NOT_FOUND;
+    NoSuchStream, "no_such_stream", NOT_FOUND;
     InsufficientScope, "insufficient_scope", FORBIDDEN;
     OriginNotAllowed, "origin_not_allowed", FORBIDDEN;
     PreflightRejected, "preflight_rejected", FORBIDDEN;

@@ -11,6 +11,7 @@
 //! | | `header` | the text of a header |
 //! | | `content_type` | the type of a body |
 //! | | `expectation` | rejects a large body before it is sent |
+//! | | `json_body` | a small JSON object as the body |
 //! | | `json_depth` | how deeply JSON may be nested |
 //! | | `listen_address` | the address that a request arrived at |
 //! | | `curl_line` | a command line that would have worked |
@@ -26,6 +27,8 @@
 //! | | `origin_pattern` | the forms in which an operator names origins |
 //! | | `public_url` | the URLs at which clients reach the server |
 //! | | `origins` | which pages may read and publish |
+//! | | `challenge` | what a client without the right credential is sent |
+//! | | `set_cookie` | the cookie with a ticket |
 //! | | `allow_origin` | the header that lets pages read a response |
 //! | | `cors`, `preflight` | the CORS headers, and the responses to preflights |
 //! | `api` | `publish` | `GET` and `POST /event/{action}` |
@@ -35,18 +38,23 @@
 //! | | `history` | `GET /events` |
 //! | | `history_response` | JSON, NDJSON and the link of `history` |
 //! | | `history_memory` | memory for the responses of `history` |
+//! | | `tokens` | `POST /tokens` |
+//! | `admin` | `streams`, `revocations` | `/admin/streams`, `/admin/revocations` |
+//! | | `permission` | who may use them |
 //! | `ops` | `health`, `readiness` | `GET /health/live`, `/health/ready` |
 //! | | `metrics`, `prometheus_text` | `GET /metrics`, and its two formats |
 //! | | `state` | what the handlers share |
 //! | | `request_limits` | the limits of a request |
 //! | | `response_headers` | headers that every response has |
 //! | | `request_log` | the lines of the access log |
+//! | | `revocation_feed` | reads the stored revocations |
 //! | | `rejections` | counts and logs requests that are rejected |
 //! | | `error`, `error_status` | why a request failed, and the table of codes |
 //! | | `broker_error` | what an error of the broker means for a client |
 //! | | `error_cause` | the cause that only the log shows |
 
 mod access;
+mod admin;
 mod api;
 mod broker_error;
 mod error;
@@ -58,6 +66,7 @@ mod request;
 mod request_limits;
 mod request_log;
 mod response_headers;
+mod revocation_feed;
 mod state;
 
 use std::future::ready;
@@ -70,7 +79,8 @@ use actix_web::{
 use actix_web_lab::extract::LocalData;
 
 use self::{
-    api::{batch, history, publish, stream},
+    admin::{revocations, streams},
+    api::{batch, history, publish, stream, tokens},
     error::{ApiError, ApiResult, shortened},
     ops::{health, metrics},
 };
@@ -91,6 +101,7 @@ pub use self::{
     request_limits::RequestLimits,
     request_log::log_requests,
     response_headers::add_common_headers,
+    revocation_feed::follow_revocations,
     state::AppState,
 };
 use crate::ListenAddress;
@@ -111,7 +122,8 @@ fn event_routes(config: &mut ServiceConfig) {
     config
         .service(event_resource())
         .service(events_resource())
-        .service(resource("/stream", "GET", [web::get().to(stream::stream)]));
+        .service(resource("/stream", "GET", [web::get().to(stream::stream)]))
+        .service(resource("/tokens", "POST", [web::post().to(tokens::create)]));
 }
 
 fn event_resource() -> Resource {
@@ -130,7 +142,19 @@ fn operator_routes(config: &mut ServiceConfig) {
     let metrics = get_or_head().to(metrics::metrics);
     config
         .configure(health_routes)
-        .service(read_only("/metrics", metrics));
+        .service(read_only("/metrics", metrics))
+        .configure(admin_routes);
+}
+
+fn admin_routes(config: &mut ServiceConfig) {
+    let list = web::get().to(streams::list);
+    let close_all = web::delete().to(streams::close_all);
+    let close_one = web::delete().to(streams::close_one);
+    let revoke = web::post().to(revocations::revoke);
+    config
+        .service(resource("/admin/streams", "GET, DELETE", [list, close_all]))
+        .service(resource("/admin/streams/{id}", "DELETE", [close_one]))
+        .service(resource("/admin/revocations", "POST", [revoke]));
 }
 
 fn health_routes(config: &mut ServiceConfig) {

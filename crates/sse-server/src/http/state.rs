@@ -7,10 +7,7 @@ use actix_web_lab::extract::LocalData;
 
 use super::{BodyMemory, HistoryBudget, Origins, PublicUrl, Readiness, Rejections, RequestLimits};
 use crate::{
-    access::{
-        Access,
-        revocations::{Revocations, UNREADABLE_MAX},
-    },
+    access::{AccessControl, revocations::UNREADABLE_MAX},
     access_log::AccessLog,
     broker::Warning,
     channel::Hub,
@@ -22,9 +19,7 @@ use crate::{
 #[derive(Debug, Clone)]
 pub struct AppState {
     /// Which callers exist, and what they may do.
-    pub access: Access,
-    /// Which credentials are revoked.
-    pub revocations: Revocations,
+    pub access: AccessControl,
     /// The channels and the broker.
     pub hub: Hub,
     /// The metrics.
@@ -52,7 +47,7 @@ pub struct AppState {
 impl AppState {
     /// Returns what an operator should know about the revocations; `None` if they are up to date.
     pub(crate) fn access_warning(&self) -> Option<Warning> {
-        let is_stale = self.access.has_rules() && self.revocations.age() >= UNREADABLE_MAX;
+        let is_stale = self.access.access().has_rules() && self.access.revocations().age() >= UNREADABLE_MAX;
         is_stale.then(|| Warning {
             code: "revocations_unreadable",
             message: "the revocations of credentials cannot be read, so new ones have no effect: \

@@ -36,6 +36,7 @@ use crate::{
     fanout::reachability::{SweepTargets, Sweeper},
 };
 use crate::{
+    access::{Access, AccessControl, revocations::Revocations},
     access_log::AccessLog,
     broker::{Broker, BrokerError},
     channel::Hub,
@@ -45,7 +46,7 @@ use crate::{
         admission::Admission, attached_list::AttachedList, attached_sockets::AttachedSockets,
         blocked::BlockedBytes, page_cache::PageCache, streams::Streams, thread::Fanout,
     },
-    http::{AppState, BodyMemory, HistoryBudget, Origins, Readiness, Rejections},
+    http::{self, AppState, BodyMemory, HistoryBudget, Origins, Readiness, Rejections},
     metrics::Metrics,
     open_files::{OpenFiles, raise_open_files},
     supervised::supervised_task,
@@ -99,7 +100,8 @@ async fn start(config: &Config, failed: oneshot::Sender<BrokerError>) -> anyhow:
         stopping: stopping.clone(),
     };
     let acceptor = acceptor(config, files, resources.metrics.clone());
-    let state = resources.app_state(config)?;
+    let access = AccessControl::new(Access::new(config.access.clone()), Revocations::default());
+    let state = resources.app_state(config, access.clone())?;
     let fanout = state.streams.fanout.clone();
     #[cfg(target_os = "linux")]
     let sweeper = start_sweeper(&addresses, config.fanout.write_timeout, &state.streams)
@@ -109,6 +111,8 @@ async fn start(config: &Config, failed: oneshot::Sender<BrokerError>) -> anyhow:
         "the sweep of connections",
         sweep(acceptor.connections, stopping.clone()),
     ));
+    let revocations = http::follow_revocations(broker.clone(), access, stopping.clone());
+    tokio::spawn(supervised_task("the revocations", revocations));
     announce::announce(config, &addresses, files.connections_max);
     Ok(Running {
         handle: server.handle(),
@@ -178,7 +182,7 @@ struct Resources {
 
 impl Resources {
     /// Starts the fan-out threads and returns what request handlers need.
-    fn app_state(self, config: &Config) -> anyhow::Result<AppState> {
+    fn app_state(self, config: &Config, access: AccessControl) -> anyhow::Result<AppState> {
         let hub = Hub::new(
             self.broker.clone(),
             config.tail,
@@ -198,6 +202,7 @@ impl Resources {
         let streams_max = streams_max(config.streams_max, self.connections_max);
         let admission = Admission::new(streams_max, self.metrics.clone());
         Ok(AppState {
+            access,
             limits: config.requests,
             body_memory: Arc::new(BodyMemory::new(
                 config.publish_memory_bytes,

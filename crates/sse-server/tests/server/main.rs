@@ -5,6 +5,7 @@
 //!
 //! | file | what it tests |
 //! |---|---|
+//! | `access` | Each caller gets what its rights allow, also on open streams. |
 //! | `access_log` (a) | Each request and the end of each stream has a line, and a log that cannot be written delays no request. |
 //! | `blocked` (a) | Slow streams share a bound of memory, and one that is closed loses nothing. |
 //! | `broken_stderr` | A log that cannot be written costs lines and nothing else. |
@@ -51,6 +52,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot continue has failed")]
 
+mod access;
 mod access_log;
 mod blocked;
 mod broken_stderr;

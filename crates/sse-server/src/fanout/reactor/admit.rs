@@ -51,6 +51,9 @@ impl Reactor<'_> {
     fn new_connection(&mut self, key: u32, stream: NewStream) -> io::Result<Connection> {
         let view = self.find_or_create_view(ViewKey::of_subscription(&stream.subscription));
         let stored_view = to_stored_key(view)?;
+        if stream.guard.caller().is_some() {
+            self.access_sweep.start(self.now);
+        }
         let view = &mut self.views[view].view;
         let last_write = self.wheel.tick(self.now);
         let state = view.intern_state(stream.subscription);

@@ -7,8 +7,8 @@
 //! ```text
 //! poll sockets ► drain mailbox ► passes   ► new streams ► completions ► queued streams
 //!                                [coalesce] [admit]       [history]     [send]
-//!                              ► heartbeats ► unreachable clients ► stalled streams ► end of round
-//!                                [heartbeats] [unreachable]         [write_timeout]
+//!                              ► heartbeats ► unreachable clients ► callers ► stalled streams ► end
+//!                                [heartbeats] [unreachable]         [access]  [write_timeout]
 //! ```
 //!
 //! A pass over a large view therefore does not delay new streams, and closed connections are
@@ -16,6 +16,7 @@
 //! for stalled streams visits all blocked streams in one go,
 //! once per [`retry_interval`](super::stall::retry_interval).
 
+mod access;
 mod admit;
 mod blocked;
 mod coalesce;
@@ -40,7 +41,7 @@ use mio::{Events, Poll};
 use slab::Slab;
 use tokio::runtime::Handle;
 
-use self::unreachable::UnreachableSearch;
+use self::{access::AccessSweep, unreachable::UnreachableSearch};
 use super::{
     blocked::BlockedBytes,
     connection::Connection,
@@ -103,6 +104,8 @@ pub(super) struct Reactor<'p> {
     next_stall_check: Instant,
     /// Search for the streams of unreachable clients; `None` if none is under way.
     search: Option<UnreachableSearch>,
+    /// Checks whether callers may still read.
+    access_sweep: AccessSweep,
     wheel: Wheel,
     /// Views whose caches were used outside of a pass in this round.
     used_views: Vec<usize>,
@@ -166,6 +169,7 @@ impl<'p> Reactor<'p> {
             blocked: HashSet::new(),
             next_stall_check: now,
             search: None,
+            access_sweep: AccessSweep::default(),
             used_views: Vec::new(),
             cached_bytes: 0,
             deliveries: UnreportedDeliveries::default(),
@@ -222,6 +226,7 @@ impl<'p> Reactor<'p> {
         self.run_slice(STREAMS_PER_CLOCK_READ, Self::resume_queued);
         self.run_slice(STREAMS_PER_CLOCK_READ, Self::check_heartbeat);
         self.run_slice(STREAMS_PER_CLOCK_READ, Self::close_next_unreachable);
+        self.run_slice(STREAMS_PER_CLOCK_READ, Self::check_next_caller);
         self.close_stalled();
         self.end_of_round();
     }
@@ -260,6 +265,7 @@ impl<'p> Reactor<'p> {
         [
             next_pass.map(|Reverse((at, _))| time_until(*at)),
             stall_check.map(time_until),
+            self.access_sweep.due(self.now).map(time_until),
             self.wheel.time_until_work(self.now),
         ]
         .into_iter()
@@ -307,12 +313,14 @@ impl<'p> Reactor<'p> {
     }
 
     fn list_streams(&self) -> Vec<StreamInfo> {
-        let new_streams = self.new_streams.iter().map(|stream| &stream.subscription);
-        self.connections
+        let open = self
+            .connections
             .iter()
-            .map(|(_, connection)| &connection.state.subscription)
-            .chain(new_streams)
-            .map(StreamInfo::of)
+            .map(|(_, connection)| (&connection.state.subscription, &connection.guard));
+        let new_streams = self.new_streams.iter();
+        let new_streams = new_streams.map(|stream| (&stream.subscription, &stream.guard));
+        open.chain(new_streams)
+            .map(|(subscription, guard)| StreamInfo::of(subscription, guard.caller().cloned()))
             .collect()
     }
 

@@ -11,12 +11,13 @@ impl Reactor<'_> {
         while self.admit_next(self.now) {}
         let keys: Vec<usize> = self.connections.iter().map(|(key, _)| key).collect();
         for key in keys {
-            self.end_for_shutdown(key);
+            self.end_stream(key, CloseReason::Shutdown);
         }
         self.end_of_round();
     }
 
-    fn end_for_shutdown(&mut self, key: usize) {
+    /// Ends a stream at the end of a block. A blocked stream loses the rest of its last chunk.
+    pub(super) fn end_stream(&mut self, key: usize, reason: CloseReason) {
         let Some(connection) = self.connections.get_mut(key) else {
             return;
         };
@@ -25,6 +26,6 @@ impl Reactor<'_> {
             // The connection closes even if the terminator cannot be written.
             let _ = connection.write(&terminator, self.now);
         }
-        self.close_stream(key, CloseReason::Shutdown);
+        self.close_stream(key, reason);
     }
 }

@@ -8,7 +8,7 @@
 //! |---|---|
 //! | there are no access rules | may do everything |
 //! | no credential | has the rights of `[access.anonymous]` |
-//! | a valid credential | has its rights, and not those of anonymous callers |
+//! | a valid credential | has its rights, and those of anonymous callers |
 //! | a rejected one in a header or URL | 401 |
 //! | a rejected cookie | anonymous: a browser sends it by itself, and an `EventSource` that gets a 401 never reconnects |
 //! | the keys of the issuer, or the revocations, are not known yet | 503; a stream ends at once and names a time to reconnect |
@@ -17,6 +17,7 @@
 
 use std::{
     future::{Ready, ready},
+    net::IpAddr,
     sync::Arc,
 };
 
@@ -30,7 +31,8 @@ use sse_proto::Channel;
 
 use super::credential::PresentedCredential;
 use crate::{
-    access::{CredentialError, CredentialSource, Identity, RejectionWord, Right, ServerRight},
+    access::{AccessControl, AccessVersion, CredentialError, CredentialSource, Identity, RejectionWord, Right, ServerRight},
+    fanout::stream_caller::StreamCaller,
     http::{
         error::{ApiError, ApiResult},
         state::AppState,
@@ -40,7 +42,10 @@ use crate::{
 /// The caller of a request, as an extractor for handlers.
 #[derive(Debug, Clone)]
 pub(crate) struct Caller {
+    control: AccessControl,
     identity: Arc<Identity>,
+    /// The state of the access control before the credential was checked.
+    version: AccessVersion,
     /// `None` if the request has no credential that counts.
     source: Option<CredentialSource>,
     /// Why the cookie does not count.
@@ -55,9 +60,9 @@ impl FromRequest for Caller {
         let Some(state) = request.app_data::<LocalData<AppState>>() else {
             return Either::Left(ready(Err(ApiError::AccessUnavailable)));
         };
-        let presented = if state.access.has_rules() {
-            let cookie = state.access.rules();
-            PresentedCredential::of_request(request, cookie.cookie(), &state.origins)
+        let presented = if state.access.access().has_rules() {
+            let rules = state.access.access().rules();
+            PresentedCredential::of_request(request, rules.cookie(), &state.origins)
         } else {
             Ok(None)
         };
@@ -79,21 +84,21 @@ impl FromRequest for Caller {
 impl Caller {
     fn anonymous(state: &AppState, rejected: Option<RejectionWord>) -> Self {
         Self {
-            identity: state.access.anonymous(),
+            control: state.access.clone(),
+            version: state.access.version(),
+            identity: state.access.access().anonymous(),
             source: None,
             rejected,
         }
     }
 
     async fn identify(state: &AppState, text: &str, source: CredentialSource) -> ApiResult<Self> {
-        let identified = state.access.identify(text, source).await;
-        let checked = identified.and_then(|identity| {
-            state.revocations.check(&identity)?;
-            Ok(identity)
-        });
-        match checked {
+        let version = state.access.version();
+        match state.access.identify(text, source).await {
             Ok(identity) => Ok(Self {
+                control: state.access.clone(),
                 identity,
+                version,
                 source: Some(source),
                 rejected: None,
             }),
@@ -110,6 +115,17 @@ impl Caller {
         &self.identity
     }
 
+    /// Returns what an open stream keeps of its caller; `None` if there are no access rules.
+    pub(crate) fn stream_caller(
+        &self,
+        address: Option<IpAddr>,
+    ) -> Option<StreamCaller> {
+        let control = &self.control;
+        control.access().has_rules().then(|| {
+            StreamCaller::new(control.clone(), self.identity.clone(), self.version, address)
+        })
+    }
+
     /// Whether the credential is in the `Authorization` header.
     pub(crate) fn has_header(&self) -> bool {
         self.source == Some(CredentialSource::Header)
@@ -117,34 +133,32 @@ impl Caller {
 
     /// Rejects a caller that has `right` for no channel at all.
     pub(crate) fn require_some(&self, right: Right) -> ApiResult<()> {
-        if self.identity.rights().patterns(right).is_empty() {
-            return Err(self.lacks(right.as_str(), Vec::new()));
+        if self.control.permits_some(&self.identity, right) {
+            return Ok(());
         }
-        Ok(())
+        Err(self.lacks(right.as_str(), Vec::new()))
     }
 
     /// Rejects a caller that lacks `right` for one of the channels.
     pub(crate) fn require(&self, right: Right, channels: &[Channel]) -> ApiResult<()> {
-        let rights = self.identity.rights();
-        if channels.iter().all(|channel| rights.permits(right, channel)) {
+        let permits = |channel: &&Channel| self.control.permits(&self.identity, right, channel);
+        if channels.iter().all(|channel| permits(&channel)) {
             return Ok(());
         }
-        let lacking = channels
-            .iter()
-            .filter(|channel| !rights.permits(right, channel));
-        Err(self.lacks(right.as_str(), lacking.cloned().collect()))
+        let lacking = channels.iter().filter(|channel| !permits(channel));
+        Err(self.lacks(right.as_str(), lacking.map(ToString::to_string).collect()))
     }
 
     /// Rejects a caller that lacks a right for the whole server.
     pub(crate) fn require_server(&self, right: ServerRight) -> ApiResult<()> {
-        if self.identity.rights().permits_server(right) {
+        if self.control.permits_server(&self.identity, right) {
             return Ok(());
         }
         Err(self.lacks(right.as_str(), Vec::new()))
     }
 
     /// Returns 401 for an anonymous caller, who may try a credential, and 403 for all others.
-    fn lacks(&self, right: &'static str, channels: Vec<Channel>) -> ApiError {
+    fn lacks(&self, right: &'static str, channels: Vec<String>) -> ApiError {
         if self.source.is_none() {
             return ApiError::Unauthorized(self.rejected);
         }

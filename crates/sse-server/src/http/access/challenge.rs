@@ -4,7 +4,6 @@
 //! The texts contain nothing of the credential, and no reason beyond one word of a fixed list.
 
 use actix_web::http::header::HeaderValue;
-use sse_proto::Channel;
 
 use crate::{access::RejectionWord, http::error::ApiError};
 
@@ -35,12 +34,11 @@ pub(crate) fn unauthorized_message(rejected: Option<RejectionWord>) -> String {
 }
 
 /// Returns the message of a 403, which names the right and the channels that lack it.
-pub(crate) fn insufficient_message(right: &str, channels: &[Channel]) -> String {
-    let names: Vec<&str> = channels.iter().map(Channel::as_str).collect();
-    match names[..] {
+pub(crate) fn insufficient_message(right: &str, channels: &[String]) -> String {
+    match channels {
         [] => format!("the credential does not grant the right {right:?}"),
-        [_] => format!("the credential does not grant {right:?} for the channel {}", names[0]),
-        _ => format!(
+        [name] => format!("the credential does not grant {right:?} for the channel {name}"),
+        names => format!(
             "the credential does not grant {right:?} for the channels {}",
             names.join(", ")
         ),

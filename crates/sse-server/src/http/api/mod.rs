@@ -8,5 +8,6 @@ pub(crate) mod batch;
 pub(crate) mod history;
 pub(crate) mod publish;
 pub(crate) mod stream;
+pub(crate) mod tokens;
 
 pub use history_memory::HistoryBudget;

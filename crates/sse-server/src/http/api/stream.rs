@@ -83,7 +83,7 @@ pub(crate) async fn stream(
     Ok(
         match (admission.admit(asked.resumes(), may_open), reserved) {
             (AdmissionDecision::Admitted(guard), Ok(reserved)) => {
-                open_stream(&request, &state, asked, guard, reserved).await
+                open_stream(&request, &state, &caller, asked, guard, reserved).await
             }
             (AdmissionDecision::Admitted(guard) | AdmissionDecision::Rejected(guard), reserved) => {
                 reject(&request, guard, rejection_comment(&reserved))
@@ -134,6 +134,7 @@ fn parse_options(params: &Params) -> ApiResult<SubscriptionOptions> {
 async fn open_stream(
     request: &HttpRequest,
     state: &AppState,
+    caller: &Caller,
     StreamRequest {
         channels,
         options,
@@ -155,9 +156,11 @@ async fn open_stream(
     {
         return no_content();
     }
-    if let Some(log) = &state.access_log {
-        guard.set_record(stream_record(log, request));
-    }
+    let record = state.access_log.as_ref();
+    guard.set_details(
+        record.map(|log| stream_record(log, request)),
+        caller.stream_caller(request.peer_addr().map(|peer| peer.ip())),
+    );
     let stream = OpenStream {
         subscription,
         until,
