@@ -69,6 +69,20 @@ fn ignores_hangup() -> bool {
         .is_some_and(|mask| mask & 1 == 1)
 }
 
+/// Reads the settings again, after a SIGHUP. Settings with an error change nothing.
+async fn read_again(reload: &mpsc::Sender<Config>) {
+    match Invocation::from_args(std::env::args_os()) {
+        // Sending fails only if the server is ending.
+        Ok(Invocation::Serve(config)) => drop(reload.send(*config).await),
+        Ok(Invocation::Print(_)) => {}
+        Err(error) => {
+            let error = error.to_string();
+            let error = error.trim().trim_start_matches("error: ");
+            tracing::error!("SIGHUP changed nothing, because the settings have an error: {error}");
+        }
+    }
+}
+
 fn serve(config: Config, mut failures: mpsc::Receiver<&'static str>) -> anyhow::Result<()> {
     #[cfg(target_os = "linux")]
     allocator::configure()?;
@@ -87,15 +101,22 @@ fn serve(config: Config, mut failures: mpsc::Receiver<&'static str>) -> anyhow::
         let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
         let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
         let mut hangup = signal(SignalKind::hangup()).context("cannot listen for SIGHUP")?;
+        let (reload, reloads) = mpsc::channel(1);
+        let has_file = config.file.is_some();
         let stop = async move {
-            tokio::select! {
-                _ = terminate.recv() => StopReason::Signal("SIGTERM"),
-                _ = interrupt.recv() => StopReason::Signal("SIGINT"),
-                _ = hangup.recv(), if !ignores_hangup => StopReason::Signal("SIGHUP"),
-                Some(part) = failures.recv() => StopReason::Panic(part),
+            loop {
+                tokio::select! {
+                    _ = terminate.recv() => return StopReason::Signal("SIGTERM"),
+                    _ = interrupt.recv() => return StopReason::Signal("SIGINT"),
+                    _ = hangup.recv(), if has_file => read_again(&reload).await,
+                    _ = hangup.recv(), if !has_file && !ignores_hangup => {
+                        return StopReason::Signal("SIGHUP");
+                    }
+                    Some(part) = failures.recv() => return StopReason::Panic(part),
+                }
             }
         };
-        sse_server::run(config, stop).await
+        sse_server::run(config, stop, reloads).await
     });
     runtime.shutdown_timeout(RUNTIME_SHUTDOWN_MAX);
     result

@@ -7,8 +7,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     admission::Admission, attached_list::AttachedList, attached_sockets::AttachedSockets,
-    blocked::BlockedBytes, mailbox::StreamInfo, page_cache::PageCache, thread::Fanout,
+    blocked::BlockedBytes, page_cache::PageCache, thread::Fanout,
 };
+pub use super::mailbox::StreamInfo;
 use crate::channel::Hub;
 
 /// Settings that all streams of a server share.

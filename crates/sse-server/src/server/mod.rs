@@ -25,7 +25,10 @@ use std::time::Duration;
 use std::{future::Future, num::NonZeroUsize, sync::Arc};
 
 use anyhow::Context as _;
-use tokio::{runtime::Handle, sync::oneshot};
+use tokio::{
+    runtime::Handle,
+    sync::{mpsc, oneshot},
+};
 use tokio_util::sync::CancellationToken;
 
 pub use self::shutdown::StopReason;
@@ -57,15 +60,22 @@ const CONNECTIONS_RESERVE: usize = 16;
 
 /// Serves until `stop` is ready, and then shuts down in order.
 ///
-/// Must run inside a tokio runtime, which carries the broker and the feeds.
+/// Must run inside a tokio runtime, which carries the broker and the feeds. `reloads` brings
+/// settings that were read again, of which only the access rules take effect.
 ///
 /// # Errors
 ///
 /// The broker cannot be opened, an address is not available, the log can no longer be written, or a
 /// supervised part of the server panicked.
-pub async fn run(config: Config, stop: impl Future<Output = StopReason>) -> anyhow::Result<()> {
+pub async fn run(
+    config: Config,
+    stop: impl Future<Output = StopReason>,
+    reloads: mpsc::Receiver<Config>,
+) -> anyhow::Result<()> {
     let (failed, log_failed) = oneshot::channel();
-    let running = start(&config, failed).await?;
+    let access = AccessControl::new(Access::new(config.access.clone()), Revocations::default());
+    let running = start(&config, &access, failed).await?;
+    tokio::spawn(supervised_task("the reload", apply_reloads(access, reloads)));
     let reason = tokio::select! {
         reason = stop => reason,
         Ok(error) = log_failed => StopReason::LogFailed(error),
@@ -77,7 +87,11 @@ pub async fn run(config: Config, stop: impl Future<Output = StopReason>) -> anyh
 /// Opens the broker, listens, and serves.
 ///
 /// `failed` receives the error after which the log no longer accepts events.
-async fn start(config: &Config, failed: oneshot::Sender<BrokerError>) -> anyhow::Result<Running> {
+async fn start(
+    config: &Config,
+    access: &AccessControl,
+    failed: oneshot::Sender<BrokerError>,
+) -> anyhow::Result<Running> {
     let metrics = Metrics::new();
     let access_log = open_access_log(config, &metrics)?;
     let broker = open_broker::open(config, metrics.clone(), failed).await?;
@@ -100,7 +114,6 @@ async fn start(config: &Config, failed: oneshot::Sender<BrokerError>) -> anyhow:
         stopping: stopping.clone(),
     };
     let acceptor = acceptor(config, files, resources.metrics.clone());
-    let access = AccessControl::new(Access::new(config.access.clone()), Revocations::default());
     let state = resources.app_state(config, access.clone())?;
     let fanout = state.streams.fanout.clone();
     #[cfg(target_os = "linux")]
@@ -111,7 +124,7 @@ async fn start(config: &Config, failed: oneshot::Sender<BrokerError>) -> anyhow:
         "the sweep of connections",
         sweep(acceptor.connections, stopping.clone()),
     ));
-    let revocations = http::follow_revocations(broker.clone(), access, stopping.clone());
+    let revocations = http::follow_revocations(broker.clone(), access.clone(), stopping.clone());
     tokio::spawn(supervised_task("the revocations", revocations));
     announce::announce(config, &addresses, files.connections_max);
     Ok(Running {
@@ -125,6 +138,14 @@ async fn start(config: &Config, failed: oneshot::Sender<BrokerError>) -> anyhow:
         broker,
         access_log,
     })
+}
+
+/// Replaces the access rules by those of settings that were read again.
+async fn apply_reloads(access: AccessControl, mut reloads: mpsc::Receiver<Config>) {
+    while let Some(config) = reloads.recv().await {
+        access.access().reload(config.access);
+        tracing::info!("SIGHUP: the access rules were read again");
+    }
 }
 
 /// What decides on accepted connections.

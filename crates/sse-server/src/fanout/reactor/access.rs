@@ -45,7 +45,7 @@ impl Reactor<'_> {
             caller.end_reason(connection.state.subscription.channels())
         });
         if let Some(reason) = reason {
-            self.end_stream(key, reason);
+            self.end_at_block(key, reason);
         }
         true
     }

@@ -11,13 +11,13 @@ impl Reactor<'_> {
         while self.admit_next(self.now) {}
         let keys: Vec<usize> = self.connections.iter().map(|(key, _)| key).collect();
         for key in keys {
-            self.end_stream(key, CloseReason::Shutdown);
+            self.end_at_block(key, CloseReason::Shutdown);
         }
         self.end_of_round();
     }
 
     /// Ends a stream at the end of a block. A blocked stream loses the rest of its last chunk.
-    pub(super) fn end_stream(&mut self, key: usize, reason: CloseReason) {
+    pub(super) fn end_at_block(&mut self, key: usize, reason: CloseReason) {
         let Some(connection) = self.connections.get_mut(key) else {
             return;
         };
