@@ -38,6 +38,11 @@ fn main() -> ExitCode {
                 Err(_) => ExitCode::FAILURE,
             };
         }
+        Ok(Invocation::Fail(text)) => {
+            // If the text cannot be printed, the exit code remains.
+            let _ = stdout().write_all(text.as_bytes());
+            return ExitCode::FAILURE;
+        }
         Err(error) => {
             // The text is help or advice. If it cannot be printed, the exit code remains.
             let _ = error.print();

@@ -77,6 +77,27 @@ impl RejectionWord {
             Self::HeaderOnly => "header_only",
         }
     }
+
+    /// Returns what the word means, for the operator.
+    #[must_use]
+    pub const fn meaning(self) -> &'static str {
+        match self {
+            Self::Malformed => "it is no token or API key, or a claim has a wrong form",
+            Self::Type => "its typ is not accepted from this issuer",
+            Self::Critical => "its header has crit",
+            Self::Algorithm => "its alg is not that of the key",
+            Self::Issuer => "no [[access.issuer]] has its iss",
+            Self::UnknownKey => "there is no such key",
+            Self::Signature => "its signature is wrong",
+            Self::Expired => "its exp has passed",
+            Self::NotYetValid => "its nbf or iat is in the future",
+            Self::Audience => "its aud does not name this server",
+            Self::Lifetime => "its life is too long, or unknown, for a URL",
+            Self::Revoked => "it was revoked",
+            Self::Creator => "the creator of the ticket no longer has access",
+            Self::HeaderOnly => "an API key counts only in a header",
+        }
+    }
 }
 
 impl fmt::Display for RejectionWord {

@@ -2,7 +2,7 @@
 //!
 //! | file | contents |
 //! |---|---|
-//! | `rules` | what the configuration says: anonymous callers, API keys, issuers, the signing key |
+//! | `rules`, `limits` | what the configuration says: anonymous callers, API keys, issuers, the signing key, and how much a caller may use |
 //! | `rights`, `pattern`, `template` | what a caller may do, for which channels |
 //! | `identity` | who a verified credential belongs to, what it may do and until when |
 //! | `credential_error` | why a credential is rejected |
@@ -11,38 +11,66 @@
 //! | `token_facts` | what a token states without a proof |
 //! | `owner` | the number of a principal, for idempotency keys |
 //! | `limits` | how much a caller may use |
+//! | `facts` | what a verified token proves, independent of the rules |
+//! | `snapshot` | the rules at one time, prepared for look-ups |
+//! | `verify` | from the text of a token to an identity |
+//! | `token_cache`, `generation` | tokens that were checked before, until rules or keys change |
+//! | `api_key`, `secret` | keys of callers; text that is not printed |
+//! | `jwt` | tokens as text |
+//! | `keys` | the keys of issuers, from files and by URL |
+//! | `ticket` | tokens that this server signs |
 //!
-//! Nothing here knows HTTP: the text of a credential comes in, and an [`Identity`] or a
+//! Nothing here knows HTTP requests: the text of a credential comes in, and an [`Identity`] or a
 //! [`CredentialError`] comes out. `http` takes the text from the request and writes the response.
 
 mod control;
+mod api_key;
 mod credential_error;
+mod facts;
+mod generation;
 mod identity;
+mod jwt;
+pub(crate) mod keys;
 mod limits;
 mod owner;
 mod pattern;
 pub mod revocations;
 mod rights;
-mod rules;
+pub(crate) mod rules;
 mod secret;
 pub mod token_facts;
+mod snapshot;
+mod template;
+pub(crate) mod ticket;
+mod token_cache;
+mod verify;
 
-use std::{
-    sync::Arc,
-    time::{Duration, SystemTime},
-};
+use std::{sync::Arc, time::SystemTime};
 
-use tokio::sync::watch;
+use arc_swap::ArcSwap;
+use tokio::{runtime::Handle, sync::watch};
 
 pub use self::{
     control::{AccessControl, AccessVersion},
+    api_key::{Digest, create_api_key, digest, parse_digest, to_hex},
     credential_error::{CredentialError, RejectionWord},
+    facts::CreatorToken,
     identity::{Creator, Identity, Principal},
     limits::{Limits, Rate},
     pattern::{InvalidPattern, Pattern},
     rights::{Right, Rights, ServerRight},
     rules::AccessRules,
     secret::Secret,
+    template::{InvalidTemplate, Template, escape_value},
+    ticket::{IssuedTicket, TicketError, TicketRequest},
+};
+use self::{
+    generation::Generation,
+    identity::Proof,
+    keys::remote::FetchTiming,
+    snapshot::{Denial, KeyStart, Snapshot},
+    token_cache::{Checked, TokenCache},
+    verify::verify_token,
 };
 
 /// Where a credential was found. It decides which kinds are accepted.
@@ -58,7 +86,19 @@ pub enum CredentialSource {
 
 /// Which callers exist and what they may do. Clones share everything.
 #[derive(Debug, Clone)]
-pub struct Access;
+pub struct Access {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    snapshot: ArcSwap<Snapshot>,
+    generation: Arc<Generation>,
+    cache: TokenCache,
+    /// Where keys are fetched; `None` if this was created outside a runtime.
+    runtime: Option<Handle>,
+    timing: FetchTiming,
+}
 
 impl Access {
     /// Creates the access control of a server.
@@ -66,51 +106,68 @@ impl Access {
     /// Key sets that an issuer serves by URL are fetched in the runtime in which this is called.
     #[must_use]
     pub fn new(rules: AccessRules) -> Self {
-        unimplemented!()
+        Self::with_timing(rules, FetchTiming::default())
     }
 
-    /// Replaces the rules in one step, and increments the generation. Key sets of issuers that
+    fn with_timing(rules: AccessRules, timing: FetchTiming) -> Self {
+        let generation = Arc::new(Generation::default());
+        let runtime = Handle::try_current().ok();
+        let start = KeyStart { generation: &generation, runtime: runtime.as_ref(), timing };
+        let snapshot = ArcSwap::from_pointee(Snapshot::new(rules, None, &start));
+        let cache = TokenCache::default();
+        Self { shared: Arc::new(Shared { snapshot, generation, cache, runtime, timing }) }
+    }
+
+    /// Replaces the rules in one step, and increases the generation. Key sets of issuers that
     /// remain are kept.
     pub fn reload(&self, rules: AccessRules) {
-        unimplemented!()
+        let shared = &self.shared;
+        let start = KeyStart {
+            generation: &shared.generation,
+            runtime: shared.runtime.as_ref(),
+            timing: shared.timing,
+        };
+        let previous = shared.snapshot.load_full();
+        shared.snapshot.store(Arc::new(Snapshot::new(rules, Some(&previous), &start)));
+        shared.generation.increase();
     }
 
     /// Returns a number that increases whenever rules or keys change. An open stream whose
     /// identity was checked at an earlier generation must be checked again with [`Self::recheck`].
     #[must_use]
     pub fn generation(&self) -> u64 {
-        unimplemented!()
+        self.shared.generation.number()
     }
 
     /// Returns a receiver of [`Self::generation`], to await the next change.
     #[must_use]
     pub fn watch_generation(&self) -> watch::Receiver<u64> {
-        unimplemented!()
+        self.shared.generation.watch()
     }
 
     /// Returns whether there are access rules. Without them every caller may do everything.
     #[must_use]
     pub fn has_rules(&self) -> bool {
-        unimplemented!()
+        self.shared.snapshot.load().rules.is_restricted()
     }
 
     /// Returns the present rules.
     #[must_use]
     pub fn rules(&self) -> Arc<AccessRules> {
-        unimplemented!()
+        self.shared.snapshot.load().rules.clone()
     }
 
     /// Returns the identity of callers without a credential.
     #[must_use]
     pub fn anonymous(&self) -> Arc<Identity> {
-        unimplemented!()
+        self.shared.snapshot.load().anonymous.clone()
     }
 
     /// Returns who the credential `text` belongs to, and what it may do.
     ///
     /// `text` is what follows `Bearer `, or the value of the cookie or parameter. A token that was
-    /// verified before costs one hash and one lookup. A token whose issuer serves its keys by URL
-    /// may wait for a fetch.
+    /// verified before costs one hash and one look-up. A token whose issuer serves its keys by URL
+    /// may wait for a fetch, up to 20 s.
     ///
     /// # Errors
     ///
@@ -122,7 +179,103 @@ impl Access {
         text: &str,
         source: CredentialSource,
     ) -> Result<Arc<Identity>, CredentialError> {
-        unimplemented!()
+        match self.identify_now(text, source) {
+            Ok(identified) => identified,
+            Err(missing) => Box::pin(self.identify_after_fetch(text, source, missing)).await,
+        }
+    }
+
+    /// Identifies a credential as far as that is possible without a fetch.
+    fn identify_now(
+        &self,
+        text: &str,
+        source: CredentialSource,
+    ) -> Result<Result<Arc<Identity>, CredentialError>, MissingKey> {
+        let digest = digest(text);
+        if api_key::is_api_key(text) {
+            return Ok(self.identify_key(&digest, source).map_err(CredentialError::Rejected));
+        }
+        let now = SystemTime::now();
+        match self.check_token(text, digest, now) {
+            Ok(checked) => {
+                let admitted = checked.and_then(|identity| self.admit(identity, source, now));
+                Ok(admitted.map_err(CredentialError::Rejected))
+            }
+            Err(missing) => Err(missing),
+        }
+    }
+
+    fn identify_key(
+        &self,
+        digest: &Digest,
+        source: CredentialSource,
+    ) -> Result<Arc<Identity>, RejectionWord> {
+        if source != CredentialSource::Header {
+            return Err(RejectionWord::HeaderOnly);
+        }
+        let snapshot = self.shared.snapshot.load();
+        snapshot.api_key(digest).cloned().ok_or(RejectionWord::UnknownKey)
+    }
+
+    /// Looks a token up, or verifies it.
+    fn check_token(
+        &self,
+        text: &str,
+        digest: Digest,
+        now: SystemTime,
+    ) -> Result<Checked, MissingKey> {
+        let generation = self.generation();
+        if let Some(checked) = self.shared.cache.get(&digest, generation) {
+            return Ok(checked);
+        }
+        let checked = match verify_token(&self.shared.snapshot.load(), text, digest, now) {
+            Ok(identity) => Ok(identity),
+            Err(Denial::Rejected(word)) => Err(word),
+            Err(Denial::MissingKey { keys, begun }) => return Err(MissingKey { keys, begun }),
+        };
+        if is_lasting(&checked) {
+            self.shared.cache.insert(digest, generation, checked.clone());
+        }
+        Ok(checked)
+    }
+
+    /// Checks what depends on the time and on where the token was found.
+    fn admit(&self, identity: Arc<Identity>, source: CredentialSource, now: SystemTime) -> Checked {
+        if identity.valid_until().is_some_and(|end| now >= end) {
+            return Err(RejectionWord::Expired);
+        }
+        if source == CredentialSource::Url && !self.may_be_in_url(&identity) {
+            return Err(RejectionWord::Lifetime);
+        }
+        Ok(identity)
+    }
+
+    /// A URL is written to logs and histories, so a token in it must be short-lived.
+    fn may_be_in_url(&self, identity: &Identity) -> bool {
+        let longest = self.shared.snapshot.load().rules.query_token_life();
+        let (Some(issued), Some(expires)) = (identity.issued_at(), identity.expires()) else {
+            return false;
+        };
+        !longest.is_zero() && expires.duration_since(issued).is_ok_and(|life| life <= longest)
+    }
+
+    /// Waits for fetches until one proves what the keys of the issuer are.
+    async fn identify_after_fetch(
+        &self,
+        text: &str,
+        source: CredentialSource,
+        missing: MissingKey,
+    ) -> Result<Arc<Identity>, CredentialError> {
+        let MissingKey { mut keys, begun } = missing;
+        loop {
+            let is_proof = keys.wait_for_fetch(begun).await;
+            let is_proof = is_proof.map_err(|_| CredentialError::Unavailable)?;
+            match self.identify_now(text, source) {
+                Ok(identified) => return identified,
+                Err(_) if is_proof => return Err(RejectionWord::UnknownKey.into()),
+                Err(still_missing) => keys = still_missing.keys,
+            }
+        }
     }
 
     /// Returns `identity` with the rights that the present rules and keys grant it.
@@ -131,10 +284,33 @@ impl Access {
     ///
     /// # Errors
     ///
-    /// As for [`Self::identify`]. `Unavailable` here means that nothing is known to be wrong: an
-    /// open stream continues.
+    /// As for [`Self::identify`]. `Unavailable` means that nothing is known to be wrong, so an open
+    /// stream continues.
     pub fn recheck(&self, identity: &Arc<Identity>) -> Result<Arc<Identity>, CredentialError> {
-        unimplemented!()
+        let now = SystemTime::now();
+        if identity.valid_until().is_some_and(|end| now >= end) {
+            return Err(RejectionWord::Expired.into());
+        }
+        let generation = self.generation();
+        let snapshot = self.shared.snapshot.load();
+        let facts = match identity.proof() {
+            Proof::Anonymous => return Ok(snapshot.anonymous.clone()),
+            Proof::ApiKey(digest) => {
+                let found = snapshot.api_key(digest).cloned();
+                return found.ok_or(RejectionWord::UnknownKey.into());
+            }
+            Proof::Token(facts) => facts,
+        };
+        if let Some(Ok(known)) = self.shared.cache.get(&facts.digest, generation) {
+            return Ok(known);
+        }
+        let caller = snapshot.rights_of(facts).map_err(|denial| denial.without_fetch())?;
+        let present = match identity.has(&caller) {
+            true => identity.clone(),
+            false => Arc::new(Identity::of_token(facts.clone(), caller)),
+        };
+        self.shared.cache.insert(facts.digest, generation, Ok(present.clone()));
+        Ok(present)
     }
 
     /// Creates a ticket: a token with which somebody else may subscribe to some channels.
@@ -146,59 +322,27 @@ impl Access {
     /// The ticket cannot be created.
     pub fn issue_ticket(
         &self,
-        creator: &Identity,
+        creator: &Arc<Identity>,
         request: TicketRequest,
     ) -> Result<IssuedTicket, TicketError> {
-        unimplemented!()
+        let creator = self.recheck(creator).map_err(|_| TicketError::Ended)?;
+        let snapshot = self.shared.snapshot.load();
+        let signing = snapshot.restrictions().and_then(|rules| rules.signing.as_ref());
+        let signing = signing.ok_or(TicketError::NoSigningKey)?;
+        ticket::issue(signing, &creator, request, SystemTime::now())
     }
 }
 
-/// What a ticket shall grant.
-#[derive(Debug, Clone)]
-pub struct TicketRequest {
-    /// Patterns of channels, 1 to 64.
-    pub subscribe: Vec<Pattern>,
-    /// The life of the ticket. A ticket of a creator whose token expires earlier ends with it.
-    pub ttl: Duration,
-    /// Who the ticket is for, as the creator names them; 1 to 255 bytes.
-    pub sub: Option<String>,
+/// The key of a token is in no set that was fetched.
+struct MissingKey {
+    keys: Arc<keys::remote::RemoteKeys>,
+    begun: u64,
 }
 
-/// A ticket, as the creator passes it on.
-#[derive(Debug)]
-pub struct IssuedTicket {
-    /// The token.
-    pub token: Secret,
-    /// The id by which the ticket can be revoked, together with [`Self::issuer`].
-    pub jti: String,
-    /// The `iss` of the tickets of this deployment.
-    pub issuer: Arc<str>,
-    /// When the ticket expires, without leeway.
-    pub expires: SystemTime,
+/// Returns whether a check has the same result until rules or keys change.
+fn is_lasting(checked: &Checked) -> bool {
+    !matches!(checked, Err(RejectionWord::NotYetValid))
 }
 
-/// Why a ticket cannot be created.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum TicketError {
-    /// There is no `[access.signing]`.
-    #[error("tickets need a signing key: set key_file in [access.signing]")]
-    NoSigningKey,
-    /// Only an API key or a JWT can create a ticket.
-    #[error("only an API key or a JWT can create a ticket")]
-    Creator,
-    /// The creator may not subscribe to these patterns.
-    #[error("the creator may not subscribe to all of these channels")]
-    NotAllowed(Vec<Pattern>),
-    /// There are no patterns, or more than 64.
-    #[error("a ticket grants 1 to 64 patterns")]
-    Patterns,
-    /// The life is zero, or longer than a year.
-    #[error("the life of a ticket is more than zero and at most 365d")]
-    Life,
-    /// The `sub` is empty or longer than 255 bytes.
-    #[error("the sub of a ticket has 1 to 255 bytes")]
-    Sub,
-    /// The ticket would be longer than 8 KiB.
-    #[error("the ticket would be longer than 8 KiB: name fewer channels")]
-    TooLong,
-}
+#[cfg(test)]
+mod tests;

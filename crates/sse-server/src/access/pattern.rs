@@ -5,10 +5,12 @@
 
 use std::{fmt, str::FromStr};
 
+use serde::{Deserialize, Serialize};
 use sse_proto::Channel;
 
 /// A pattern of channel names.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct Pattern(Box<str>);
 
 /// The text is not a pattern.
@@ -81,6 +83,20 @@ impl FromStr for Pattern {
     }
 }
 
+impl TryFrom<String> for Pattern {
+    type Error = InvalidPattern;
+
+    fn try_from(text: String) -> Result<Self, InvalidPattern> {
+        text.parse()
+    }
+}
+
+impl From<Pattern> for String {
+    fn from(pattern: Pattern) -> Self {
+        pattern.0.into()
+    }
+}
+
 impl From<&Channel> for Pattern {
     fn from(channel: &Channel) -> Self {
         Self(channel.as_str().into())
@@ -92,3 +108,6 @@ impl fmt::Display for Pattern {
         f.write_str(&self.0)
     }
 }
+
+#[cfg(test)]
+mod tests;

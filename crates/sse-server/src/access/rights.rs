@@ -119,10 +119,72 @@ impl Rights {
         }
     }
 
+    /// Returns these rights and those of `other`. Neither is limited by those of a creator.
+    pub(super) fn and(mut self, other: Self) -> Self {
+        self.publish.extend(other.publish);
+        self.subscribe.extend(other.subscribe);
+        self.manage.extend(other.manage);
+        self.observe |= other.observe;
+        self.admin |= other.admin;
+        self
+    }
+
+    /// Returns whether the caller has `right` for whatever `pattern` matches.
+    #[must_use]
+    pub fn covers(&self, right: Right, pattern: &Pattern) -> bool {
+        self.patterns(right).iter().any(|own| own.covers(pattern))
+            && self.within.as_ref().is_none_or(|within| within.covers(right, pattern))
+    }
+
     /// Returns whether the rights grant nothing at all.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         let no_channel = Right::ALL.iter().all(|right| self.patterns(*right).is_empty());
         no_channel && !self.observe && !self.admin
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn patterns(texts: &[&str]) -> Vec<Pattern> {
+        texts.iter().map(|text| text.parse().unwrap()).collect()
+    }
+
+    #[test]
+    fn a_right_is_for_its_patterns_only() {
+        let rights = Rights { subscribe: patterns(&["a.*", "b"]), ..Rights::default() };
+        for (right, channel, expected) in [
+            (Right::Subscribe, "a.1", true),
+            (Right::Subscribe, "b", true),
+            (Right::Subscribe, "b.1", false),
+            (Right::Publish, "a.1", false),
+            (Right::Manage, "a.1", false),
+        ] {
+            assert_eq!(rights.permits(right, &channel.parse().unwrap()), expected, "{right} {channel}");
+        }
+        assert!(!rights.permits_server(ServerRight::Observe) && !rights.is_empty());
+        assert!(Rights::default().is_empty());
+    }
+
+    #[test]
+    fn an_administrator_may_observe() {
+        let admin = Rights { admin: true, ..Rights::default() };
+        let observer = Rights { observe: true, ..Rights::default() };
+        assert!(admin.permits_server(ServerRight::Observe) && admin.permits_server(ServerRight::Admin));
+        assert!(observer.permits_server(ServerRight::Observe));
+        assert!(!observer.permits_server(ServerRight::Admin));
+        assert!(Rights::everything().permits(Right::Manage, &Channel::default_channel()));
+    }
+
+    #[test]
+    fn rights_within_others_are_what_both_grant() {
+        let within = Rights { subscribe: patterns(&["a.*"]), ..Rights::default() };
+        let rights = Rights { within: Some(Arc::new(within)), ..Rights::everything() };
+        let permits = |channel: &str| rights.permits(Right::Subscribe, &channel.parse().unwrap());
+        assert!(permits("a.1") && !permits("b"));
+        assert!(!rights.permits(Right::Publish, &"a.1".parse().unwrap()));
+        assert!(!rights.permits_server(ServerRight::Observe));
     }
 }

@@ -4,11 +4,12 @@
 use std::{num::NonZeroUsize, path::PathBuf, time::Duration};
 
 use bytesize::ByteSize;
-use clap::{Parser, Subcommand};
+use clap::Parser;
 use sse_cli::switch::parse_switch;
 use sse_proto::units::{parse_positive_duration, parse_size};
 
 use super::{
+    commands::Command,
     log_args::LogArgs,
     network_args::NetworkArgs,
     publish_args::PublishArgs,
@@ -23,6 +24,9 @@ Examples:
   sse-server                                        keep events in ./sse-data
   sse-server --memory --bind 127.0.0.1:0            keep events in memory only, on any free port
   sse-server --redis-url redis://localhost          be one of many nodes on a Redis
+
+  sse-server key new --name billing --publish 'orders.*'
+                                                    create an API key
 
   curl http://127.0.0.1:5000/event/click            publish an example
   curl -N http://127.0.0.1:5000/stream              subscribe
@@ -50,7 +54,7 @@ pub(super) struct Args {
     /// Read settings from this TOML file; flags and variables override it
     ///
     /// `sse-server config print --example` prints a file with every key.
-    #[arg(long, env = "SSE_CONFIG", value_name = "FILE")]
+    #[arg(long, env = "SSE_CONFIG", value_name = "FILE", global = true)]
     pub(super) config: Option<PathBuf>,
 
     #[command(flatten)]
@@ -158,29 +162,4 @@ pub(super) struct Args {
 
     #[command(flatten)]
     pub(super) logging: LogArgs,
-}
-
-/// What to do instead of serving.
-#[derive(Clone, Subcommand)]
-pub(super) enum Command {
-    /// Check a configuration file, or print the settings
-    #[command(subcommand)]
-    Config(ConfigCommand),
-}
-
-#[derive(Clone, Subcommand)]
-pub(super) enum ConfigCommand {
-    /// Check a configuration file; the exit code is 2 if it has an error
-    Check {
-        /// The file
-        file: PathBuf,
-    },
-    /// Print every setting and where its value comes from, as a configuration file
-    ///
-    /// Passwords are hidden.
-    Print {
-        /// Print a file with every key, its default and its help instead
-        #[arg(long)]
-        example: bool,
-    },
 }

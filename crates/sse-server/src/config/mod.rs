@@ -6,6 +6,8 @@
 //! | `network_args`, `publish_args`, `stream_args`, `redis_args`, `log_args` | the parts of the grammar about the network, publishing, streams, Redis and the logs |
 //! | `environment` | how flags, variables and the file are read together |
 //! | `file` | the configuration file |
+//! | `access` | the table `[access]` of the file |
+//! | `commands` | `config`, `key` and `token`, which print and exit |
 //! | `sources` | where a value comes from |
 //! | `print` | `config print` |
 //! | `values` | the forms of single values, such as a number of threads |
@@ -16,9 +18,11 @@
 //! A [`Config`] exists only if all settings are valid. It is made before anything is opened or
 //! bound, and contains one section per part of the server, in the form that this part takes.
 
+mod access;
 mod bind_hint;
 mod broker_choice;
 mod cli;
+mod commands;
 mod environment;
 mod file;
 mod log_args;
@@ -38,13 +42,15 @@ use bytesize::ByteSize;
 pub use self::{
     broker_choice::{BrokerConfig, BrokerKind},
     environment::unknown_variables,
+    file::FileAccess,
 };
 use self::{
-    cli::{Args, Command, ConfigCommand},
+    cli::Args,
     environment::{GivenSettings, misused, wrong_file},
 };
 use crate::{
     ListenAddress,
+    access::AccessRules,
     access_log::{AccessLogTarget, LogFormat},
     broker::{Retention, idempotency::KeyLimits},
     budget::largest_share,
@@ -60,6 +66,12 @@ pub struct Config {
     pub file: Option<PathBuf>,
     /// Addresses to listen on, at least one; port 0 takes a free port.
     pub addresses: Vec<ListenAddress>,
+    /// Whether callers without a credential may do more than subscribe, at an address that other
+    /// machines can reach.
+    pub allow_anonymous: bool,
+    /// The first URL at which clients reach this server through a proxy. It names the issuer of
+    /// tickets.
+    pub public_url: Option<String>,
     /// Permissions of the files of unix sockets.
     pub socket_mode: u32,
     /// Levels of the log on stderr, as a filter of `tracing_subscriber`.
@@ -68,6 +80,10 @@ pub struct Config {
     pub log_format: LogFormat,
     /// Where the access log is written; `None` if it is off.
     pub access_log: Option<AccessLogTarget>,
+    /// Which callers exist and what they may do.
+    pub access: AccessRules,
+    /// What in the access rules is probably not meant, for the log.
+    pub access_warnings: Vec<String>,
     /// Origins whose pages may read or publish.
     pub origins: NamedOrigins,
     /// The broker and what chose it.
@@ -103,10 +119,13 @@ pub enum Invocation {
     Serve(Box<Config>),
     /// Print this text, and end with success.
     Print(String),
+    /// Print this text, and end with exit code 1.
+    Fail(String),
 }
 
 impl Invocation {
-    /// Reads a command line, the environment and the configuration file.
+    /// Reads a command line, the environment and the configuration file, and runs a command that
+    /// only prints.
     ///
     /// # Errors
     ///
@@ -114,34 +133,40 @@ impl Invocation {
     pub fn from_args(
         args: impl IntoIterator<Item = impl Into<OsString> + Clone>,
     ) -> Result<Self, clap::Error> {
-        let given = environment::parse(args)?;
-        let Some(Command::Config(command)) = given.args.command.clone() else {
-            return Ok(Self::Serve(Box::new(Config::from_given(given)?)));
-        };
-        Ok(Self::Print(match command {
-            ConfigCommand::Check { file } => {
-                let path = file.display();
-                choose_broker(&environment::parse_file(&file)?)
-                    .map_err(|message| wrong_file(format_args!("{path}: {message}")))?;
-                format!("{path} is valid\n")
-            }
-            ConfigCommand::Print { example: true } => print::example(&given.command),
-            ConfigCommand::Print { example: false } => {
-                choose_broker(&given).map_err(misused)?;
-                print::settings(&given)
-            }
-        }))
+        let mut given = environment::parse(args)?;
+        match given.args.command.take() {
+            None => Ok(Self::Serve(Box::new(Config::from_given(given)?))),
+            Some(command) => commands::run(command, &given),
+        }
     }
 }
 
 impl Config {
     fn from_given(given: GivenSettings) -> Result<Self, clap::Error> {
         let broker = choose_broker(&given).map_err(misused)?;
-        Ok(Self::from_valid(given.args, broker))
+        Ok(Self::from_valid(given.args, given.access, broker))
     }
 
-    fn from_valid(args: Args, broker: BrokerConfig) -> Self {
+    /// Reads the access rules of the file again; everything else stays.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong, in which line. The rules that were read before remain valid.
+    pub fn read_access_again(&self) -> Result<FileAccess, String> {
+        let Some(file) = &self.file else {
+            return Ok(FileAccess::default());
+        };
+        let access = environment::read_access(file, self.public_url.as_deref())?;
+        validate::check_exposure(&self.addresses, self.allow_anonymous, &access.rules)?;
+        Ok(access)
+    }
+
+    fn from_valid(args: Args, access: FileAccess, broker: BrokerConfig) -> Self {
         Self {
+            access: access.rules,
+            access_warnings: access.warnings,
+            public_url: args.network.public_url(),
+            allow_anonymous: args.network.allow_anonymous,
             file: args.config.clone(),
             origins: args.network.named_origins(),
             addresses: args.network.addresses.clone(),
@@ -168,7 +193,7 @@ impl Config {
 /// Chooses the broker, and checks the rules that concern several settings.
 fn choose_broker(given: &GivenSettings) -> Result<BrokerConfig, String> {
     let broker = broker_choice::choose(given)?;
-    validate::validate(&given.args, &broker.kind)?;
+    validate::validate(&given.args, &given.access.rules, &broker.kind)?;
     Ok(broker)
 }
 

@@ -18,7 +18,7 @@ pub(super) struct NetworkArgs {
     /// comma-separated in the variable)
     ///
     /// Port 0 takes a free port and prints its URL on stdout. An address that other machines can
-    /// reach needs --allow-anonymous, because there is no authentication yet. A file that an ended
+    /// reach needs the table [access] in the configuration file, or --allow-anonymous. A file that an ended
     /// server has left at the path of a unix socket is replaced; every other file stays.
     #[arg(
         long = "bind",
@@ -58,7 +58,8 @@ pub(super) struct NetworkArgs {
     )]
     pub(super) client_connections_max: Option<NonZeroUsize>,
 
-    /// Let every client that reaches the address publish and read
+    /// Let every client that reaches the address publish and read, or do what [access.anonymous]
+    /// grants
     #[arg(long, env = "SSE_ALLOW_ANONYMOUS", value_parser = parse_switch)]
     pub(super) allow_anonymous: bool,
 
@@ -110,6 +111,11 @@ pub(super) struct NetworkArgs {
 }
 
 impl NetworkArgs {
+    /// The first public URL.
+    pub(super) fn public_url(&self) -> Option<String> {
+        self.public_urls.first().map(|url| url.with_path(""))
+    }
+
     /// The origins and URLs that the flags name.
     pub(super) fn named_origins(&self) -> NamedOrigins {
         NamedOrigins {

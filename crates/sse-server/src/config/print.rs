@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use clap::{Arg, ArgAction, Command};
 
 use super::{
+    access::EXAMPLE,
     environment::GivenSettings,
     file::{flags, key_of},
     sources::Source,
@@ -39,7 +40,7 @@ pub(super) fn settings(given: &GivenSettings) -> String {
             format!("{comment}{key} = {value}")
         );
     }
-    text
+    text + &given.file.print_access()
 }
 
 /// Returns a file in which every key is a comment, with its help and its default.
@@ -66,7 +67,7 @@ pub(super) fn example(command: &Command) -> String {
         };
         let _ = writeln!(text, "# {key} = {value}");
     }
-    text
+    text + EXAMPLE
 }
 
 /// Returns the values of a flag in TOML.

@@ -1,0 +1,128 @@
+//! `[[access.issuer]]`: whose tokens are accepted, and what they grant.
+
+use std::sync::Arc;
+
+use jsonwebtoken::Algorithm;
+use sse_cli::loopback::is_loopback_url;
+use url::Url;
+
+use super::{Notes, callers::read_limits, named_files::NamedFiles, table::TableReader};
+use crate::{
+    access::{
+        Template,
+        keys::{
+            KeySource,
+            jwk::{SetOrigin, parse_key_set},
+            pem::{parse_public_key, parse_secret, single_key_set},
+        },
+        rules::{Grants, IssuerRules},
+    },
+    config::file::ErrorAt,
+};
+
+pub(super) const ISSUER_KEYS: [&str; 9] = [
+    "issuer",
+    "audience",
+    "jwks_url",
+    "jwks_file",
+    "public_key_file",
+    "secret_file",
+    "algorithm",
+    "grants",
+    "limits",
+];
+const GRANT_KEYS: [&str; 5] = ["publish", "subscribe", "manage", "observe", "admin"];
+const SOURCES: [&str; 4] = ["jwks_url", "jwks_file", "public_key_file", "secret_file"];
+
+/// Reads an issuer. `earlier` are those before it in the file.
+pub(super) fn read_issuer(
+    table: &TableReader<'_>,
+    earlier: &[IssuerRules],
+    files: &NamedFiles,
+    notes: &mut Notes,
+) -> Result<IssuerRules, ErrorAt> {
+    let (issuer_at, issuer) = table.required_text("issuer")?;
+    if issuer.is_empty() || earlier.iter().any(|other| *other.issuer == *issuer) {
+        return Err((issuer_at, "issuer is the iss of tokens, different for each".to_owned()));
+    }
+    let audience: Vec<_> = table.texts("audience")?.into_iter().map(|(_, text)| text.to_owned()).collect();
+    if audience.is_empty() {
+        return Err(table.missing("audience, which the aud of its tokens must contain"));
+    }
+    Ok(IssuerRules {
+        issuer: issuer.into(),
+        audience,
+        keys: read_keys(table, files)?,
+        grants: read_grants(table, notes)?,
+        limits: read_limits(table)?,
+    })
+}
+
+fn read_keys(table: &TableReader<'_>, files: &NamedFiles) -> Result<KeySource, ErrorAt> {
+    let algorithm = table.parsed("algorithm", parse_algorithm)?;
+    let rsa_algorithm = algorithm.unwrap_or(Algorithm::RS256);
+    let mut given = SOURCES.iter().filter(|source| table.value(source).is_some());
+    let (Some(source), None) = (given.next(), given.next()) else {
+        return Err((
+            table.offset(),
+            format!("an issuer needs one of {}", SOURCES.join(", ")),
+        ));
+    };
+    let set = match *source {
+        "jwks_url" => {
+            let url = table.parsed(source, parse_url)?.ok_or_else(|| table.missing(source))?;
+            return Ok(KeySource::Url { url, rsa_algorithm });
+        }
+        "jwks_file" => files.parse(table, source, |json| {
+            parse_key_set(json, SetOrigin::File, rsa_algorithm).and_then(|set| match set.len() {
+                0 => Err("the set has no key that verifies tokens".to_owned()),
+                _ => Ok(set),
+            })
+        })?,
+        "public_key_file" => files.parse(table, source, |pem| {
+            parse_public_key(pem, algorithm).map(single_key_set)
+        })?,
+        _ => files.parse(table, source, |secret| {
+            parse_secret(secret, algorithm).map(single_key_set)
+        })?,
+    };
+    Ok(KeySource::Fixed(Arc::new(set)))
+}
+
+fn parse_algorithm(text: &str) -> Result<Algorithm, &'static str> {
+    text.parse().map_err(|_| {
+        "write HS256, HS384, HS512, RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384 or EdDSA"
+    })
+}
+
+fn parse_url(text: &str) -> Result<Url, &'static str> {
+    const WRONG: &str = "write an https URL; http is only for this machine";
+    let url = Url::parse(text).map_err(|_| WRONG)?;
+    let is_safe = url.scheme() == "https" || url.scheme() == "http" && is_loopback_url(&url);
+    if is_safe && url.host().is_some() { Ok(url) } else { Err(WRONG) }
+}
+
+fn read_grants(table: &TableReader<'_>, notes: &mut Notes) -> Result<Grants, ErrorAt> {
+    let Some(value) = table.value("grants") else {
+        return Ok(Grants::default());
+    };
+    let grants = TableReader::new("grants", value, &GRANT_KEYS)?;
+    let templates = |key| grants.parsed_texts(key, str::parse::<Template>);
+    let read = Grants {
+        publish: templates("publish")?,
+        subscribe: templates("subscribe")?,
+        manage: templates("manage")?,
+        observe: grants.switch("observe")?,
+        admin: grants.switch("admin")?,
+    };
+    for template in read.all_templates().filter(|template| template.is_ambiguous()) {
+        notes.warn(
+            grants.offset(),
+            format!(
+                "{template} also matches channels of other values: write a dot between a claim and \
+                 what follows, as in users.{{sub}}.*"
+            ),
+        );
+    }
+    Ok(read)
+}
