@@ -79,7 +79,8 @@ async fn read_again(reload: &mpsc::Sender<Config>) {
     match Invocation::from_args(std::env::args_os()) {
         // Sending fails only if the server is ending.
         Ok(Invocation::Serve(config)) => drop(reload.send(*config).await),
-        Ok(Invocation::Print(_)) => {}
+        // Only a command prints.
+        Ok(Invocation::Print(_) | Invocation::Fail(_)) => {}
         Err(error) => {
             let error = error.to_string();
             let error = error.trim().trim_start_matches("error: ");
@@ -113,9 +114,11 @@ fn serve(config: Config, mut failures: mpsc::Receiver<&'static str>) -> anyhow::
                 tokio::select! {
                     _ = terminate.recv() => return StopReason::Signal("SIGTERM"),
                     _ = interrupt.recv() => return StopReason::Signal("SIGINT"),
-                    _ = hangup.recv(), if has_file => read_again(&reload).await,
-                    _ = hangup.recv(), if !has_file && !ignores_hangup => {
-                        return StopReason::Signal("SIGHUP");
+                    _ = hangup.recv(), if has_file || !ignores_hangup => {
+                        if !has_file {
+                            return StopReason::Signal("SIGHUP");
+                        }
+                        read_again(&reload).await;
                     }
                     Some(part) = failures.recv() => return StopReason::Panic(part),
                 }

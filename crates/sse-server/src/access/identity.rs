@@ -6,6 +6,7 @@ use super::{
     Digest, Limits, Rights,
     facts::{CreatorToken, TicketCreator, TokenFacts, TokenGrant},
     jwt::claims::valid_until,
+    owner::owner_number,
     rules::CallerRules,
 };
 
@@ -57,6 +58,8 @@ pub struct Identity {
     principal: Principal,
     rights: Rights,
     limits: Limits,
+    /// Computed once, because each publish of a cached token needs it.
+    owner_number: Option<u64>,
     proof: Proof,
 }
 
@@ -90,13 +93,26 @@ impl Identity {
     }
 
     fn new(principal: Principal, caller: CallerRules, proof: Proof) -> Self {
-        Self { principal, rights: caller.rights, limits: caller.limits, proof }
+        Self {
+            owner_number: owner_number(&principal),
+            principal,
+            rights: caller.rights,
+            limits: caller.limits,
+            proof,
+        }
     }
 
     /// Returns who the caller is.
     #[must_use]
     pub fn principal(&self) -> &Principal {
         &self.principal
+    }
+
+    /// Returns the number by which logs distinguish the idempotency keys of principals; `None` for
+    /// anonymous callers.
+    #[must_use]
+    pub const fn owner_number(&self) -> Option<u64> {
+        self.owner_number
     }
 
     /// Returns what the caller may do.

@@ -10,7 +10,6 @@
 //! | `revocations` | which credentials are revoked |
 //! | `token_facts` | what a token states without a proof |
 //! | `owner` | the number of a principal, for idempotency keys |
-//! | `limits` | how much a caller may use |
 //! | `facts` | what a verified token proves, independent of the rules |
 //! | `snapshot` | the rules at one time, prepared for look-ups |
 //! | `verify` | from the text of a token to an identity |

@@ -210,41 +210,57 @@ impl Known {
             || match identity.principal() {
                 Principal::Anonymous => false,
                 Principal::Key { name } => self.keys.contains(&**name),
-                Principal::Subject { iss, sub } => self.has_revoked_subject(iss, sub, identity),
+                Principal::Subject { iss, sub } => {
+                    self.has_revoked_subject(iss, sub, issued_ms(identity))
+                }
                 Principal::Ticket { by, sub } => {
                     self.has_revoked_creator(by, identity)
-                        || identity
-                            .issuer()
-                            .is_some_and(|iss| self.has_revoked_subject(iss, sub, identity))
+                        || identity.issuer().is_some_and(|iss| {
+                            self.has_revoked_subject(iss, sub, issued_ms(identity))
+                        })
                 }
             }
     }
 
     fn has_revoked_token(&self, identity: &Identity) -> bool {
-        let digest = identity.token_digest();
+        let digest = identity.credential_digest();
         if digest.is_some_and(|digest| self.digests.contains(&hex(digest))) {
             return true;
         }
         match (identity.issuer(), identity.jti()) {
-            (Some(iss), Some(jti)) => self.tokens.contains(&(iss.to_string(), jti.to_string())),
+            (Some(iss), Some(jti)) => self.has_revoked_id(iss, jti),
             _ => false,
         }
     }
 
+    fn has_revoked_id(&self, iss: &str, jti: &str) -> bool {
+        self.tokens.contains(&(iss.to_owned(), jti.to_owned()))
+    }
+
     /// A token without the time at which it was issued counts as old.
-    fn has_revoked_subject(&self, iss: &str, sub: &str, identity: &Identity) -> bool {
+    fn has_revoked_subject(&self, iss: &str, sub: &str, issued_ms: Option<u64>) -> bool {
         let before = self.subjects.get(&(iss.to_owned(), sub.to_owned()));
-        let issued = identity.issued_at().map(milliseconds).unwrap_or_default();
-        before.is_some_and(|before| issued <= *before)
+        before.is_some_and(|before| issued_ms.unwrap_or_default() <= *before)
     }
 
     fn has_revoked_creator(&self, creator: &Creator, identity: &Identity) -> bool {
-        match creator {
-            Creator::Key(name) => self.keys.contains(&**name),
-            Creator::Subject { iss, sub } => self.has_revoked_subject(iss, sub, identity),
-            Creator::CommandLine => false,
-        }
+        let (iss, sub) = match creator {
+            Creator::Key(name) => return self.keys.contains(&**name),
+            Creator::Operator => return false,
+            Creator::Subject { iss, sub } => (iss, sub),
+        };
+        let Some(token) = identity.creator_token() else {
+            return true;
+        };
+        let issued_ms = token.iat.map(|seconds| seconds.saturating_mul(1000));
+        self.digests.contains(&*token.token)
+            || token.jti.as_ref().is_some_and(|jti| self.has_revoked_id(iss, jti))
+            || self.has_revoked_subject(iss, sub, issued_ms)
     }
+}
+
+fn issued_ms(identity: &Identity) -> Option<u64> {
+    identity.issued_at().map(milliseconds)
 }
 
 fn milliseconds(time: SystemTime) -> u64 {

@@ -67,14 +67,14 @@ impl fmt::Display for ServerRight {
 /// What a caller may do. The default is nothing.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Rights {
-    pub(super) publish: Vec<Pattern>,
-    pub(super) subscribe: Vec<Pattern>,
-    pub(super) manage: Vec<Pattern>,
-    pub(super) observe: bool,
+    pub(crate) publish: Vec<Pattern>,
+    pub(crate) subscribe: Vec<Pattern>,
+    pub(crate) manage: Vec<Pattern>,
+    pub(crate) observe: bool,
     /// Includes `observe`.
-    pub(super) admin: bool,
+    pub(crate) admin: bool,
     /// A ticket grants nothing that its creator may not do.
-    pub(super) within: Option<Arc<Rights>>,
+    pub(crate) within: Option<Arc<Rights>>,
 }
 
 impl Rights {

@@ -25,6 +25,10 @@ pub struct Restrictions {
     pub(crate) cookie: String,
     /// The longest whole life of a token in a URL; zero if a URL may contain none.
     pub(crate) query_token_life: Duration,
+    /// Whether the cookie is also sent with requests of pages of other sites.
+    pub(crate) cookie_cross_site: bool,
+    /// Whether no token is accepted while the revocations cannot be read.
+    pub(crate) revocation_strict: bool,
     /// What callers without a credential may do.
     pub(crate) anonymous: CallerRules,
     pub(crate) keys: Vec<KeyRules>,
@@ -90,6 +94,18 @@ impl AccessRules {
     #[must_use]
     pub fn query_token_life(&self) -> Duration {
         self.restrictions.as_ref().map_or(Duration::ZERO, |rules| rules.query_token_life)
+    }
+
+    /// Returns whether the cookie is also sent with requests of pages of other sites.
+    #[must_use]
+    pub fn cookie_is_cross_site(&self) -> bool {
+        self.restrictions.as_ref().is_some_and(|rules| rules.cookie_cross_site)
+    }
+
+    /// Returns whether no token is accepted while the revocations cannot be read.
+    #[must_use]
+    pub fn revocation_is_strict(&self) -> bool {
+        self.restrictions.as_ref().is_some_and(|rules| rules.revocation_strict)
     }
 
     /// Returns whether tickets can be created.

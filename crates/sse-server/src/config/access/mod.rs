@@ -41,8 +41,8 @@ use crate::access::{
     ticket::SigningKeys,
 };
 
-const ACCESS_KEYS: [&str; 7] =
-    ["claim", "cookie", "query_token_life", "anonymous", "key", "issuer", "signing"];
+const ACCESS_KEYS: [&str; 9] =
+    ["claim", "cookie", "cookie_cross_site", "revocation", "query_token_life", "anonymous", "key", "issuer", "signing"];
 const DEFAULT_CLAIM: &str = "sse";
 const DEFAULT_COOKIE: &str = "__Host-sse";
 const DEFAULT_QUERY_TOKEN_LIFE: Duration = Duration::from_hours(1);
@@ -69,6 +69,8 @@ pub(super) fn read_access(
     let restrictions = Restrictions {
         claim: read_claim(&table)?,
         cookie: read_cookie(&table)?,
+        cookie_cross_site: table.switch("cookie_cross_site")?,
+        revocation_strict: table.parsed("revocation", parse_revocation)?.unwrap_or_default(),
         query_token_life: table
             .parsed("query_token_life", parse_duration)?
             .unwrap_or(DEFAULT_QUERY_TOKEN_LIFE),
@@ -100,6 +102,14 @@ fn read_cookie(table: &TableReader<'_>) -> Result<String, ErrorAt> {
         Ok(name.to_owned())
     });
     Ok(cookie?.unwrap_or_else(|| DEFAULT_COOKIE.to_owned()))
+}
+
+fn parse_revocation(text: &str) -> Result<bool, &'static str> {
+    match text {
+        "lenient" => Ok(false),
+        "strict" => Ok(true),
+        _ => Err("write lenient or strict"),
+    }
 }
 
 fn read_anonymous(table: &TableReader<'_>) -> Result<CallerRules, ErrorAt> {

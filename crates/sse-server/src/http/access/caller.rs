@@ -62,7 +62,7 @@ impl FromRequest for Caller {
         };
         let presented = if state.access.access().has_rules() {
             let rules = state.access.access().rules();
-            PresentedCredential::of_request(request, rules.cookie(), &state.origins)
+            PresentedCredential::of_request(request, rules.cookie().unwrap_or(""), &state.origins)
         } else {
             Ok(None)
         };

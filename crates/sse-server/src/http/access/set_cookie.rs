@@ -18,7 +18,7 @@ pub(crate) fn set_cookie(
     token: &str,
     life: Duration,
 ) -> Option<HeaderValue> {
-    let name = rules.cookie();
+    let name = rules.cookie()?;
     // Browsers reject `Secure` cookies from http, which only a test on this machine uses.
     let is_secure = name.starts_with("__") || !listen_address(request).is_local();
     let same_site = if rules.cookie_is_cross_site() {

@@ -18,7 +18,7 @@ use serde_json::json;
 use sse_proto::units::parse_positive_duration;
 
 use crate::{
-    access::{IssuedTicket, Pattern, TicketError, TicketRequest},
+    access::{IssuedTicket, Pattern, RejectionWord, TicketError, TicketRequest},
     http::{
         access::{caller::Caller, set_cookie::set_cookie},
         error::{ApiError, ApiResult},
@@ -117,6 +117,7 @@ impl From<TicketError> for ApiError {
                 right: "subscribe",
                 channels: patterns.iter().map(ToString::to_string).collect(),
             },
+            TicketError::Ended => Self::Unauthorized(Some(RejectionWord::Expired)),
             TicketError::Creator => Self::InsufficientScope {
                 right: "create tickets",
                 channels: Vec::new(),

@@ -16,7 +16,10 @@ const KEYS: [(&str, &str); 6] = [
     ("manager", r#"manage = ["orders.*"]"#),
     ("observer", "observe = true"),
     ("admin", "admin = true"),
-    ("everything", "publish = [\"*\"]\nsubscribe = [\"*\"]\nmanage = [\"*\"]\nadmin = true"),
+    (
+        "everything",
+        "publish = [\"*\"]\nsubscribe = [\"*\"]\nmanage = [\"*\"]\nadmin = true",
+    ),
 ];
 
 /// A server with access rules.
@@ -28,7 +31,9 @@ pub(super) struct Deployment {
 
 /// Returns the API key of the configuration with this name.
 pub(super) fn key(name: &str) -> String {
-    let secret: String = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFG".chars().collect();
+    let secret: String = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFG"
+        .chars()
+        .collect();
     format!("sse_{name}_{secret}")
 }
 
@@ -45,9 +50,16 @@ fn write_config(directory: &Path) -> String {
         .arg(&signing)
         .output()
         .unwrap();
-    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    assert!(
+        made.status.success(),
+        "{}",
+        String::from_utf8_lossy(&made.stderr)
+    );
     let keys = KEYS.map(|(name, rights)| {
-        format!("[[access.key]]\nname = \"{name}\"\nsha256 = \"{}\"\n{rights}\n", digest(name))
+        format!(
+            "[[access.key]]\nname = \"{name}\"\nsha256 = \"{}\"\n{rights}\n",
+            digest(name)
+        )
     });
     let text = format!(
         "[access]\ncookie = \"sse\"\n[access.anonymous]\nsubscribe = [\"public.*\"]\n\
@@ -113,9 +125,14 @@ impl Deployment {
     }
 
     pub(super) fn request(&self, method: Method, path: &str) -> RequestBuilder {
-        let request = self.server.http.request(method.clone(), self.server.at(path));
+        let request = self
+            .server
+            .http
+            .request(method.clone(), self.server.at(path));
         if method == Method::POST {
-            request.header("content-type", "application/json").body(body_of(path))
+            request
+                .header("content-type", "application/json")
+                .body(body_of(path))
         } else {
             request
         }
@@ -138,8 +155,18 @@ impl Deployment {
 
     pub(super) async fn revoke(&self, body: Value) {
         let request = self.server.http.post(self.server.at("/admin/revocations"));
-        let response = request.bearer_auth(key("admin")).json(&body).send().await.unwrap();
-        assert_eq!(response.status(), StatusCode::OK, "{}", response.text().await.unwrap());
+        let response = request
+            .bearer_auth(key("admin"))
+            .json(&body)
+            .send()
+            .await
+            .unwrap();
+        assert_eq!(
+            response.status(),
+            StatusCode::OK,
+            "{}",
+            response.text().await.unwrap()
+        );
     }
 }
 

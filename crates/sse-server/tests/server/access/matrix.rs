@@ -16,7 +16,9 @@ const END: &str = "<!-- end of matrix -->";
 /// The cells of a line of a table.
 fn cells(line: &str) -> Vec<String> {
     let cells = line.trim().trim_matches('|').split('|');
-    cells.map(|cell| cell.trim().trim_matches('`').to_owned()).collect()
+    cells
+        .map(|cell| cell.trim().trim_matches('`').to_owned())
+        .collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -51,7 +53,10 @@ async fn each_caller_gets_what_the_table_of_the_docs_lists() {
                 failures.push(format!("{caller}: {}: {status} for {expected}", row[0]));
             }
             let challenge = headers.get(header::WWW_AUTHENTICATE);
-            assert_eq!(challenge.is_some(), status == StatusCode::UNAUTHORIZED || is_scope(challenge));
+            assert_eq!(
+                challenge.is_some(),
+                status == StatusCode::UNAUTHORIZED || is_scope(challenge)
+            );
             checked += 1;
         }
     }
@@ -78,11 +83,18 @@ async fn rights_are_decided_before_everything_else() {
         assert_eq!(response.status(), StatusCode::FORBIDDEN, "{path}");
         let body: serde_json::Value = response.json().await.unwrap();
         let message = body["error"]["message"].as_str().unwrap();
-        assert!(message.contains("secret") && !message.contains("orders.1"), "{message}");
+        assert!(
+            message.contains("secret") && !message.contains("orders.1"),
+            "{message}"
+        );
     }
     // A body is not read either: this one would be rejected as too large.
     let large = "x".repeat(2 << 20);
     let request = deployment.request(Method::POST, "/event/click?channel=secret");
-    let response = request.bearer_auth(key("publisher")).body(large).send().await;
+    let response = request
+        .bearer_auth(key("publisher"))
+        .body(large)
+        .send()
+        .await;
     assert_eq!(response.unwrap().status(), StatusCode::FORBIDDEN);
 }

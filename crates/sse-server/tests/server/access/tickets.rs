@@ -29,13 +29,18 @@ async fn a_ticket_reads_its_channels_by_url_and_nothing_else() {
     let publish = deployment.send_as("publisher", Method::POST, "/event/click?channel=orders.1");
     assert_eq!(publish.await.status(), StatusCode::OK);
     assert_eq!(subscriber.next_event().await.event, "click");
-    assert_eq!(stream("orders.eu.7").send().await.unwrap().status(), StatusCode::OK);
+    assert_eq!(
+        stream("orders.eu.7").send().await.unwrap().status(),
+        StatusCode::OK
+    );
     let (found, body) = status(stream("orders.2")).await;
     assert_eq!(found, StatusCode::FORBIDDEN);
     assert!(!body.to_string().contains(token), "{body}");
     // It never publishes, and is a parameter of no other route.
     let publish = format!("/event/click?channel=orders.1&access_token={token}");
-    let request = deployment.request(Method::POST, &publish).bearer_auth(key("publisher"));
+    let request = deployment
+        .request(Method::POST, &publish)
+        .bearer_auth(key("publisher"));
     let (found, body) = status(request).await;
     assert_eq!(found, StatusCode::BAD_REQUEST);
     assert!(!body.to_string().contains(token), "{body}");
@@ -47,7 +52,10 @@ async fn a_ticket_reads_its_channels_by_url_and_nothing_else() {
     let history = format!("/events?channel=orders.1&limit=1&access_token={token}");
     let response = server.get(&history).await.unwrap();
     let link = response.headers()[header::LINK].to_str().unwrap();
-    assert!(link.contains("limit=1") && !link.contains("access_token"), "{link}");
+    assert!(
+        link.contains("limit=1") && !link.contains("access_token"),
+        "{link}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -75,7 +83,9 @@ async fn a_caller_grants_only_what_it_may_do_itself() {
         assert_eq!(found, StatusCode::BAD_REQUEST, "{wrong} {body}");
     }
     // A ticket creates no ticket.
-    let ticket = deployment.ticket("reader", json!({"subscribe": ["orders.1"]})).await;
+    let ticket = deployment
+        .ticket("reader", json!({"subscribe": ["orders.1"]}))
+        .await;
     let ticket = ticket["token"].as_str().unwrap().to_owned();
     let (found, _) = create(ticket, json!({"subscribe": ["orders.1"]})).await;
     assert_eq!(found, StatusCode::FORBIDDEN);
@@ -85,17 +95,30 @@ async fn a_caller_grants_only_what_it_may_do_itself() {
 async fn a_cookie_reads_for_pages_of_the_site_and_never_publishes() {
     let deployment = Deployment::start(Backend::Memory).await;
     let server = &deployment.server;
-    let request = server.http.post(server.at("/tokens")).bearer_auth(key("everything"));
+    let request = server
+        .http
+        .post(server.at("/tokens"))
+        .bearer_auth(key("everything"));
     let body = json!({"subscribe": ["orders.*"], "cookie": true});
     let response = request.json(&body).send().await.unwrap();
-    let cookie = response.headers()[header::SET_COOKIE].to_str().unwrap().to_owned();
-    assert!(cookie.starts_with("sse=") && cookie.contains("; HttpOnly; SameSite=Lax"), "{cookie}");
+    let cookie = response.headers()[header::SET_COOKIE]
+        .to_str()
+        .unwrap()
+        .to_owned();
+    assert!(
+        cookie.starts_with("sse=") && cookie.contains("; HttpOnly; SameSite=Lax"),
+        "{cookie}"
+    );
     let body: Value = response.json().await.unwrap();
     assert!(body["token"].is_null() && body["jti"].is_string(), "{body}");
     let pair = cookie.split(';').next().unwrap().to_owned();
     let get = |site: &'static str| {
         let request = server.http.get(server.at("/events?channel=orders.1"));
-        status(request.header(header::COOKIE, &pair).header("sec-fetch-site", site))
+        status(
+            request
+                .header(header::COOKIE, &pair)
+                .header("sec-fetch-site", site),
+        )
     };
     assert_eq!(get("same-origin").await.0, StatusCode::OK);
     assert_eq!(get("cross-site").await.0, StatusCode::UNAUTHORIZED);
@@ -104,13 +127,22 @@ async fn a_cookie_reads_for_pages_of_the_site_and_never_publishes() {
     assert_eq!(status(publish).await.0, StatusCode::UNAUTHORIZED);
     // A wrong cookie beside a valid header is ignored, and one that is wrong is no worse than none.
     let wrong = |path: &str| {
-        let request = server.http.get(server.at(path)).header(header::COOKIE, "sse=wrong");
+        let request = server
+            .http
+            .get(server.at(path))
+            .header(header::COOKIE, "sse=wrong");
         request.header("sec-fetch-site", "same-origin")
     };
     let request = wrong("/events?channel=orders.1").bearer_auth(key("reader"));
     assert_eq!(status(request).await.0, StatusCode::OK);
-    assert_eq!(status(wrong("/events?channel=public.1")).await.0, StatusCode::OK);
-    assert_eq!(status(wrong("/events?channel=orders.1")).await.0, StatusCode::UNAUTHORIZED);
+    assert_eq!(
+        status(wrong("/events?channel=public.1")).await.0,
+        StatusCode::OK
+    );
+    assert_eq!(
+        status(wrong("/events?channel=orders.1")).await.0,
+        StatusCode::UNAUTHORIZED
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -122,13 +154,21 @@ async fn two_different_credentials_are_rejected_and_the_command_line_makes_ticke
         .args(["token", "--subscribe", "orders.1", "--ttl", "10m"])
         .output()
         .unwrap();
-    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    assert!(
+        made.status.success(),
+        "{}",
+        String::from_utf8_lossy(&made.stderr)
+    );
     let token = String::from_utf8(made.stdout).unwrap().trim().to_owned();
     let path = format!("/events?channel=orders.1&access_token={token}");
     let both = |bearer: &str| status(server.http.get(server.at(&path)).bearer_auth(bearer));
     assert_eq!(both(&token).await.0, StatusCode::OK);
     assert_eq!(both(&key("reader")).await.0, StatusCode::BAD_REQUEST);
-    let checked = deployment.command().args(["token", "check", &token]).output().unwrap();
+    let checked = deployment
+        .command()
+        .args(["token", "check", &token])
+        .output()
+        .unwrap();
     let checked = String::from_utf8(checked.stdout).unwrap();
     assert!(checked.contains("orders.1"), "{checked}");
 }
