@@ -41,8 +41,15 @@ use crate::access::{
     ticket::SigningKeys,
 };
 
-const ACCESS_KEYS: [&str; 7] =
-    ["claim", "cookie", "query_token_life", "anonymous", "key", "issuer", "signing"];
+const ACCESS_KEYS: [&str; 7] = [
+    "claim",
+    "cookie",
+    "query_token_life",
+    "anonymous",
+    "key",
+    "issuer",
+    "signing",
+];
 const DEFAULT_CLAIM: &str = "sse";
 const DEFAULT_COOKIE: &str = "__Host-sse";
 const DEFAULT_QUERY_TOKEN_LIFE: Duration = Duration::from_hours(1);
@@ -79,7 +86,9 @@ pub(super) fn read_access(
     };
     check_callers(&table, &restrictions)?;
     check_ticket_issuer(&table, &restrictions)?;
-    Ok(AccessRules { restrictions: Some(restrictions) })
+    Ok(AccessRules {
+        restrictions: Some(restrictions),
+    })
 }
 
 fn read_claim(table: &TableReader<'_>) -> Result<String, ErrorAt> {
@@ -106,7 +115,11 @@ fn read_anonymous(table: &TableReader<'_>) -> Result<CallerRules, ErrorAt> {
     let Some(value) = table.value("anonymous") else {
         return Ok(CallerRules::default());
     };
-    read_caller(&TableReader::new("[access.anonymous]", value, &ANONYMOUS_KEYS)?)
+    read_caller(&TableReader::new(
+        "[access.anonymous]",
+        value,
+        &ANONYMOUS_KEYS,
+    )?)
 }
 
 fn read_key_list(table: &TableReader<'_>, notes: &mut Notes) -> Result<Vec<KeyRules>, ErrorAt> {
@@ -159,7 +172,11 @@ fn check_ticket_issuer(table: &TableReader<'_>, rules: &Restrictions) -> Result<
     let Some(signing) = &rules.signing else {
         return Ok(());
     };
-    if rules.issuers.iter().all(|issuer| issuer.issuer != signing.issuer) {
+    if rules
+        .issuers
+        .iter()
+        .all(|issuer| issuer.issuer != signing.issuer)
+    {
         return Ok(());
     }
     let message = format!(
