@@ -98,7 +98,13 @@ mod tests {
         let text = to_hex(&digest("sse_1_2"));
         assert_eq!(parse_digest(&text), Ok(digest("sse_1_2")));
         assert_eq!(parse_digest(&text.to_uppercase()), Ok(digest("sse_1_2")));
-        for bad in ["", &text[1..], &format!("{text}0"), &text.replace(&text[..1], "g"), "+0".repeat(32).as_str()] {
+        for bad in [
+            "",
+            &text[1..],
+            &format!("{text}0"),
+            &text.replace(&text[..1], "g"),
+            "+0".repeat(32).as_str(),
+        ] {
             assert!(parse_digest(bad).is_err(), "{bad}");
         }
     }

@@ -102,7 +102,9 @@ impl AccessControl {
         match identity.principal() {
             Principal::Anonymous => return Ok(()),
             Principal::Key { .. } => {}
-            Principal::Subject { .. } | Principal::Ticket { .. } if self.is_too_old_for_tokens() => {
+            Principal::Subject { .. } | Principal::Ticket { .. }
+                if self.is_too_old_for_tokens() =>
+            {
                 return Err(CredentialError::Unavailable);
             }
             Principal::Subject { .. } | Principal::Ticket { .. } => {}

@@ -101,9 +101,10 @@ impl TicketCreator {
     pub(crate) fn name(&self) -> Creator {
         match self {
             Self::Key(name) => Creator::Key(name.clone()),
-            Self::Subject(subject) => {
-                Creator::Subject { iss: subject.iss.clone(), sub: subject.sub.clone() }
-            }
+            Self::Subject(subject) => Creator::Subject {
+                iss: subject.iss.clone(),
+                sub: subject.sub.clone(),
+            },
             Self::Operator => Creator::Operator,
         }
     }

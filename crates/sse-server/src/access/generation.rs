@@ -19,7 +19,8 @@ impl Generation {
     /// Marks everything that was verified as outdated. Call it after the change is visible.
     pub(crate) fn increase(&self) {
         let number = self.number.fetch_add(1, Ordering::AcqRel) + 1;
-        self.changed.send_modify(|latest| *latest = number.max(*latest));
+        self.changed
+            .send_modify(|latest| *latest = number.max(*latest));
     }
 
     pub(crate) fn watch(&self) -> watch::Receiver<u64> {

@@ -86,8 +86,14 @@ impl Identity {
     pub(super) fn of_token(facts: Box<TokenFacts>, caller: CallerRules) -> Self {
         let sub = facts.subject.clone();
         let principal = match &facts.grant {
-            TokenGrant::Issuer(_) => Principal::Subject { iss: facts.issuer.clone(), sub },
-            TokenGrant::Ticket(ticket) => Principal::Ticket { by: ticket.by.name(), sub },
+            TokenGrant::Issuer(_) => Principal::Subject {
+                iss: facts.issuer.clone(),
+                sub,
+            },
+            TokenGrant::Ticket(ticket) => Principal::Ticket {
+                by: ticket.by.name(),
+                sub,
+            },
         };
         Self::new(principal, caller, Proof::Token(facts))
     }
@@ -231,18 +237,32 @@ mod tests {
     #[test]
     fn a_principal_is_printed_without_control_characters() {
         let (iss, sub): (Arc<str>, Arc<str>) = ("https://id.example".into(), "a\nb\u{1b}".into());
-        let subject = Principal::Subject { iss: iss.clone(), sub: sub.clone() };
-        let by = Creator::Subject { iss, sub: sub.clone() };
+        let subject = Principal::Subject {
+            iss: iss.clone(),
+            sub: sub.clone(),
+        };
+        let by = Creator::Subject {
+            iss,
+            sub: sub.clone(),
+        };
         for (principal, expected) in [
             (Principal::Anonymous, "anonymous"),
-            (Principal::Key { name: "billing".into() }, "key billing"),
+            (
+                Principal::Key {
+                    name: "billing".into(),
+                },
+                "key billing",
+            ),
             (subject, "a\\nb\\u{1b} of https://id.example"),
             (
                 Principal::Ticket { by, sub },
                 "ticket for a\\nb\\u{1b} by a\\nb\\u{1b} of https://id.example",
             ),
             (
-                Principal::Ticket { by: Creator::Operator, sub: "x".into() },
+                Principal::Ticket {
+                    by: Creator::Operator,
+                    sub: "x".into(),
+                },
                 "ticket for x by the operator",
             ),
         ] {

@@ -80,7 +80,9 @@ mod tests {
             let found = (rate.amount.get(), rate.period.as_secs(), rate.to_string());
             assert_eq!(found, (amount, seconds, printed.to_owned()));
         }
-        for bad in ["", "100", "100/", "/s", "0/s", "-1/s", "x/s", "1/d", "1/s/s", "NaN/s"] {
+        for bad in [
+            "", "100", "100/", "/s", "0/s", "-1/s", "x/s", "1/d", "1/s/s", "NaN/s",
+        ] {
             assert!(bad.parse::<Rate>().is_err(), "{bad}");
         }
     }

@@ -22,8 +22,8 @@
 //! Nothing here knows HTTP requests: the text of a credential comes in, and an [`Identity`] or a
 //! [`CredentialError`] comes out. `http` takes the text from the request and writes the response.
 
-mod control;
 mod api_key;
+mod control;
 mod credential_error;
 mod facts;
 mod generation;
@@ -37,11 +37,11 @@ pub mod revocations;
 mod rights;
 pub(crate) mod rules;
 mod secret;
-pub mod token_facts;
 mod snapshot;
 mod template;
 pub(crate) mod ticket;
 mod token_cache;
+pub mod token_facts;
 mod verify;
 
 use std::{sync::Arc, time::SystemTime};
@@ -50,8 +50,8 @@ use arc_swap::ArcSwap;
 use tokio::{runtime::Handle, sync::watch};
 
 pub use self::{
-    control::{AccessControl, AccessVersion},
     api_key::{Digest, create_api_key, digest, parse_digest, to_hex},
+    control::{AccessControl, AccessVersion},
     credential_error::{CredentialError, RejectionWord},
     facts::CreatorToken,
     identity::{Creator, Identity, Principal},
@@ -111,10 +111,22 @@ impl Access {
     fn with_timing(rules: AccessRules, timing: FetchTiming) -> Self {
         let generation = Arc::new(Generation::default());
         let runtime = Handle::try_current().ok();
-        let start = KeyStart { generation: &generation, runtime: runtime.as_ref(), timing };
+        let start = KeyStart {
+            generation: &generation,
+            runtime: runtime.as_ref(),
+            timing,
+        };
         let snapshot = ArcSwap::from_pointee(Snapshot::new(rules, None, &start));
         let cache = TokenCache::default();
-        Self { shared: Arc::new(Shared { snapshot, generation, cache, runtime, timing }) }
+        Self {
+            shared: Arc::new(Shared {
+                snapshot,
+                generation,
+                cache,
+                runtime,
+                timing,
+            }),
+        }
     }
 
     /// Replaces the rules in one step, and increases the generation. Key sets of issuers that
@@ -127,7 +139,9 @@ impl Access {
             timing: shared.timing,
         };
         let previous = shared.snapshot.load_full();
-        shared.snapshot.store(Arc::new(Snapshot::new(rules, Some(&previous), &start)));
+        shared
+            .snapshot
+            .store(Arc::new(Snapshot::new(rules, Some(&previous), &start)));
         shared.generation.increase();
     }
 
@@ -192,7 +206,9 @@ impl Access {
     ) -> Result<Result<Arc<Identity>, CredentialError>, MissingKey> {
         let digest = digest(text);
         if api_key::is_api_key(text) {
-            return Ok(self.identify_key(&digest, source).map_err(CredentialError::Rejected));
+            return Ok(self
+                .identify_key(&digest, source)
+                .map_err(CredentialError::Rejected));
         }
         let now = SystemTime::now();
         match self.check_token(text, digest, now) {
@@ -213,7 +229,10 @@ impl Access {
             return Err(RejectionWord::HeaderOnly);
         }
         let snapshot = self.shared.snapshot.load();
-        snapshot.api_key(digest).cloned().ok_or(RejectionWord::UnknownKey)
+        snapshot
+            .api_key(digest)
+            .cloned()
+            .ok_or(RejectionWord::UnknownKey)
     }
 
     /// Looks a token up, or verifies it.
@@ -233,7 +252,9 @@ impl Access {
             Err(Denial::MissingKey { keys, begun }) => return Err(MissingKey { keys, begun }),
         };
         if is_lasting(&checked) {
-            self.shared.cache.insert(digest, generation, checked.clone());
+            self.shared
+                .cache
+                .insert(digest, generation, checked.clone());
         }
         Ok(checked)
     }
@@ -255,7 +276,10 @@ impl Access {
         let (Some(issued), Some(expires)) = (identity.issued_at(), identity.expires()) else {
             return false;
         };
-        !longest.is_zero() && expires.duration_since(issued).is_ok_and(|life| life <= longest)
+        !longest.is_zero()
+            && expires
+                .duration_since(issued)
+                .is_ok_and(|life| life <= longest)
     }
 
     /// Waits for fetches until one proves what the keys of the issuer are.
@@ -303,12 +327,16 @@ impl Access {
         if let Some(Ok(known)) = self.shared.cache.get(&facts.digest, generation) {
             return Ok(known);
         }
-        let caller = snapshot.rights_of(facts).map_err(|denial| denial.without_fetch())?;
+        let caller = snapshot
+            .rights_of(facts)
+            .map_err(|denial| denial.without_fetch())?;
         let present = match identity.has(&caller) {
             true => identity.clone(),
             false => Arc::new(Identity::of_token(facts.clone(), caller)),
         };
-        self.shared.cache.insert(facts.digest, generation, Ok(present.clone()));
+        self.shared
+            .cache
+            .insert(facts.digest, generation, Ok(present.clone()));
         Ok(present)
     }
 
@@ -326,7 +354,9 @@ impl Access {
     ) -> Result<IssuedTicket, TicketError> {
         let creator = self.recheck(creator).map_err(|_| TicketError::Ended)?;
         let snapshot = self.shared.snapshot.load();
-        let signing = snapshot.restrictions().and_then(|rules| rules.signing.as_ref());
+        let signing = snapshot
+            .restrictions()
+            .and_then(|rules| rules.signing.as_ref());
         let signing = signing.ok_or(TicketError::NoSigningKey)?;
         ticket::issue(signing, &creator, request, SystemTime::now())
     }

@@ -15,7 +15,9 @@ pub struct Pattern(Box<str>);
 
 /// The text is not a pattern.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("a pattern is 1 to 64 characters out of A-Z a-z 0-9 . _ : ~ - and *, which matches one or more characters")]
+#[error(
+    "a pattern is 1 to 64 characters out of A-Z a-z 0-9 . _ : ~ - and *, which matches one or more characters"
+)]
 pub struct InvalidPattern;
 
 impl Pattern {

@@ -151,7 +151,11 @@ impl Revocations {
 
     /// Takes over the stored revocations. Returns those that this node knows, but that are not
     /// stored any more although their time has not passed.
-    pub fn update(&self, stored: HashMap<Revocation, u64>, now: SystemTime) -> Vec<(Revocation, u64)> {
+    pub fn update(
+        &self,
+        stored: HashMap<Revocation, u64>,
+        now: SystemTime,
+    ) -> Vec<(Revocation, u64)> {
         let now_ms = milliseconds(now);
         let mut known = self.0.known.write().unwrap_or_else(PoisonError::into_inner);
         let mut until_ms = stored;
@@ -254,7 +258,10 @@ impl Known {
         };
         let issued_ms = token.iat.map(|seconds| seconds.saturating_mul(1000));
         self.digests.contains(&*token.token)
-            || token.jti.as_ref().is_some_and(|jti| self.has_revoked_id(iss, jti))
+            || token
+                .jti
+                .as_ref()
+                .is_some_and(|jti| self.has_revoked_id(iss, jti))
             || self.has_revoked_subject(iss, sub, issued_ms)
     }
 }

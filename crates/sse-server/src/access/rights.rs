@@ -95,8 +95,13 @@ impl Rights {
     /// Returns whether the caller has `right` for `channel`.
     #[must_use]
     pub fn permits(&self, right: Right, channel: &Channel) -> bool {
-        self.patterns(right).iter().any(|pattern| pattern.matches(channel))
-            && self.within.as_ref().is_none_or(|within| within.permits(right, channel))
+        self.patterns(right)
+            .iter()
+            .any(|pattern| pattern.matches(channel))
+            && self
+                .within
+                .as_ref()
+                .is_none_or(|within| within.permits(right, channel))
     }
 
     /// Returns whether the caller has `right` for the server.
@@ -106,7 +111,11 @@ impl Rights {
             ServerRight::Observe => self.observe || self.admin,
             ServerRight::Admin => self.admin,
         };
-        granted && self.within.as_ref().is_none_or(|within| within.permits_server(right))
+        granted
+            && self
+                .within
+                .as_ref()
+                .is_none_or(|within| within.permits_server(right))
     }
 
     /// Returns the patterns for which `right` is granted.
@@ -133,13 +142,18 @@ impl Rights {
     #[must_use]
     pub fn covers(&self, right: Right, pattern: &Pattern) -> bool {
         self.patterns(right).iter().any(|own| own.covers(pattern))
-            && self.within.as_ref().is_none_or(|within| within.covers(right, pattern))
+            && self
+                .within
+                .as_ref()
+                .is_none_or(|within| within.covers(right, pattern))
     }
 
     /// Returns whether the rights grant nothing at all.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        let no_channel = Right::ALL.iter().all(|right| self.patterns(*right).is_empty());
+        let no_channel = Right::ALL
+            .iter()
+            .all(|right| self.patterns(*right).is_empty());
         no_channel && !self.observe && !self.admin
     }
 }
@@ -154,7 +168,10 @@ mod tests {
 
     #[test]
     fn a_right_is_for_its_patterns_only() {
-        let rights = Rights { subscribe: patterns(&["a.*", "b"]), ..Rights::default() };
+        let rights = Rights {
+            subscribe: patterns(&["a.*", "b"]),
+            ..Rights::default()
+        };
         for (right, channel, expected) in [
             (Right::Subscribe, "a.1", true),
             (Right::Subscribe, "b", true),
@@ -162,7 +179,11 @@ mod tests {
             (Right::Publish, "a.1", false),
             (Right::Manage, "a.1", false),
         ] {
-            assert_eq!(rights.permits(right, &channel.parse().unwrap()), expected, "{right} {channel}");
+            assert_eq!(
+                rights.permits(right, &channel.parse().unwrap()),
+                expected,
+                "{right} {channel}"
+            );
         }
         assert!(!rights.permits_server(ServerRight::Observe) && !rights.is_empty());
         assert!(Rights::default().is_empty());
@@ -170,9 +191,17 @@ mod tests {
 
     #[test]
     fn an_administrator_may_observe() {
-        let admin = Rights { admin: true, ..Rights::default() };
-        let observer = Rights { observe: true, ..Rights::default() };
-        assert!(admin.permits_server(ServerRight::Observe) && admin.permits_server(ServerRight::Admin));
+        let admin = Rights {
+            admin: true,
+            ..Rights::default()
+        };
+        let observer = Rights {
+            observe: true,
+            ..Rights::default()
+        };
+        assert!(
+            admin.permits_server(ServerRight::Observe) && admin.permits_server(ServerRight::Admin)
+        );
         assert!(observer.permits_server(ServerRight::Observe));
         assert!(!observer.permits_server(ServerRight::Admin));
         assert!(Rights::everything().permits(Right::Manage, &Channel::default_channel()));
@@ -180,8 +209,14 @@ mod tests {
 
     #[test]
     fn rights_within_others_are_what_both_grant() {
-        let within = Rights { subscribe: patterns(&["a.*"]), ..Rights::default() };
-        let rights = Rights { within: Some(Arc::new(within)), ..Rights::everything() };
+        let within = Rights {
+            subscribe: patterns(&["a.*"]),
+            ..Rights::default()
+        };
+        let rights = Rights {
+            within: Some(Arc::new(within)),
+            ..Rights::everything()
+        };
         let permits = |channel: &str| rights.permits(Right::Subscribe, &channel.parse().unwrap());
         assert!(permits("a.1") && !permits("b"));
         assert!(!rights.permits(Right::Publish, &"a.1".parse().unwrap()));

@@ -18,7 +18,7 @@ pub struct AccessRules {
 
 /// The rules of `[access]`.
 #[derive(Debug, Clone)]
-pub struct Restrictions {
+pub(crate) struct Restrictions {
     /// The claim of a token that contains rights.
     pub(crate) claim: String,
     /// The name of the cookie that may contain a token.
@@ -39,14 +39,14 @@ pub struct Restrictions {
 
 /// What a caller may do, and how much.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct CallerRules {
+pub(crate) struct CallerRules {
     pub(crate) rights: Rights,
     pub(crate) limits: Limits,
 }
 
 /// An API key.
 #[derive(Debug, Clone)]
-pub struct KeyRules {
+pub(crate) struct KeyRules {
     pub(crate) name: Arc<str>,
     /// The SHA-256 of the key; two while it is rotated.
     pub(crate) digests: Vec<Digest>,
@@ -55,7 +55,7 @@ pub struct KeyRules {
 
 /// An issuer of tokens.
 #[derive(Debug, Clone)]
-pub struct IssuerRules {
+pub(crate) struct IssuerRules {
     /// The `iss` of its tokens, exactly.
     pub(crate) issuer: Arc<str>,
     /// One of them must be in the `aud` of its tokens.
@@ -69,7 +69,7 @@ pub struct IssuerRules {
 
 /// Rights with claims in their patterns.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Grants {
+pub(crate) struct Grants {
     pub(crate) publish: Vec<Template>,
     pub(crate) subscribe: Vec<Template>,
     pub(crate) manage: Vec<Template>,
@@ -87,31 +87,41 @@ impl AccessRules {
     /// Returns the name of the cookie that may contain a token; `None` without rules.
     #[must_use]
     pub fn cookie(&self) -> Option<&str> {
-        self.restrictions.as_ref().map(|rules| rules.cookie.as_str())
+        self.restrictions
+            .as_ref()
+            .map(|rules| rules.cookie.as_str())
     }
 
     /// Returns the longest whole life of a token in a URL; zero if a URL may contain none.
     #[must_use]
     pub fn query_token_life(&self) -> Duration {
-        self.restrictions.as_ref().map_or(Duration::ZERO, |rules| rules.query_token_life)
+        self.restrictions
+            .as_ref()
+            .map_or(Duration::ZERO, |rules| rules.query_token_life)
     }
 
     /// Returns whether the cookie is also sent with requests of pages of other sites.
     #[must_use]
     pub fn cookie_is_cross_site(&self) -> bool {
-        self.restrictions.as_ref().is_some_and(|rules| rules.cookie_cross_site)
+        self.restrictions
+            .as_ref()
+            .is_some_and(|rules| rules.cookie_cross_site)
     }
 
     /// Returns whether no token is accepted while the revocations cannot be read.
     #[must_use]
     pub fn revocation_is_strict(&self) -> bool {
-        self.restrictions.as_ref().is_some_and(|rules| rules.revocation_strict)
+        self.restrictions
+            .as_ref()
+            .is_some_and(|rules| rules.revocation_strict)
     }
 
     /// Returns whether tickets can be created.
     #[must_use]
     pub fn signs_tickets(&self) -> bool {
-        self.restrictions.as_ref().is_some_and(|rules| rules.signing.is_some())
+        self.restrictions
+            .as_ref()
+            .is_some_and(|rules| rules.signing.is_some())
     }
 
     /// Returns the names of the API keys.
@@ -141,14 +151,18 @@ impl Grants {
 
     /// Returns every template.
     pub(crate) fn all_templates(&self) -> impl Iterator<Item = &Template> {
-        Right::ALL.into_iter().flat_map(|right| self.templates(right))
+        Right::ALL
+            .into_iter()
+            .flat_map(|right| self.templates(right))
     }
 
     /// Returns the rights for a token with these values.
     pub(crate) fn rights(&self, values: &super::template::ClaimValues) -> Rights {
         let patterns = |right| -> Vec<Pattern> {
             let templates = self.templates(right).iter();
-            templates.flat_map(|template| template.patterns(values)).collect()
+            templates
+                .flat_map(|template| template.patterns(values))
+                .collect()
         };
         Rights {
             publish: patterns(Right::Publish),

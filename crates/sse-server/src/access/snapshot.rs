@@ -44,7 +44,10 @@ pub(super) enum Denial {
     Rejected(RejectionWord),
     /// The key is not in the set that the issuer served last. A fetch that begins after number
     /// `begun` decides.
-    MissingKey { keys: Arc<RemoteKeys>, begun: u64 },
+    MissingKey {
+        keys: Arc<RemoteKeys>,
+        begun: u64,
+    },
 }
 
 impl From<RejectionWord> for Denial {
@@ -69,14 +72,13 @@ impl Denial {
 
 impl Snapshot {
     /// Prepares rules. The key sets of `previous` are kept if their issuers remain.
-    pub(super) fn new(
-        rules: AccessRules,
-        previous: Option<&Self>,
-        start: &KeyStart<'_>,
-    ) -> Self {
+    pub(super) fn new(rules: AccessRules, previous: Option<&Self>, start: &KeyStart<'_>) -> Self {
         let anonymous = match &rules.restrictions {
             Some(restrictions) => restrictions.anonymous.clone(),
-            None => CallerRules { rights: Rights::everything(), limits: Limits::default() },
+            None => CallerRules {
+                rights: Rights::everything(),
+                limits: Limits::default(),
+            },
         };
         let restrictions = rules.restrictions.iter();
         let keys = restrictions.clone().flat_map(|rules| &rules.keys);
@@ -84,7 +86,9 @@ impl Snapshot {
         Self {
             anonymous: Arc::new(Identity::anonymous(anonymous)),
             api_keys: keys.clone().flat_map(key_identities).collect(),
-            key_rules: keys.map(|key| (key.name.clone(), key.caller.clone())).collect(),
+            key_rules: keys
+                .map(|key| (key.name.clone(), key.caller.clone()))
+                .collect(),
             issuers: issuers
                 .map(|issuer| (issuer.issuer.clone(), start.issuer(issuer, previous)))
                 .collect(),
@@ -135,33 +139,58 @@ impl Snapshot {
             return Err(RejectionWord::UnknownKey.into());
         }
         let subscribe = ticket.subscribe.clone();
-        let listed = Rights { subscribe, ..Rights::default() };
+        let listed = Rights {
+            subscribe,
+            ..Rights::default()
+        };
         let creator = match &ticket.by {
             TicketCreator::Operator => {
-                return Ok(CallerRules { rights: listed, limits: Limits::default() });
+                return Ok(CallerRules {
+                    rights: listed,
+                    limits: Limits::default(),
+                });
             }
-            TicketCreator::Key(name) => {
-                self.key_rules.get(name).cloned().ok_or(RejectionWord::Creator)?
-            }
+            TicketCreator::Key(name) => self
+                .key_rules
+                .get(name)
+                .cloned()
+                .ok_or(RejectionWord::Creator)?,
             TicketCreator::Subject(subject) => self.rights_of_creator(subject)?,
         };
-        let rights = Rights { within: Some(Arc::new(creator.rights)), ..listed };
-        Ok(CallerRules { rights, limits: creator.limits })
+        let rights = Rights {
+            within: Some(Arc::new(creator.rights)),
+            ..listed
+        };
+        Ok(CallerRules {
+            rights,
+            limits: creator.limits,
+        })
     }
 
     /// Returns what the creator of a ticket may do by these rules and keys.
     fn rights_of_creator(&self, creator: &CreatorSubject) -> Result<CallerRules, Denial> {
-        let issuer = self.issuer(&creator.iss).map_err(|_| RejectionWord::Creator)?;
+        let issuer = self
+            .issuer(&creator.iss)
+            .map_err(|_| RejectionWord::Creator)?;
         check_audience(&creator.aud, &issuer.rules.audience).map_err(|_| RejectionWord::Creator)?;
         issuer.check_key(&creator.key)?;
         let subscribe: Vec<Pattern> = creator.subscribe.clone();
-        Ok(issuer.caller(Rights { subscribe, ..Rights::default() }, &creator.values))
+        Ok(issuer.caller(
+            Rights {
+                subscribe,
+                ..Rights::default()
+            },
+            &creator.values,
+        ))
     }
 }
 
 impl Issuer {
     /// Returns the values that the grants of the issuer need.
-    pub(super) fn values(&self, claims: &serde_json::Map<String, serde_json::Value>) -> ClaimValues {
+    pub(super) fn values(
+        &self,
+        claims: &serde_json::Map<String, serde_json::Value>,
+    ) -> ClaimValues {
         let templates = self.rules.grants.all_templates();
         let names: BTreeSet<&str> = templates.flat_map(|template| template.claims()).collect();
         claim_values(claims, &names)
@@ -169,7 +198,10 @@ impl Issuer {
 
     fn caller(&self, own: Rights, values: &ClaimValues) -> CallerRules {
         let rights = own.and(self.rules.grants.rights(values));
-        CallerRules { rights, limits: self.rules.limits }
+        CallerRules {
+            rights,
+            limits: self.rules.limits,
+        }
     }
 
     /// Checks that the issuer still has the key that verified a token.
@@ -186,9 +218,10 @@ impl Issuer {
     pub(super) fn missing_key(&self) -> Denial {
         match &self.keys {
             IssuerKeys::Fixed(_) => Denial::Rejected(RejectionWord::UnknownKey),
-            IssuerKeys::Remote(keys) => {
-                Denial::MissingKey { keys: keys.clone(), begun: keys.begun() }
-            }
+            IssuerKeys::Remote(keys) => Denial::MissingKey {
+                keys: keys.clone(),
+                begun: keys.begun(),
+            },
         }
     }
 }
@@ -222,7 +255,10 @@ impl KeyStart<'_> {
                 }))
             }
         };
-        Issuer { rules: rules.clone(), keys }
+        Issuer {
+            rules: rules.clone(),
+            keys,
+        }
     }
 }
 

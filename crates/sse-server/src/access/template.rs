@@ -89,9 +89,15 @@ impl Template {
 
 /// Returns each text with each end appended, without those that are too long for a channel.
 fn append(texts: &[String], ends: &[String]) -> Vec<String> {
-    let pairs = texts.iter().flat_map(|text| ends.iter().map(move |end| (text, end)));
+    let pairs = texts
+        .iter()
+        .flat_map(|text| ends.iter().map(move |end| (text, end)));
     let fits = |(text, end): &(&String, &String)| text.len() + end.len() <= Channel::BYTES_MAX;
-    pairs.filter(fits).map(|(text, end)| format!("{text}{end}")).take(VALUES_MAX + 1).collect()
+    pairs
+        .filter(fits)
+        .map(|(text, end)| format!("{text}{end}"))
+        .take(VALUES_MAX + 1)
+        .collect()
 }
 
 /// Writes every byte of `value` other than `A-Za-z0-9_-` as `~XX`, in upper-case hex.
@@ -209,8 +215,14 @@ mod tests {
             (json!("auth0|1"), &["users.auth0~7C1.*"]),
             (json!("é"), &["users.~C3~A9.*"]),
             (json!("{sub}"), &["users.~7Bsub~7D.*"]),
-            (json!(["a", 1, "b"]), &["users.a.*", "users.1.*", "users.b.*"]),
-            (json!(["a", null, {}, [], 1.5, "", "b"]), &["users.a.*", "users.b.*"]),
+            (
+                json!(["a", 1, "b"]),
+                &["users.a.*", "users.1.*", "users.b.*"],
+            ),
+            (
+                json!(["a", null, {}, [], 1.5, "", "b"]),
+                &["users.a.*", "users.b.*"],
+            ),
             (json!(""), &[]),
             (json!(1.5), &[]),
             (json!(true), &[]),
@@ -220,10 +232,17 @@ mod tests {
             (json!("~".repeat(19)), &[]),
             (json!(vec!["a"; 65]), &[]),
         ] {
-            assert_eq!(patterns("users.{sub}.*", &json!({"sub": sub})), expected, "{sub}");
+            assert_eq!(
+                patterns("users.{sub}.*", &json!({"sub": sub})),
+                expected,
+                "{sub}"
+            );
         }
         assert_eq!(patterns("users.{sub}.*", &json!({})), Vec::<String>::new());
-        assert_eq!(patterns("users.{sub}.*", &json!({"sub": "x".repeat(56)})).len(), 1);
+        assert_eq!(
+            patterns("users.{sub}.*", &json!({"sub": "x".repeat(56)})).len(),
+            1
+        );
     }
 
     #[test]
@@ -238,7 +257,9 @@ mod tests {
 
     #[test]
     fn templates_are_validated() {
-        for bad in ["", "{", "}", "{}", "a.{sub", "a.sub}", "{a{b}}", "ä.{sub}", "a b", "{sub}/x"] {
+        for bad in [
+            "", "{", "}", "{}", "a.{sub", "a.sub}", "{a{b}}", "ä.{sub}", "a b", "{sub}/x",
+        ] {
             assert!(bad.parse::<Template>().is_err(), "{bad}");
         }
         for (text, ambiguous) in [
@@ -250,7 +271,10 @@ mod tests {
             ("{a}.{b}", false),
         ] {
             let template: Template = text.parse().unwrap();
-            assert_eq!((template.is_ambiguous(), template.to_string()), (ambiguous, text.into()));
+            assert_eq!(
+                (template.is_ambiguous(), template.to_string()),
+                (ambiguous, text.into())
+            );
         }
     }
 

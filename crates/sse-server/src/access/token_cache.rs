@@ -40,21 +40,37 @@ struct Shard {
 impl TokenCache {
     /// Returns the result of an earlier check in this generation.
     pub(crate) fn get(&self, digest: &Digest, generation: u64) -> Option<Checked> {
-        let mut shard = self.shard(digest).lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(identity) = shard.verified.get(digest, generation, VERIFIED_MAX / SHARDS) {
+        let mut shard = self
+            .shard(digest)
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if let Some(identity) = shard
+            .verified
+            .get(digest, generation, VERIFIED_MAX / SHARDS)
+        {
             return Some(Ok(identity));
         }
-        shard.rejected.get(digest, generation, REJECTED_MAX / SHARDS).map(Err)
+        shard
+            .rejected
+            .get(digest, generation, REJECTED_MAX / SHARDS)
+            .map(Err)
     }
 
     /// Remembers the result of a check that began in this generation.
     pub(crate) fn insert(&self, digest: Digest, generation: u64, checked: Checked) {
-        let mut shard = self.shard(&digest).lock().unwrap_or_else(PoisonError::into_inner);
+        let mut shard = self
+            .shard(&digest)
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         match checked {
             Ok(identity) => {
-                shard.verified.insert(digest, (generation, identity), VERIFIED_MAX / SHARDS);
+                shard
+                    .verified
+                    .insert(digest, (generation, identity), VERIFIED_MAX / SHARDS);
             }
-            Err(word) => shard.rejected.insert(digest, (generation, word), REJECTED_MAX / SHARDS),
+            Err(word) => shard
+                .rejected
+                .insert(digest, (generation, word), REJECTED_MAX / SHARDS),
         }
     }
 
@@ -67,7 +83,10 @@ impl TokenCache {
         let sizes = self.shards.iter().map(|shard| {
             let shard = shard.lock().unwrap();
             let verified = &shard.verified;
-            verified.new.len() + verified.old.len() + shard.rejected.new.len() + shard.rejected.old.len()
+            verified.new.len()
+                + verified.old.len()
+                + shard.rejected.new.len()
+                + shard.rejected.old.len()
         });
         sizes.sum()
     }
@@ -83,7 +102,10 @@ struct Table<T> {
 
 impl<T> Default for Table<T> {
     fn default() -> Self {
-        Self { new: HashMap::new(), old: HashMap::new() }
+        Self {
+            new: HashMap::new(),
+            old: HashMap::new(),
+        }
     }
 }
 

@@ -27,8 +27,17 @@ mod tests {
     fn only_a_jwt_with_a_time_expires() {
         let token = |claims: &str| format!("e30.{}.x", BASE64_URL_SAFE_NO_PAD.encode(claims));
         let at = |seconds| Some(UNIX_EPOCH + Duration::from_secs(seconds));
-        assert_eq!(expires(&token(r#"{"exp":1700000000,"sub":"a"}"#)), at(1_700_000_000));
-        for bad in [r#"{"sub":"a"}"#, r#"{"exp":-1}"#, r#"{"exp":1e300}"#, r#"{"exp":"1"}"#, "x"] {
+        assert_eq!(
+            expires(&token(r#"{"exp":1700000000,"sub":"a"}"#)),
+            at(1_700_000_000)
+        );
+        for bad in [
+            r#"{"sub":"a"}"#,
+            r#"{"exp":-1}"#,
+            r#"{"exp":1e300}"#,
+            r#"{"exp":"1"}"#,
+            "x",
+        ] {
             assert_eq!(expires(&token(bad)), None, "{bad}");
         }
         assert_eq!(expires("sse_id_secret"), None);

@@ -84,5 +84,9 @@ fn verify_of_issuer(
 }
 
 fn check_type(token: &UnverifiedToken<'_>, expected: TokenType) -> Result<(), RejectionWord> {
-    if token.header.token_type == expected { Ok(()) } else { Err(RejectionWord::Type) }
+    if token.header.token_type == expected {
+        Ok(())
+    } else {
+        Err(RejectionWord::Type)
+    }
 }

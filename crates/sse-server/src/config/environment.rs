@@ -12,7 +12,11 @@ use std::{
 use clap::{Arg, ArgMatches, Command, CommandFactory as _, FromArgMatches as _, error::ErrorKind};
 use sse_cli::{environment, short_help::shorten_help};
 
-use super::{bind_hint::add_bind_hint, cli::Args, file::{ConfigFile, FileAccess}};
+use super::{
+    bind_hint::add_bind_hint,
+    cli::Args,
+    file::{ConfigFile, FileAccess},
+};
 
 /// The flags that a first user needs, which are those in `-h`.
 pub(super) const SHORT_HELP: [&str; 9] = [
@@ -79,7 +83,9 @@ fn parse_with(
     let mut command = file.apply(grammar);
     let matches = command.try_get_matches_from_mut(args)?;
     let args = Args::from_arg_matches(&matches).map_err(|error| error.format(&mut command))?;
-    let access = file.read_access(args.network.public_url().as_deref()).map_err(wrong_file)?;
+    let access = file
+        .read_access(args.network.public_url().as_deref())
+        .map_err(wrong_file)?;
     Ok(GivenSettings {
         args,
         matches,

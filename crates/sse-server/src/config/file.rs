@@ -111,7 +111,11 @@ impl ConfigFile {
 
     /// Adds the file and the line to a message.
     fn locate(&self, (offset, message): ErrorAt) -> String {
-        format!("{}:{}: {message}", self.path.display(), line(&self.text, offset))
+        format!(
+            "{}:{}: {message}",
+            self.path.display(),
+            line(&self.text, offset)
+        )
     }
 
     /// Returns the line of the setting with this id; `None` if the file does not contain it.
@@ -198,7 +202,10 @@ fn find_flag<'c>(command: &'c Command, key: &str) -> Result<&'c Arg, String> {
     }
     let known: Vec<_> = keys().map(|(_, known)| known).collect();
     let known = known.iter().map(String::as_str).chain([ACCESS]);
-    Err(format!("there is no setting {key}{}", nearest_key(known, key)))
+    Err(format!(
+        "there is no setting {key}{}",
+        nearest_key(known, key)
+    ))
 }
 
 /// Returns advice that names the known key which is most similar to `key`.

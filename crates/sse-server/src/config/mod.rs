@@ -46,7 +46,7 @@ pub use self::{
 };
 use self::{
     cli::Args,
-    environment::{GivenSettings, misused, wrong_file},
+    environment::{GivenSettings, misused},
 };
 use crate::{
     ListenAddress,

@@ -8,7 +8,7 @@ use super::*;
 fn config(args: &[&str]) -> Result<Config, String> {
     match Invocation::from_args([&["sse-server"], args].concat()) {
         Ok(Invocation::Serve(config)) => Ok(*config),
-        Ok(Invocation::Print(text)) => Err(text),
+        Ok(Invocation::Print(text) | Invocation::Fail(text)) => Err(text),
         Err(error) => Err(error.to_string()),
     }
 }
@@ -136,7 +136,7 @@ fn file_with(text: &str) -> (TempDir, String) {
 fn printed(args: &[&str]) -> String {
     match Invocation::from_args([&["sse-server"], args, &["config", "print"]].concat()) {
         Ok(Invocation::Print(text)) => text,
-        Ok(Invocation::Serve(_)) => panic!("the server would have started"),
+        Ok(other) => panic!("expected the settings instead of {other:?}"),
         Err(error) => panic!("{error}"),
     }
 }
@@ -199,6 +199,8 @@ fn every_flag_has_a_key_in_the_example_whose_defaults_are_valid() {
     let Invocation::Print(example) = example else {
         panic!("the server would have started");
     };
+    let (example, tables) = example.split_once("# [access]\n").unwrap();
+    assert!(tables.contains("# [[access.key]]\n"));
     let keys = example.lines().filter_map(|line| line.strip_prefix("# "));
     let keys: Vec<_> = keys.filter(|line| line.contains(" = ")).collect();
     let command = Args::command();

@@ -28,7 +28,11 @@ pub(super) fn validate(
     access: &AccessRules,
     broker: &BrokerKind,
 ) -> Result<(), String> {
-    check_exposure(&args.network.addresses, args.network.allow_anonymous, access)?;
+    check_exposure(
+        &args.network.addresses,
+        args.network.allow_anonymous,
+        access,
+    )?;
     check_duplicates(&args.network)?;
     check_credentials(&args.network)?;
     check_sizes(args)?;
@@ -102,7 +106,9 @@ fn dangerous_right(rights: &Rights) -> Option<&'static str> {
     let mut server = [ServerRight::Admin, ServerRight::Observe].into_iter();
     let of_channels = channels.next().map(Right::as_str);
     of_channels.or_else(|| {
-        server.find(|right| rights.permits_server(*right)).map(ServerRight::as_str)
+        server
+            .find(|right| rights.permits_server(*right))
+            .map(ServerRight::as_str)
     })
 }
 

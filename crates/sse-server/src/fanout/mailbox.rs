@@ -67,10 +67,7 @@ pub struct StreamInfo {
 }
 
 impl StreamInfo {
-    pub(super) fn of(
-        subscription: &MultiSubscription,
-        caller: Option<Arc<StreamCaller>>,
-    ) -> Self {
+    pub(super) fn of(subscription: &MultiSubscription, caller: Option<Arc<StreamCaller>>) -> Self {
         let positions = subscription.positions();
         Self {
             channels: subscription.channels().cloned().collect(),

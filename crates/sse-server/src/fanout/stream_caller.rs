@@ -31,7 +31,8 @@ const SPREAD: Duration = Duration::from_secs(5);
 /// Returns the id of the next stream. A restart begins at another number, so that an id of an
 /// earlier run closes no stream of this one.
 fn next_id() -> u64 {
-    static NEXT: LazyLock<AtomicU64> = LazyLock::new(|| AtomicU64::new(rand::random::<u64>() >> 12));
+    static NEXT: LazyLock<AtomicU64> =
+        LazyLock::new(|| AtomicU64::new(rand::random::<u64>() >> 12));
     NEXT.fetch_add(1, Ordering::Relaxed)
 }
 
@@ -159,8 +160,7 @@ impl StreamCaller {
         }
         match self.control.recheck(&checked.identity) {
             Ok(identity) => {
-                let permits =
-                    |channel| self.control.permits(&identity, Right::Subscribe, channel);
+                let permits = |channel| self.control.permits(&identity, Right::Subscribe, channel);
                 if !channels.all(permits) {
                     return Some(CloseReason::RightLost);
                 }

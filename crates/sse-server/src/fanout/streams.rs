@@ -5,11 +5,11 @@ use std::time::Duration;
 use sse_proto::Channel;
 use tokio_util::sync::CancellationToken;
 
+pub use super::mailbox::StreamInfo;
 use super::{
     admission::Admission, attached_list::AttachedList, attached_sockets::AttachedSockets,
     blocked::BlockedBytes, page_cache::PageCache, thread::Fanout,
 };
-pub use super::mailbox::StreamInfo;
 use crate::channel::Hub;
 
 /// Settings that all streams of a server share.
@@ -161,14 +161,8 @@ mod tests {
         let subscription = MultiSubscription::new(starts, &SubscriptionOptions::default());
         let searcher = streams.pages.searches().of_client(None);
         let page = PageSlot::default();
-        let mut stream = AttachedStream::new(
-            &streams,
-            subscription,
-            None,
-            searcher,
-            page.clone(),
-            None,
-        );
+        let mut stream =
+            AttachedStream::new(&streams, subscription, None, searcher, page.clone(), None);
         let AdmissionDecision::Admitted(mut guard) = streams.admission.admit(false, true) else {
             panic!("the limit is reached")
         };

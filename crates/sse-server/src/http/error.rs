@@ -14,7 +14,10 @@ use sse_proto::event::InvalidName;
 
 use super::{
     access::challenge::{challenge, insufficient_message, unauthorized_message},
-    broker_error, error_cause::ErrorCause, error_status::ErrorCode, rejections::Rejection,
+    broker_error,
+    error_cause::ErrorCause,
+    error_status::ErrorCode,
+    rejections::Rejection,
     request::json_depth::DEPTH_MAX,
 };
 use crate::{access::RejectionWord, broker::BrokerError};

@@ -78,12 +78,6 @@ use actix_web::{
 };
 use actix_web_lab::extract::LocalData;
 
-use self::{
-    admin::{revocations, streams},
-    api::{batch, history, publish, stream, tokens},
-    error::{ApiError, ApiResult, shortened},
-    ops::{health, metrics},
-};
 pub use self::{
     access::{
         cors::apply_cors,
@@ -104,6 +98,12 @@ pub use self::{
     revocation_feed::follow_revocations,
     state::AppState,
 };
+use self::{
+    admin::{revocations, streams},
+    api::{batch, history, publish, stream, tokens},
+    error::{ApiError, ApiResult, shortened},
+    ops::{health, metrics},
+};
 use crate::ListenAddress;
 
 /// Adds all routes to an app. This is the only list of routes.
@@ -123,7 +123,11 @@ fn event_routes(config: &mut ServiceConfig) {
         .service(event_resource())
         .service(events_resource())
         .service(resource("/stream", "GET", [web::get().to(stream::stream)]))
-        .service(resource("/tokens", "POST", [web::post().to(tokens::create)]));
+        .service(resource(
+            "/tokens",
+            "POST",
+            [web::post().to(tokens::create)],
+        ));
 }
 
 fn event_resource() -> Resource {
@@ -172,8 +176,7 @@ fn health_routes(config: &mut ServiceConfig) {
 /// A health check, also for load balancers that send `OPTIONS` to see whether a server responds.
 fn health_resource(path: &str, get_or_head: Route) -> Resource {
     let allow = "GET, HEAD, OPTIONS";
-    let options =
-        web::method(Method::OPTIONS).to(move || ready(health::options(allow)));
+    let options = web::method(Method::OPTIONS).to(move || ready(health::options(allow)));
     resource(path, allow, [get_or_head, options])
 }
 

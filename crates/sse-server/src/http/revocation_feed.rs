@@ -32,7 +32,9 @@ pub async fn follow_revocations(
     control: AccessControl,
     stopping: CancellationToken,
 ) {
-    stopping.run_until_cancelled(follow(&broker, &control)).await;
+    stopping
+        .run_until_cancelled(follow(&broker, &control))
+        .await;
 }
 
 async fn follow(broker: &Broker, control: &AccessControl) {
@@ -59,7 +61,10 @@ async fn follow(broker: &Broker, control: &AccessControl) {
 }
 
 /// Reads the revocations once.
-pub(super) async fn read_now(broker: &Broker, revocations: &Revocations) -> Result<(), BrokerError> {
+pub(super) async fn read_now(
+    broker: &Broker,
+    revocations: &Revocations,
+) -> Result<(), BrokerError> {
     read(broker, revocations, None).await.map(|_| ())
 }
 
@@ -100,10 +105,12 @@ fn parse(entries: Vec<StoredRevocation>) -> HashMap<Revocation, u64> {
 }
 
 fn restore(lost: Vec<(Revocation, u64)>) -> Vec<StoredRevocation> {
-    let stored = lost.into_iter().map(|(revocation, until_ms)| StoredRevocation {
-        text: revocation.to_text(),
-        until_ms,
-    });
+    let stored = lost
+        .into_iter()
+        .map(|(revocation, until_ms)| StoredRevocation {
+            text: revocation.to_text(),
+            until_ms,
+        });
     stored.collect()
 }
 

@@ -47,7 +47,8 @@ pub struct AppState {
 impl AppState {
     /// Returns what an operator should know about the revocations; `None` if they are up to date.
     pub(crate) fn access_warning(&self) -> Option<Warning> {
-        let is_stale = self.access.access().has_rules() && self.access.revocations().age() >= UNREADABLE_MAX;
+        let is_stale =
+            self.access.access().has_rules() && self.access.revocations().age() >= UNREADABLE_MAX;
         is_stale.then(|| Warning {
             code: "revocations_unreadable",
             message: "the revocations of credentials cannot be read, so new ones have no effect: \

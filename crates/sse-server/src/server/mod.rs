@@ -75,7 +75,10 @@ pub async fn run(
     let (failed, log_failed) = oneshot::channel();
     let access = AccessControl::new(Access::new(config.access.clone()), Revocations::default());
     let running = start(&config, &access, failed).await?;
-    tokio::spawn(supervised_task("the reload", apply_reloads(access, reloads)));
+    tokio::spawn(supervised_task(
+        "the reload",
+        apply_reloads(access, reloads),
+    ));
     let reason = tokio::select! {
         reason = stop => reason,
         Ok(error) = log_failed => StopReason::LogFailed(error),

@@ -7,7 +7,6 @@ use std::{
 
 use serde_json::{Map, Value};
 
-use super::header::take_text;
 use crate::access::{Pattern, RejectionWord, Rights};
 
 /// How far the clocks of the issuer and of this server may differ.
@@ -127,7 +126,9 @@ fn date(claims: &Map<String, Value>, name: &str) -> Result<Option<SystemTime>, R
     let Some(value) = claims.get(name) else {
         return Ok(None);
     };
-    let seconds = value.as_f64().filter(|seconds| (0.0..=SECONDS_MAX).contains(seconds));
+    let seconds = value
+        .as_f64()
+        .filter(|seconds| (0.0..=SECONDS_MAX).contains(seconds));
     let seconds = seconds.ok_or(RejectionWord::Malformed)?;
     Ok(Some(UNIX_EPOCH + Duration::from_secs_f64(seconds)))
 }
@@ -144,7 +145,10 @@ pub(crate) fn patterns(
         Some(_) => return Err(RejectionWord::Malformed),
     };
     let pattern = |item: &Value| item.as_str()?.parse().ok();
-    items.iter().map(|item| pattern(item).ok_or(RejectionWord::Malformed)).collect()
+    items
+        .iter()
+        .map(|item| pattern(item).ok_or(RejectionWord::Malformed))
+        .collect()
 }
 
 fn switch(claim: &Map<String, Value>, name: &str) -> Result<bool, RejectionWord> {
@@ -153,12 +157,4 @@ fn switch(claim: &Map<String, Value>, name: &str) -> Result<bool, RejectionWord>
         Some(Value::Bool(is_on)) => Ok(*is_on),
         Some(_) => Err(RejectionWord::Malformed),
     }
-}
-
-/// Reads a text that a claim's object must contain.
-pub(crate) fn required_text(
-    object: &mut Map<String, Value>,
-    name: &str,
-) -> Result<String, RejectionWord> {
-    take_text(object, name)?.ok_or(RejectionWord::Malformed)
 }

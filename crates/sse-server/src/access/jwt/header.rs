@@ -41,7 +41,11 @@ impl Header {
             Some(text) => token_type(&text)?,
             None => TokenType::Token,
         };
-        Ok(Self { algorithm, key_id: take_text(&mut header, "kid")?, token_type })
+        Ok(Self {
+            algorithm,
+            key_id: take_text(&mut header, "kid")?,
+            token_type,
+        })
     }
 }
 
@@ -54,7 +58,10 @@ fn token_type(text: &str) -> Result<TokenType, RejectionWord> {
     };
     if name.eq_ignore_ascii_case(TICKET_TYPE) {
         Ok(TokenType::Ticket)
-    } else if TOKEN_TYPES.iter().any(|known| name.eq_ignore_ascii_case(known)) {
+    } else if TOKEN_TYPES
+        .iter()
+        .any(|known| name.eq_ignore_ascii_case(known))
+    {
         Ok(TokenType::Token)
     } else {
         Err(RejectionWord::Type)
@@ -62,10 +69,7 @@ fn token_type(text: &str) -> Result<TokenType, RejectionWord> {
 }
 
 /// Returns a text; `None` if there is no such field.
-pub(super) fn take_text(
-    object: &mut Map<String, Value>,
-    name: &str,
-) -> Result<Option<String>, RejectionWord> {
+fn take_text(object: &mut Map<String, Value>, name: &str) -> Result<Option<String>, RejectionWord> {
     match object.remove(name) {
         Some(Value::String(text)) => Ok(Some(text)),
         Some(_) => Err(RejectionWord::Malformed),

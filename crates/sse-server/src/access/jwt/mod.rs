@@ -52,6 +52,8 @@ impl<'t> UnverifiedToken<'t> {
 }
 
 fn decode_object(text: &str) -> Result<Map<String, Value>, RejectionWord> {
-    let json = URL_SAFE_NO_PAD.decode(text).map_err(|_| RejectionWord::Malformed)?;
+    let json = URL_SAFE_NO_PAD
+        .decode(text)
+        .map_err(|_| RejectionWord::Malformed)?;
     parse_object(&json).ok_or(RejectionWord::Malformed)
 }

@@ -94,7 +94,10 @@ mod tests {
     fn a_repeated_name_is_rejected_at_any_depth() {
         for (json, expected) in [
             (r#"{}"#, true),
-            (r#"{"a":1,"b":[{"a":null},{"a":true}],"c":{"a":-1.5}}"#, true),
+            (
+                r#"{"a":1,"b":[{"a":null},{"a":true}],"c":{"a":-1.5}}"#,
+                true,
+            ),
             (r#"{"a":1,"a":1}"#, false),
             (r#"{"a":1,"\u0061":1}"#, false),
             (r#"{"b":{"a":1,"a":2}}"#, false),

@@ -51,7 +51,12 @@ impl Fetcher {
     ) -> Result<Self, String> {
         let client = build_client(&url, timeout)
             .map_err(|error| format!("cannot create an HTTP client: {error}"))?;
-        Ok(Self { client, url, rsa_algorithm, etag: None })
+        Ok(Self {
+            client,
+            url,
+            rsa_algorithm,
+            etag: None,
+        })
     }
 
     /// Fetches the set. Without `has_set` it is fetched even if it has not changed.
@@ -60,7 +65,10 @@ impl Fetcher {
     ///
     /// Why there is no set, for the log.
     pub(super) async fn fetch(&mut self, has_set: bool) -> Result<Fetched, String> {
-        let mut request = self.client.get(self.url.clone()).header(ACCEPT, "application/json");
+        let mut request = self
+            .client
+            .get(self.url.clone())
+            .header(ACCEPT, "application/json");
         if !has_set {
             self.etag = None;
         }
@@ -75,7 +83,10 @@ impl Fetcher {
                 let body = read_body(response).await?;
                 let set = parse_key_set(&body, SetOrigin::Url, self.rsa_algorithm)?;
                 self.etag = etag;
-                Ok(Fetched { set: Some(set), max_age })
+                Ok(Fetched {
+                    set: Some(set),
+                    max_age,
+                })
             }
             StatusCode::NOT_MODIFIED if self.etag.is_some() => Ok(Fetched { set: None, max_age }),
             status => Err(format!("the response is {status}")),
@@ -91,7 +102,11 @@ fn build_client(url: &Url, timeout: Duration) -> reqwest::Result<Client> {
             .user_agent(concat!("sse-server/", env!("CARGO_PKG_VERSION")))
             .redirect(Policy::none())
             .timeout(timeout);
-        if is_loopback_url(url) { builder.no_proxy() } else { builder }
+        if is_loopback_url(url) {
+            builder.no_proxy()
+        } else {
+            builder
+        }
     };
     match builder().build() {
         // A small container may have no certificates; plain HTTP needs none.

@@ -54,7 +54,10 @@ pub(crate) fn parse_key_set(
 ) -> Result<KeySet, String> {
     let set: JwkSet<'_> = serde_json::from_slice(json)
         .map_err(|_| "this is not a key set in JSON: {\"keys\":[…]}".to_owned())?;
-    let entries = set.keys.iter().filter_map(|entry| serde_json::from_str(entry.get()).ok());
+    let entries = set
+        .keys
+        .iter()
+        .filter_map(|entry| serde_json::from_str(entry.get()).ok());
     let usable = entries.filter_map(|jwk| verifying_key(jwk, origin, rsa_algorithm));
     let keys: Vec<_> = usable.take(KEYS_MAX + 1).collect();
     if keys.len() > KEYS_MAX {
@@ -66,7 +69,10 @@ pub(crate) fn parse_key_set(
 /// Returns the key of an entry; `None` if it is not one that verifies tokens.
 fn verifying_key(jwk: Jwk, origin: SetOrigin, rsa_algorithm: Algorithm) -> Option<VerifyingKey> {
     let is_for_signatures = jwk.r#use.as_deref().is_none_or(|usage| usage == "sig");
-    let verifies = jwk.key_ops.as_ref().is_none_or(|ops| ops.iter().any(|op| op == "verify"));
+    let verifies = jwk
+        .key_ops
+        .as_ref()
+        .is_none_or(|ops| ops.iter().any(|op| op == "verify"));
     if !is_for_signatures || !verifies {
         return None;
     }
@@ -75,7 +81,10 @@ fn verifying_key(jwk: Jwk, origin: SetOrigin, rsa_algorithm: Algorithm) -> Optio
         None => None,
     };
     let (key, implied) = match (jwk.kty.as_str(), jwk.crv.as_deref()) {
-        ("RSA", _) => (DecodingKey::from_rsa_components(&jwk.n?, &jwk.e?), rsa_algorithm),
+        ("RSA", _) => (
+            DecodingKey::from_rsa_components(&jwk.n?, &jwk.e?),
+            rsa_algorithm,
+        ),
         ("EC", Some("P-256")) => (ec_key(&jwk.x?, &jwk.y?), Algorithm::ES256),
         ("EC", Some("P-384")) => (ec_key(&jwk.x?, &jwk.y?), Algorithm::ES384),
         ("OKP", Some("Ed25519")) => (DecodingKey::from_ed_components(&jwk.x?), Algorithm::EdDSA),

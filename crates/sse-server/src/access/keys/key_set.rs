@@ -10,7 +10,7 @@ const TRIED_MAX: usize = 4;
 
 /// The keys of one issuer.
 #[derive(Debug, Clone, PartialEq, Default)]
-pub struct KeySet(Vec<VerifyingKey>);
+pub(crate) struct KeySet(Vec<VerifyingKey>);
 
 /// Why no key of a set verifies a token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,11 +34,6 @@ impl KeySet {
         self.0.iter().any(|key| **key.thumbprint() == *thumbprint)
     }
 
-    /// Returns the keys, for messages about the configuration.
-    pub(crate) fn keys(&self) -> &[VerifyingKey] {
-        &self.0
-    }
-
     /// Returns which key verifies the token.
     ///
     /// A key without an id, such as that of a PEM file, is tried for every token.
@@ -53,7 +48,9 @@ impl KeySet {
             return Err(NoKey::Unknown);
         }
         let algorithm = token.header.algorithm.parse().ok();
-        let mut tried = meant.filter(|key| Some(key.algorithm()) == algorithm).peekable();
+        let mut tried = meant
+            .filter(|key| Some(key.algorithm()) == algorithm)
+            .peekable();
         if tried.peek().is_none() {
             return Err(NoKey::Rejected(RejectionWord::Algorithm));
         }

@@ -26,7 +26,7 @@ use self::{key_set::KeySet, remote::RemoteKeys};
 
 /// Where the keys of an issuer come from, as the configuration states it.
 #[derive(Debug, Clone)]
-pub enum KeySource {
+pub(crate) enum KeySource {
     /// Files, which were read with the configuration.
     Fixed(Arc<KeySet>),
     /// An address from which the set is fetched, and refreshed.

@@ -74,7 +74,9 @@ pub(crate) fn parse_secret(
     let secret = bytes.strip_suffix(b"\n").unwrap_or(bytes);
     let secret = secret.strip_suffix(b"\r").unwrap_or(secret);
     if secret.len() < SECRET_BYTES_MIN {
-        return Err(format!("a secret must have at least {SECRET_BYTES_MIN} bytes"));
+        return Err(format!(
+            "a secret must have at least {SECRET_BYTES_MIN} bytes"
+        ));
     }
     let algorithm = algorithm.unwrap_or(Algorithm::HS256);
     if algorithm.family() != AlgorithmFamily::Hmac {

@@ -130,7 +130,10 @@ impl RemoteKeys {
             ended: watch::Sender::default(),
         });
         let task = runtime.map(|runtime| runtime.spawn(keep_fetching(shared.clone())));
-        Self { shared, task: task.map(|task| task.abort_handle()) }
+        Self {
+            shared,
+            task: task.map(|task| task.abort_handle()),
+        }
     }
 
     /// Returns whether this fetches the same set.
@@ -179,11 +182,6 @@ impl RemoteKeys {
             Ok(Ok(fetch)) if fetch.succeeded => Ok(fetch.number > begun),
             _ => Err(KeysUnavailable),
         }
-    }
-
-    #[cfg(test)]
-    pub(crate) fn free_waiters(&self) -> usize {
-        self.shared.waiters.available_permits()
     }
 }
 
@@ -251,7 +249,10 @@ impl Shared {
                     self.replace(Some(set));
                 }
                 let (least, most) = self.timing.fresh_range;
-                fetched.max_age.unwrap_or(self.timing.fresh).clamp(least, most)
+                fetched
+                    .max_age
+                    .unwrap_or(self.timing.fresh)
+                    .clamp(least, most)
             }
             Err(error) => {
                 if !std::mem::replace(&mut progress.is_failing, true) {

@@ -46,12 +46,20 @@ impl VerifyingKey {
         let thumbprint = Jwk::from_decoding_key(&key, Some(algorithm))
             .and_then(|jwk| jwk.thumbprint(ThumbprintHash::SHA256))
             .map_err(|_| "the key is invalid".to_owned())?;
-        Ok(Self { key_id, algorithm, key, thumbprint: thumbprint.into() })
+        Ok(Self {
+            key_id,
+            algorithm,
+            key,
+            thumbprint: thumbprint.into(),
+        })
     }
 
     /// Returns the key with its thumbprint as its id.
     pub(crate) fn named_by_thumbprint(self) -> Self {
-        Self { key_id: Some(self.thumbprint.to_string()), ..self }
+        Self {
+            key_id: Some(self.thumbprint.to_string()),
+            ..self
+        }
     }
 
     pub(crate) fn key_id(&self) -> Option<&str> {
@@ -85,9 +93,9 @@ fn check_strength(key: &DecodingKey) -> Result<(), String> {
     let bytes = key.try_get_as_bytes().map_or(0, <[u8]>::len);
     match key.family() {
         AlgorithmFamily::Ed if bytes != ED25519_BYTES => Err("an Ed25519 key has 32 bytes".into()),
-        AlgorithmFamily::Hmac if bytes < SECRET_BYTES_MIN => {
-            Err(format!("a secret must have at least {SECRET_BYTES_MIN} bytes"))
-        }
+        AlgorithmFamily::Hmac if bytes < SECRET_BYTES_MIN => Err(format!(
+            "a secret must have at least {SECRET_BYTES_MIN} bytes"
+        )),
         AlgorithmFamily::Rsa if !RSA_BITS.contains(&rsa_bits(key)) => {
             Err("an RSA key must have 2048 to 4096 bits".into())
         }

@@ -57,7 +57,16 @@ fn a_star_matches_one_or_more_characters() {
 fn a_pattern_has_the_characters_and_the_length_of_a_name() {
     let longest = "x".repeat(64);
     assert!(longest.parse::<Pattern>().is_ok());
-    for bad in ["", "a b", "ä", "a/b", "a?", "{sub}", "a\n", &format!("{longest}*")] {
+    for bad in [
+        "",
+        "a b",
+        "ä",
+        "a/b",
+        "a?",
+        "{sub}",
+        "a\n",
+        &format!("{longest}*"),
+    ] {
         assert_eq!(bad.parse::<Pattern>(), Err(InvalidPattern), "{bad:?}");
     }
 }

@@ -45,5 +45,8 @@ pub(crate) fn ticket_grant(claims: &Claims) -> Result<TicketGrant, RejectionWord
     if read.subscribe.len() > PATTERNS_MAX {
         return Err(RejectionWord::Malformed);
     }
-    Ok(TicketGrant { subscribe: read.subscribe, by: read.by })
+    Ok(TicketGrant {
+        subscribe: read.subscribe,
+        by: read.by,
+    })
 }

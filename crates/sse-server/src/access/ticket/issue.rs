@@ -64,15 +64,18 @@ fn check(request: &TicketRequest) -> Result<(), TicketError> {
 }
 
 fn check_rights(rights: &Rights, subscribe: &[Pattern]) -> Result<(), TicketError> {
-    let lacking = subscribe.iter().filter(|pattern| !rights.covers(Right::Subscribe, pattern));
+    let lacking = subscribe
+        .iter()
+        .filter(|pattern| !rights.covers(Right::Subscribe, pattern));
     let lacking: Vec<_> = lacking.cloned().collect();
-    if lacking.is_empty() { Ok(()) } else { Err(TicketError::NotAllowed(lacking)) }
+    if lacking.is_empty() {
+        Ok(())
+    } else {
+        Err(TicketError::NotAllowed(lacking))
+    }
 }
 
-fn name_creator(
-    creator: &Identity,
-    subscribe: &[Pattern],
-) -> Result<TicketCreator, TicketError> {
+fn name_creator(creator: &Identity, subscribe: &[Pattern]) -> Result<TicketCreator, TicketError> {
     match (creator.principal(), creator.token()) {
         (Principal::Key { name }, _) => Ok(TicketCreator::Key(name.clone())),
         (Principal::Subject { .. }, Some(facts)) => name_subject(facts, subscribe),
@@ -80,10 +83,7 @@ fn name_creator(
     }
 }
 
-fn name_subject(
-    facts: &TokenFacts,
-    subscribe: &[Pattern],
-) -> Result<TicketCreator, TicketError> {
+fn name_subject(facts: &TokenFacts, subscribe: &[Pattern]) -> Result<TicketCreator, TicketError> {
     let TokenGrant::Issuer(grant) = &facts.grant else {
         return Err(TicketError::Creator);
     };
@@ -93,7 +93,13 @@ fn name_subject(
         sub: facts.subject.clone(),
         aud: grant.audience.clone(),
         key: facts.key.clone(),
-        subscribe: grant.own.subscribe.iter().filter(is_needed).cloned().collect(),
+        subscribe: grant
+            .own
+            .subscribe
+            .iter()
+            .filter(is_needed)
+            .cloned()
+            .collect(),
         values: grant.values.clone(),
         token: CreatorToken {
             token: to_hex(&facts.digest).into(),
@@ -143,5 +149,7 @@ fn sign(
 }
 
 fn seconds(time: SystemTime) -> u64 {
-    time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
+    time.duration_since(UNIX_EPOCH)
+        .unwrap_or_default()
+        .as_secs()
 }

@@ -18,10 +18,9 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-pub use self::signing_keys::SigningKeys;
 pub(crate) use self::{
     issue::{issue, operator_ticket},
-    signing_keys::create_signing_key,
+    signing_keys::{SigningKeys, create_signing_key},
 };
 use super::{Pattern, Secret};
 

@@ -9,9 +9,7 @@ use std::sync::Arc;
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use jsonwebtoken::{
-    Algorithm, DecodingKey, EncodingKey,
-    crypto::CryptoProvider,
-    jwk::EllipticCurve,
+    Algorithm, DecodingKey, EncodingKey, crypto::CryptoProvider, jwk::EllipticCurve,
 };
 use zeroize::Zeroizing;
 
@@ -22,14 +20,15 @@ use crate::access::{
 };
 
 /// What precedes the 32 bytes of an Ed25519 private key in PKCS #8 (RFC 8410 §7).
-const PRIVATE_DER: [u8; 16] =
-    [0x30, 0x2e, 2, 1, 0, 0x30, 5, 6, 3, 0x2b, 0x65, 0x70, 4, 0x22, 4, 0x20];
+const PRIVATE_DER: [u8; 16] = [
+    0x30, 0x2e, 2, 1, 0, 0x30, 5, 6, 3, 0x2b, 0x65, 0x70, 4, 0x22, 4, 0x20,
+];
 /// What precedes the 32 bytes of an Ed25519 public key (RFC 8410 §4).
 const PUBLIC_DER: [u8; 12] = [0x30, 0x2a, 0x30, 5, 6, 3, 0x2b, 0x65, 0x70, 3, 0x21, 0];
 
 /// The key that signs tickets, and those that verify them.
 #[derive(Debug)]
-pub struct SigningKeys {
+pub(crate) struct SigningKeys {
     pub(crate) issuer: Arc<str>,
     pub(super) signer: EncodingKey,
     pub(super) key_id: String,
@@ -59,14 +58,17 @@ impl SigningKeys {
         if !is_announced {
             verify.push(own);
         }
-        let verify = verify.into_iter().map(VerifyingKey::named_by_thumbprint).collect();
-        Ok(Self { issuer, signer, key_id, verify: Arc::new(KeySet::new(verify)), is_announced })
-    }
-
-    /// Returns the `kid` of the tickets that are signed now.
-    #[must_use]
-    pub fn key_id(&self) -> &str {
-        &self.key_id
+        let verify = verify
+            .into_iter()
+            .map(VerifyingKey::named_by_thumbprint)
+            .collect();
+        Ok(Self {
+            issuer,
+            signer,
+            key_id,
+            verify: Arc::new(KeySet::new(verify)),
+            is_announced,
+        })
     }
 }
 
@@ -108,14 +110,23 @@ mod tests {
         let alone = SigningKeys::new(issuer.clone(), private.expose().as_bytes(), vec![]).unwrap();
         assert!(!alone.is_announced && alone.verify.len() == 1);
         let announced = vec![parse_ticket_key(public.as_bytes()).unwrap()];
-        let keys = SigningKeys::new(issuer.clone(), private.expose().as_bytes(), announced).unwrap();
+        let keys =
+            SigningKeys::new(issuer.clone(), private.expose().as_bytes(), announced).unwrap();
         assert!(keys.is_announced && keys.verify.len() == 1);
-        assert_eq!(keys.key_id(), alone.key_id());
-        assert_eq!(keys.verify.keys()[0].key_id(), Some(keys.key_id()));
+        assert_eq!(keys.key_id, alone.key_id);
+        assert!(keys.verify.contains(&keys.key_id));
         assert!(!format!("{keys:?}").contains(private.expose().lines().nth(1).unwrap()));
-        for bad in [public.as_bytes(), b"", b"-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n"] {
+        for bad in [
+            public.as_bytes(),
+            b"",
+            b"-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n",
+        ] {
             assert!(SigningKeys::new(issuer.clone(), bad, vec![]).is_err());
         }
-        assert!(parse_ticket_key(private.expose().as_bytes()).unwrap_err().contains("private"));
+        assert!(
+            parse_ticket_key(private.expose().as_bytes())
+                .unwrap_err()
+                .contains("private")
+        );
     }
 }

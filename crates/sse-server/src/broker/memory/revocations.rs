@@ -43,10 +43,13 @@ impl Revocations {
         if known == Some(&version) {
             return None;
         }
-        let entries = set.until_ms.iter().map(|(text, until_ms)| StoredRevocation {
-            text: text.clone(),
-            until_ms: *until_ms,
-        });
+        let entries = set
+            .until_ms
+            .iter()
+            .map(|(text, until_ms)| StoredRevocation {
+                text: text.clone(),
+                until_ms: *until_ms,
+            });
         Some(RevocationSet {
             version,
             entries: entries.collect(),

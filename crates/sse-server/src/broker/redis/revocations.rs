@@ -15,9 +15,7 @@ use super::{
 };
 use crate::broker::{
     BrokerError,
-    revocations::{
-        RevocationChange, RevocationSet, StoredRevocation, TEXTS_MAX, set_is_full,
-    },
+    revocations::{RevocationChange, RevocationSet, StoredRevocation, TEXTS_MAX, set_is_full},
 };
 
 /// The field with the version. No text equals it, because texts are JSON objects.
@@ -121,7 +119,10 @@ mod tests {
         assert_eq!(set.version, "v1");
         assert_eq!(set.entries.len(), 2);
         assert!(set.entries.iter().all(|entry| entry.until_ms == u64::MAX));
-        assert_eq!(parse_set(Value::Map(Vec::new())).unwrap(), RevocationSet::default());
+        assert_eq!(
+            parse_set(Value::Map(Vec::new())).unwrap(),
+            RevocationSet::default()
+        );
         assert!(parse_set(text("x")).is_err());
     }
 }

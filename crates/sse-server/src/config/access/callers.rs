@@ -4,10 +4,7 @@ use std::num::NonZeroU64;
 
 use toml::de::DeValue;
 
-use super::{
-    Notes,
-    table::TableReader,
-};
+use super::{Notes, table::TableReader};
 use crate::{
     access::{
         Limits, Rate, Rights, parse_digest,
@@ -16,11 +13,27 @@ use crate::{
     config::file::ErrorAt,
 };
 
-pub(super) const ANONYMOUS_KEYS: [&str; 6] =
-    ["publish", "subscribe", "manage", "observe", "admin", "limits"];
-pub(super) const KEY_KEYS: [&str; 8] =
-    ["name", "sha256", "publish", "subscribe", "manage", "observe", "admin", "limits"];
-const LIMIT_KEYS: [&str; 6] = ["events", "bytes", "streams", "opens", "channels", "searches"];
+pub(super) const ANONYMOUS_KEYS: [&str; 6] = [
+    "publish",
+    "subscribe",
+    "manage",
+    "observe",
+    "admin",
+    "limits",
+];
+pub(super) const KEY_KEYS: [&str; 8] = [
+    "name",
+    "sha256",
+    "publish",
+    "subscribe",
+    "manage",
+    "observe",
+    "admin",
+    "limits",
+];
+const LIMIT_KEYS: [&str; 6] = [
+    "events", "bytes", "streams", "opens", "channels", "searches",
+];
 /// Two while a key is rotated.
 const DIGESTS_MAX: usize = 2;
 const NAME_BYTES_MAX: usize = 64;
@@ -36,7 +49,10 @@ pub(super) fn read_caller(table: &TableReader<'_>) -> Result<CallerRules, ErrorA
         admin: table.switch("admin")?,
         within: None,
     };
-    Ok(CallerRules { rights, limits: read_limits(table)? })
+    Ok(CallerRules {
+        rights,
+        limits: read_limits(table)?,
+    })
 }
 
 /// Reads an API key. `earlier` are those before it in the file.
@@ -47,12 +63,21 @@ pub(super) fn read_key(
 ) -> Result<KeyRules, ErrorAt> {
     let (name_at, name) = table.required_text("name")?;
     check_name(name).map_err(|message| (name_at, message))?;
-    let digests_at = table.value("sha256").map_or(table.offset(), |value| value.span().start);
+    let digests_at = table
+        .value("sha256")
+        .map_or(table.offset(), |value| value.span().start);
     let digests = table.parsed_texts("sha256", parse_digest)?;
     if !(1..=DIGESTS_MAX).contains(&digests.len()) {
-        return Err((digests_at, "sha256 is one digest, or two while a key is rotated".to_owned()));
+        return Err((
+            digests_at,
+            "sha256 is one digest, or two while a key is rotated".to_owned(),
+        ));
     }
-    let key = KeyRules { name: name.into(), digests, caller: read_caller(table)? };
+    let key = KeyRules {
+        name: name.into(),
+        digests,
+        caller: read_caller(table)?,
+    };
     if let Some((offset, message)) = find_duplicate(&key, earlier, name_at, digests_at) {
         return Err((offset, message));
     }
@@ -81,7 +106,10 @@ fn find_duplicate(
         return Some((name_at, format!("the name {} is used twice", key.name)));
     }
     let digests = earlier.iter().flat_map(|other| &other.digests);
-    if digests.into_iter().any(|digest| key.digests.contains(digest)) {
+    if digests
+        .into_iter()
+        .any(|digest| key.digests.contains(digest))
+    {
         return Some((digests_at, "another key has the same digest".to_owned()));
     }
     None
@@ -112,6 +140,11 @@ fn read_count(table: &TableReader<'_>, key: &str) -> Result<Option<NonZeroU64>, 
         DeValue::Integer(number) if number.radix() == 10 => number.as_str().parse().ok(),
         _ => None,
     };
-    let wrong = || (value.span().start, format!("{key} must be a whole number from 1"));
+    let wrong = || {
+        (
+            value.span().start,
+            format!("{key} must be a whole number from 1"),
+        )
+    };
     number.map(Some).ok_or_else(wrong)
 }

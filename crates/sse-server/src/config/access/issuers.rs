@@ -43,9 +43,16 @@ pub(super) fn read_issuer(
 ) -> Result<IssuerRules, ErrorAt> {
     let (issuer_at, issuer) = table.required_text("issuer")?;
     if issuer.is_empty() || earlier.iter().any(|other| *other.issuer == *issuer) {
-        return Err((issuer_at, "issuer is the iss of tokens, different for each".to_owned()));
+        return Err((
+            issuer_at,
+            "issuer is the iss of tokens, different for each".to_owned(),
+        ));
     }
-    let audience: Vec<_> = table.texts("audience")?.into_iter().map(|(_, text)| text.to_owned()).collect();
+    let audience: Vec<_> = table
+        .texts("audience")?
+        .into_iter()
+        .map(|(_, text)| text.to_owned())
+        .collect();
     if audience.is_empty() {
         return Err(table.missing("audience, which the aud of its tokens must contain"));
     }
@@ -61,7 +68,9 @@ pub(super) fn read_issuer(
 fn read_keys(table: &TableReader<'_>, files: &NamedFiles) -> Result<KeySource, ErrorAt> {
     let algorithm = table.parsed("algorithm", parse_algorithm)?;
     let rsa_algorithm = algorithm.unwrap_or(Algorithm::RS256);
-    let mut given = SOURCES.iter().filter(|source| table.value(source).is_some());
+    let mut given = SOURCES
+        .iter()
+        .filter(|source| table.value(source).is_some());
     let (Some(source), None) = (given.next(), given.next()) else {
         return Err((
             table.offset(),
@@ -70,7 +79,9 @@ fn read_keys(table: &TableReader<'_>, files: &NamedFiles) -> Result<KeySource, E
     };
     let set = match *source {
         "jwks_url" => {
-            let url = table.parsed(source, parse_url)?.ok_or_else(|| table.missing(source))?;
+            let url = table
+                .parsed(source, parse_url)?
+                .ok_or_else(|| table.missing(source))?;
             return Ok(KeySource::Url { url, rsa_algorithm });
         }
         "jwks_file" => files.parse(table, source, |json| {
@@ -99,7 +110,11 @@ fn parse_url(text: &str) -> Result<Url, &'static str> {
     const WRONG: &str = "write an https URL; http is only for this machine";
     let url = Url::parse(text).map_err(|_| WRONG)?;
     let is_safe = url.scheme() == "https" || url.scheme() == "http" && is_loopback_url(&url);
-    if is_safe && url.host().is_some() { Ok(url) } else { Err(WRONG) }
+    if is_safe && url.host().is_some() {
+        Ok(url)
+    } else {
+        Err(WRONG)
+    }
 }
 
 fn read_grants(table: &TableReader<'_>, notes: &mut Notes) -> Result<Grants, ErrorAt> {
@@ -115,7 +130,10 @@ fn read_grants(table: &TableReader<'_>, notes: &mut Notes) -> Result<Grants, Err
         observe: grants.switch("observe")?,
         admin: grants.switch("admin")?,
     };
-    for template in read.all_templates().filter(|template| template.is_ambiguous()) {
+    for template in read
+        .all_templates()
+        .filter(|template| template.is_ambiguous())
+    {
         notes.warn(
             grants.offset(),
             format!(

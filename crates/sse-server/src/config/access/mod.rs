@@ -41,8 +41,17 @@ use crate::access::{
     ticket::SigningKeys,
 };
 
-const ACCESS_KEYS: [&str; 9] =
-    ["claim", "cookie", "cookie_cross_site", "revocation", "query_token_life", "anonymous", "key", "issuer", "signing"];
+const ACCESS_KEYS: [&str; 9] = [
+    "claim",
+    "cookie",
+    "cookie_cross_site",
+    "revocation",
+    "query_token_life",
+    "anonymous",
+    "key",
+    "issuer",
+    "signing",
+];
 const DEFAULT_CLAIM: &str = "sse";
 const DEFAULT_COOKIE: &str = "__Host-sse";
 const DEFAULT_QUERY_TOKEN_LIFE: Duration = Duration::from_hours(1);
@@ -70,7 +79,9 @@ pub(super) fn read_access(
         claim: read_claim(&table)?,
         cookie: read_cookie(&table)?,
         cookie_cross_site: table.switch("cookie_cross_site")?,
-        revocation_strict: table.parsed("revocation", parse_revocation)?.unwrap_or_default(),
+        revocation_strict: table
+            .parsed("revocation", parse_revocation)?
+            .unwrap_or_default(),
         query_token_life: table
             .parsed("query_token_life", parse_duration)?
             .unwrap_or(DEFAULT_QUERY_TOKEN_LIFE),
@@ -81,7 +92,9 @@ pub(super) fn read_access(
     };
     check_callers(&table, &restrictions)?;
     check_ticket_issuer(&table, &restrictions)?;
-    Ok(AccessRules { restrictions: Some(restrictions) })
+    Ok(AccessRules {
+        restrictions: Some(restrictions),
+    })
 }
 
 fn read_claim(table: &TableReader<'_>) -> Result<String, ErrorAt> {
@@ -116,7 +129,11 @@ fn read_anonymous(table: &TableReader<'_>) -> Result<CallerRules, ErrorAt> {
     let Some(value) = table.value("anonymous") else {
         return Ok(CallerRules::default());
     };
-    read_caller(&TableReader::new("[access.anonymous]", value, &ANONYMOUS_KEYS)?)
+    read_caller(&TableReader::new(
+        "[access.anonymous]",
+        value,
+        &ANONYMOUS_KEYS,
+    )?)
 }
 
 fn read_key_list(table: &TableReader<'_>, notes: &mut Notes) -> Result<Vec<KeyRules>, ErrorAt> {
@@ -169,7 +186,11 @@ fn check_ticket_issuer(table: &TableReader<'_>, rules: &Restrictions) -> Result<
     let Some(signing) = &rules.signing else {
         return Ok(());
     };
-    if rules.issuers.iter().all(|issuer| issuer.issuer != signing.issuer) {
+    if rules
+        .issuers
+        .iter()
+        .all(|issuer| issuer.issuer != signing.issuer)
+    {
         return Ok(());
     }
     let message = format!(

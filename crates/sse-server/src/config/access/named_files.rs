@@ -35,7 +35,8 @@ impl NamedFiles {
         parse: impl FnOnce(&[u8]) -> Result<T, String>,
     ) -> Result<T, ErrorAt> {
         let (offset, name) = table.required_text(key)?;
-        self.parse_named(name, parse).map_err(|message| (offset, format!("{key}: {message}")))
+        self.parse_named(name, parse)
+            .map_err(|message| (offset, format!("{key}: {message}")))
     }
 
     /// Reads and parses the file `name`.

@@ -43,8 +43,11 @@ pub(in crate::config) const EXAMPLE: &str = r#"
 "#;
 
 /// Settings of `[access]` that have a default.
-const DEFAULTS: [(&str, &str); 3] =
-    [("claim", "sse"), ("cookie", "__Host-sse"), ("query_token_life", "1h")];
+const DEFAULTS: [(&str, &str); 3] = [
+    ("claim", "sse"),
+    ("cookie", "__Host-sse"),
+    ("query_token_life", "1h"),
+];
 
 /// Returns the table `[access]` with the line of each key. `line` returns the line of an offset.
 pub(in crate::config) fn print_tables(
@@ -63,17 +66,21 @@ pub(in crate::config) fn print_tables(
 }
 
 /// Prints the keys of a table, and then the tables in it.
-fn print_table(
-    text: &mut String,
-    path: &str,
-    table: &DeTable<'_>,
-    line: &dyn Fn(usize) -> usize,
-) {
-    let (sections, settings): (Vec<_>, Vec<_>) =
-        table.iter().partition(|(key, value)| is_section(key.get_ref(), value.get_ref()));
+fn print_table(text: &mut String, path: &str, table: &DeTable<'_>, line: &dyn Fn(usize) -> usize) {
+    let (sections, settings): (Vec<_>, Vec<_>) = table
+        .iter()
+        .partition(|(key, value)| is_section(key.get_ref(), value.get_ref()));
     for (key, value) in settings {
-        let setting = format!("{} = {}", key.get_ref(), inline(key.get_ref(), value.get_ref()));
-        print_line(text, &setting, &format!("file, line {}", line(key.span().start)));
+        let setting = format!(
+            "{} = {}",
+            key.get_ref(),
+            inline(key.get_ref(), value.get_ref())
+        );
+        print_line(
+            text,
+            &setting,
+            &format!("file, line {}", line(key.span().start)),
+        );
     }
     for (key, value) in sections {
         let path = format!("{path}.{}", key.get_ref());
@@ -121,12 +128,19 @@ fn inline(key: &str, value: &DeValue<'_>) -> String {
         DeValue::String(text) if key == "sha256" => toml_string(&shorten(text)),
         DeValue::String(text) => toml_string(text),
         DeValue::Array(items) => {
-            let items: Vec<_> = items.iter().map(|item| inline(key, item.get_ref())).collect();
+            let items: Vec<_> = items
+                .iter()
+                .map(|item| inline(key, item.get_ref()))
+                .collect();
             format!("[{}]", items.join(", "))
         }
         DeValue::Table(table) => {
             let settings = table.iter().map(|(key, value)| {
-                format!("{} = {}", key.get_ref(), inline(key.get_ref(), value.get_ref()))
+                format!(
+                    "{} = {}",
+                    key.get_ref(),
+                    inline(key.get_ref(), value.get_ref())
+                )
             });
             format!("{{ {} }}", settings.collect::<Vec<_>>().join(", "))
         }

@@ -30,7 +30,9 @@ pub(super) fn read_signing(
     let verify = read_verify_files(table, files)?;
     let has_verify_files = !verify.is_empty();
     let issuer: Arc<str> = issuer.into();
-    let keys = files.parse(table, "key_file", |pem| SigningKeys::new(issuer, pem, verify))?;
+    let keys = files.parse(table, "key_file", |pem| {
+        SigningKeys::new(issuer, pem, verify)
+    })?;
     if has_verify_files && !keys.is_announced {
         notes.warn(
             table.offset(),

@@ -40,7 +40,11 @@ impl<'t> TableReader<'t> {
                 return Err((key.span().start, message));
             }
         }
-        Ok(Self { name, table, offset })
+        Ok(Self {
+            name,
+            table,
+            offset,
+        })
     }
 
     /// Returns where the table is.
@@ -85,7 +89,10 @@ impl<'t> TableReader<'t> {
         match value.get_ref() {
             DeValue::Array(items) => items.iter().map(|item| text_at(key, item)).collect(),
             DeValue::String(text) => Ok(vec![(value.span().start, text)]),
-            _ => Err((value.span().start, format!("{key} must be a list of strings"))),
+            _ => Err((
+                value.span().start,
+                format!("{key} must be a list of strings"),
+            )),
         }
     }
 
@@ -103,7 +110,10 @@ impl<'t> TableReader<'t> {
     }
 
     pub(super) fn switch(&self, key: &str) -> Result<bool, ErrorAt> {
-        match self.value(key).map(|value| (value.span().start, value.get_ref())) {
+        match self
+            .value(key)
+            .map(|value| (value.span().start, value.get_ref()))
+        {
             None => Ok(false),
             Some((_, DeValue::Boolean(is_on))) => Ok(*is_on),
             Some((offset, _)) => Err((offset, format!("{key} must be true or false"))),
@@ -121,9 +131,15 @@ impl<'t> TableReader<'t> {
             return Ok(Vec::new());
         };
         let DeValue::Array(items) = value.get_ref() else {
-            return Err((value.span().start, format!("write [[{name}]] with two brackets")));
+            return Err((
+                value.span().start,
+                format!("write [[{name}]] with two brackets"),
+            ));
         };
-        items.iter().map(|item| TableReader::new(name, item, known)).collect()
+        items
+            .iter()
+            .map(|item| TableReader::new(name, item, known))
+            .collect()
     }
 
     /// The error for a key that must be there.

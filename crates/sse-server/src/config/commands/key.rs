@@ -57,7 +57,15 @@ pub(super) fn run(command: KeyCommand) -> Result<Invocation, clap::Error> {
 }
 
 fn create_key(command: &KeyCommand) -> Result<String, String> {
-    let KeyCommand::New { name, publish, subscribe, manage, observe, admin } = command else {
+    let KeyCommand::New {
+        name,
+        publish,
+        subscribe,
+        manage,
+        observe,
+        admin,
+    } = command
+    else {
         return Err("this is not the command key new".to_owned());
     };
     let key = create_api_key()?;
@@ -69,14 +77,21 @@ fn create_key(command: &KeyCommand) -> Result<String, String> {
         serde_json::Value::from(name.as_str()),
         to_hex(&digest(key.expose())),
     );
-    for (right, patterns) in [("publish", publish), ("subscribe", subscribe), ("manage", manage)] {
+    for (right, patterns) in [
+        ("publish", publish),
+        ("subscribe", subscribe),
+        ("manage", manage),
+    ] {
         if !patterns.is_empty() {
             let patterns: Vec<_> = patterns.iter().map(|one| format!("\"{one}\"")).collect();
             // Writing to a string never fails.
             let _ = writeln!(text, "{right} = [{}]", patterns.join(", "));
         }
     }
-    for (right, _) in [("observe", observe), ("admin", admin)].iter().filter(|(_, is_on)| **is_on) {
+    for (right, _) in [("observe", observe), ("admin", admin)]
+        .iter()
+        .filter(|(_, is_on)| **is_on)
+    {
         let _ = writeln!(text, "{right} = true");
     }
     Ok(text)
@@ -101,7 +116,11 @@ fn create_signing_files(out: &Path) -> Result<String, String> {
 /// Creates a file. One that exists stays, because it may be a key that is in use.
 fn create_file(path: &Path, mode: u32, text: &str) -> Result<(), String> {
     let mut options = private_file::options(mode);
-    let file = options.write(true).create_new(true).open(path).map_err(private_file::explain);
+    let file = options
+        .write(true)
+        .create_new(true)
+        .open(path)
+        .map_err(private_file::explain);
     let written = file.and_then(|mut file| {
         file.write_all(text.as_bytes())?;
         file.sync_all()

@@ -12,11 +12,7 @@ mod token;
 
 use clap::Subcommand;
 
-use self::{
-    config::ConfigCommand,
-    key::KeyCommand,
-    token::TokenCommand,
-};
+use self::{config::ConfigCommand, key::KeyCommand, token::TokenCommand};
 use super::{Invocation, environment::GivenSettings};
 
 /// What to do instead of serving.
@@ -40,3 +36,6 @@ pub(super) fn run(command: Command, given: &GivenSettings) -> Result<Invocation,
         Command::Token(command) => token::run(command, given),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -12,10 +12,12 @@ use sse_proto::units::{parse_positive_duration, time_text};
 use crate::{
     access::{
         Access, CredentialError, CredentialSource, Identity, Pattern, Right, ServerRight,
-        TicketError, TicketRequest,
-        ticket::operator_ticket,
+        TicketError, TicketRequest, ticket::operator_ticket,
     },
-    config::{Invocation, environment::{GivenSettings, misused}},
+    config::{
+        Invocation,
+        environment::{GivenSettings, misused},
+    },
 };
 
 /// A longer text is no token.
@@ -53,7 +55,9 @@ enum TokenSubcommand {
 
 pub(super) fn run(command: TokenCommand, given: &GivenSettings) -> Result<Invocation, clap::Error> {
     match command.command {
-        None => create_ticket(command, given).map(Invocation::Print).map_err(misused),
+        None => create_ticket(command, given)
+            .map(Invocation::Print)
+            .map_err(misused),
         Some(TokenSubcommand::Check { token }) => check_token(token, given).map_err(misused),
     }
 }
@@ -61,9 +65,8 @@ pub(super) fn run(command: TokenCommand, given: &GivenSettings) -> Result<Invoca
 fn create_ticket(command: TokenCommand, given: &GivenSettings) -> Result<String, String> {
     let restrictions = given.access.rules.restrictions.as_ref();
     let signing = restrictions.and_then(|rules| rules.signing.as_ref());
-    let signing = signing.ok_or_else(|| {
-        format!("{}; name the file with --config", TicketError::NoSigningKey)
-    })?;
+    let signing = signing
+        .ok_or_else(|| format!("{}; name the file with --config", TicketError::NoSigningKey))?;
     let request = TicketRequest {
         subscribe: command.subscribe,
         ttl: command.ttl,
@@ -82,9 +85,10 @@ fn check_token(token: String, given: &GivenSettings) -> Result<Invocation, Strin
     let identified = identify(token.trim(), given)?;
     Ok(match identified {
         Ok(identity) => Invocation::Print(describe(&identity)),
-        Err(CredentialError::Rejected(word)) => {
-            Invocation::Fail(format!("The token grants nothing: {word} ({}).\n", word.meaning()))
-        }
+        Err(CredentialError::Rejected(word)) => Invocation::Fail(format!(
+            "The token grants nothing: {word} ({}).\n",
+            word.meaning()
+        )),
         Err(CredentialError::Unavailable) => {
             Invocation::Fail("The keys of the issuer cannot be fetched.\n".to_owned())
         }
@@ -96,7 +100,9 @@ fn identify(
     token: &str,
     given: &GivenSettings,
 ) -> Result<Result<std::sync::Arc<Identity>, CredentialError>, String> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
     let runtime = runtime.map_err(|error| format!("cannot start the runtime: {error}"))?;
     Ok(runtime.block_on(async {
         let access = Access::new(given.access.rules.clone());
@@ -106,7 +112,10 @@ fn identify(
 
 fn read_stdin() -> Result<String, String> {
     let mut text = String::new();
-    let read = std::io::stdin().lock().take(TOKEN_TEXT_MAX).read_to_string(&mut text);
+    let read = std::io::stdin()
+        .lock()
+        .take(TOKEN_TEXT_MAX)
+        .read_to_string(&mut text);
     read.map_err(|error| format!("cannot read the token from stdin: {error}"))?;
     Ok(text)
 }
@@ -114,7 +123,12 @@ fn read_stdin() -> Result<String, String> {
 fn describe(identity: &Identity) -> String {
     let mut text = format!("The caller is {}.\n", identity.principal());
     for right in Right::ALL {
-        let patterns: Vec<_> = identity.rights().patterns(right).iter().map(Pattern::as_str).collect();
+        let patterns: Vec<_> = identity
+            .rights()
+            .patterns(right)
+            .iter()
+            .map(Pattern::as_str)
+            .collect();
         if !patterns.is_empty() {
             // Writing to a string never fails.
             let _ = writeln!(text, "{right}: {}", patterns.join(" "));
@@ -129,7 +143,9 @@ fn describe(identity: &Identity) -> String {
         text.push_str("It may do nothing.\n");
     }
     if let Some(expires) = identity.expires() {
-        let since_epoch = expires.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let since_epoch = expires
+            .duration_since(SystemTime::UNIX_EPOCH)
+            .unwrap_or_default();
         let ms = u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX);
         let _ = writeln!(text, "expires: {}", time_text(ms));
     }

@@ -22,7 +22,11 @@ pub(super) struct AccessSweep {
 impl AccessSweep {
     /// Returns when there is something to check; `None` if there never was.
     pub(super) fn due(&self, now: Instant) -> Option<Instant> {
-        if self.keys.is_empty() { self.due } else { Some(now) }
+        if self.keys.is_empty() {
+            self.due
+        } else {
+            Some(now)
+        }
     }
 
     /// Starts the sweeps with the first stream that has a caller.

@@ -31,7 +31,10 @@ use sse_proto::Channel;
 
 use super::credential::PresentedCredential;
 use crate::{
-    access::{AccessControl, AccessVersion, CredentialError, CredentialSource, Identity, RejectionWord, Right, ServerRight},
+    access::{
+        AccessControl, AccessVersion, CredentialError, CredentialSource, Identity, RejectionWord,
+        Right, ServerRight,
+    },
     fanout::stream_caller::StreamCaller,
     http::{
         error::{ApiError, ApiResult},
@@ -116,13 +119,15 @@ impl Caller {
     }
 
     /// Returns what an open stream keeps of its caller; `None` if there are no access rules.
-    pub(crate) fn stream_caller(
-        &self,
-        address: Option<IpAddr>,
-    ) -> Option<StreamCaller> {
+    pub(crate) fn stream_caller(&self, address: Option<IpAddr>) -> Option<StreamCaller> {
         let control = &self.control;
         control.access().has_rules().then(|| {
-            StreamCaller::new(control.clone(), self.identity.clone(), self.version, address)
+            StreamCaller::new(
+                control.clone(),
+                self.identity.clone(),
+                self.version,
+                address,
+            )
         })
     }
 

@@ -12,13 +12,15 @@ pub(crate) fn challenge(error: &ApiError) -> Option<HeaderValue> {
     match error {
         ApiError::Unauthorized(None) => Some(HeaderValue::from_static("Bearer")),
         ApiError::Unauthorized(Some(word)) => {
-            let text =
-                format!("Bearer error=\"invalid_token\", error_description=\"{}\"", word.as_str());
+            let text = format!(
+                "Bearer error=\"invalid_token\", error_description=\"{}\"",
+                word.as_str()
+            );
             HeaderValue::try_from(text).ok()
         }
-        ApiError::InsufficientScope { .. } => {
-            Some(HeaderValue::from_static("Bearer error=\"insufficient_scope\""))
-        }
+        ApiError::InsufficientScope { .. } => Some(HeaderValue::from_static(
+            "Bearer error=\"insufficient_scope\"",
+        )),
         _ => None,
     }
 }

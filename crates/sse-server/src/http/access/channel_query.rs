@@ -29,11 +29,7 @@ impl ChannelQuery {
     }
 
     /// Reads the query of a stream or of history, which has the parameters `known`.
-    pub(crate) fn of_read(
-        query: &str,
-        caller: &Caller,
-        known: &[&'static str],
-    ) -> ApiResult<Self> {
+    pub(crate) fn of_read(query: &str, caller: &Caller, known: &[&'static str]) -> ApiResult<Self> {
         caller.require_some(Right::Subscribe)?;
         let params = Params::parse_any(query)?.without(ACCESS_TOKEN);
         let channels = params.channels()?;

@@ -95,8 +95,8 @@ fn is_admin(request: &HttpRequest) -> bool {
 /// proxy may have checked.
 fn bearer(request: &HttpRequest) -> ApiResult<Option<Cow<'_, str>>> {
     let values = request.headers().get_all(header::AUTHORIZATION);
-    let value = at_most_one(values)
-        .map_err(|MoreThanOne| ApiError::RepeatedHeader("Authorization"))?;
+    let value =
+        at_most_one(values).map_err(|MoreThanOne| ApiError::RepeatedHeader("Authorization"))?;
     let text = value.map(|value| String::from_utf8_lossy(value.as_bytes()));
     Ok(text.and_then(|text| {
         let (scheme, credential) = text.split_once(' ').unwrap_or((&text, ""));
@@ -115,8 +115,8 @@ fn cookie_counts(request: &HttpRequest, origins: &Origins) -> bool {
         return may_change(request, origins);
     }
     let site = header_text(request, SEC_FETCH_SITE);
-    let is_of_site = site
-        .is_some_and(|site| matches!(&*site, "same-origin" | "same-site" | "none"));
+    let is_of_site =
+        site.is_some_and(|site| matches!(&*site, "same-origin" | "same-site" | "none"));
     is_of_site && may_change(request, origins)
 }
 
@@ -173,8 +173,14 @@ mod tests {
         };
         let found = |text: &str, source| Ok(Some((text.to_owned(), source)));
         let in_header = CredentialSource::Header;
-        assert_eq!(header(get("/stream"), "Bearer abc"), found("abc", in_header));
-        assert_eq!(header(get("/metrics"), "bearer  abc"), found("abc", in_header));
+        assert_eq!(
+            header(get("/stream"), "Bearer abc"),
+            found("abc", in_header)
+        );
+        assert_eq!(
+            header(get("/metrics"), "bearer  abc"),
+            found("abc", in_header)
+        );
         assert_eq!(header(get("/stream"), "Bearer"), found("", in_header));
         assert_eq!(header(get("/stream"), "Basic abc"), Ok(None));
         let with_cookie = get("/stream")
@@ -193,7 +199,10 @@ mod tests {
     #[test]
     fn a_url_has_a_token_only_where_channels_are_read() {
         let found = Ok(Some(("a.b".to_owned(), CredentialSource::Url)));
-        assert_eq!(presented(get("/stream?channel=x&access_token=a%2Eb")), found);
+        assert_eq!(
+            presented(get("/stream?channel=x&access_token=a%2Eb")),
+            found
+        );
         assert_eq!(presented(get("/events?access_token=a.b")), found);
         assert_eq!(presented(get("/metrics?access_token=a.b")), Ok(None));
         let post = TestRequest::post().uri("/events?access_token=a.b");
@@ -214,10 +223,16 @@ mod tests {
         for site in ["same-origin", "same-site", "none"] {
             assert_eq!(cookie(get("/stream"), &[("sec-fetch-site", site)]), counts);
         }
-        let named = [("sec-fetch-site", "cross-site"), ("origin", "https://app.example")];
+        let named = [
+            ("sec-fetch-site", "cross-site"),
+            ("origin", "https://app.example"),
+        ];
         assert_eq!(cookie(get("/stream"), &named), counts);
         // `*` names no origin.
-        let unnamed = [("sec-fetch-site", "cross-site"), ("origin", "https://x.example")];
+        let unnamed = [
+            ("sec-fetch-site", "cross-site"),
+            ("origin", "https://x.example"),
+        ];
         assert_eq!(cookie(get("/stream"), &unnamed), None);
         assert_eq!(cookie(get("/stream"), &[]), None);
         let same_origin = [("sec-fetch-site", "same-origin")];
@@ -227,7 +242,10 @@ mod tests {
         assert_eq!(cookie(post("/tokens"), &same_origin), None);
         assert_eq!(cookie(get("/admin/streams"), &same_origin), counts);
         assert_eq!(cookie(post("/admin/revocations"), &same_origin), None);
-        let own = [("sec-fetch-site", "same-origin"), ("origin", "https://hub.example")];
+        let own = [
+            ("sec-fetch-site", "same-origin"),
+            ("origin", "https://hub.example"),
+        ];
         assert_eq!(cookie(post("/admin/revocations"), &own), counts);
         let foreign = [("origin", "https://app.example")];
         assert_eq!(cookie(post("/admin/revocations"), &foreign), None);

@@ -10,5 +10,5 @@ pub(crate) mod host;
 pub(crate) mod origin_pattern;
 pub(crate) mod origins;
 mod preflight;
-pub(crate) mod set_cookie;
 pub(crate) mod public_url;
+pub(crate) mod set_cookie;

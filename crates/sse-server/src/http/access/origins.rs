@@ -131,9 +131,7 @@ impl Origins {
 
     /// Whether the operator named the origin, not only by `*` or `null`, or it is this server.
     pub(super) fn is_named_or_own(&self, request: &HttpRequest, origin: &str) -> bool {
-        self.readers.names(origin)
-            || self.publishers.names(origin)
-            || self.is_own(request, origin)
+        self.readers.names(origin) || self.publishers.names(origin) || self.is_own(request, origin)
     }
 
     /// Whether the origin of the request is this server.

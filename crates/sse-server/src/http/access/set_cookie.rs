@@ -28,7 +28,6 @@ pub(crate) fn set_cookie(
     };
     let secure = if is_secure { "; Secure" } else { "" };
     let seconds = life.as_secs();
-    let text =
-        format!("{name}={token}; Path=/; Max-Age={seconds}{secure}; HttpOnly; {same_site}");
+    let text = format!("{name}={token}; Path=/; Max-Age={seconds}{secure}; HttpOnly; {same_site}");
     HeaderValue::try_from(text).ok()
 }

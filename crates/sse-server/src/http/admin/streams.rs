@@ -45,7 +45,10 @@ pub(crate) async fn list(
     let now_ms = milliseconds(SystemTime::now());
     streams.sort_by_key(|stream| std::cmp::Reverse(lag_ms(stream, now_ms)));
     let total = streams.len();
-    let page = streams.iter().skip(skip).take(limit.unwrap_or(LIMIT_DEFAULT));
+    let page = streams
+        .iter()
+        .skip(skip)
+        .take(limit.unwrap_or(LIMIT_DEFAULT));
     let page: Vec<Value> = page.map(|stream| describe(stream, now_ms)).collect();
     Ok(HttpResponse::Ok().json(json!({ "total": total, "streams": page })))
 }
@@ -158,11 +161,30 @@ impl Owner {
     fn opened(&self, principal: &Principal) -> bool {
         match (self, principal) {
             (Self::Key(key), Principal::Key { name })
-            | (Self::Key(key), Principal::Ticket { by: Creator::Key(name), .. }) => **key == **name,
-            (Self::Subject { iss, sub }, Principal::Subject { iss: of, sub: subject })
+            | (
+                Self::Key(key),
+                Principal::Ticket {
+                    by: Creator::Key(name),
+                    ..
+                },
+            ) => **key == **name,
+            (
+                Self::Subject { iss, sub },
+                Principal::Subject {
+                    iss: of,
+                    sub: subject,
+                },
+            )
             | (
                 Self::Subject { iss, sub },
-                Principal::Ticket { by: Creator::Subject { iss: of, sub: subject }, .. },
+                Principal::Ticket {
+                    by:
+                        Creator::Subject {
+                            iss: of,
+                            sub: subject,
+                        },
+                    ..
+                },
             ) => **iss == **of && **sub == **subject,
             (Self::Subject { sub, .. }, Principal::Ticket { sub: subject, .. }) => {
                 **sub == **subject

@@ -86,7 +86,10 @@ fn cookie_of(
     ticket: &IssuedTicket,
 ) -> ApiResult<HeaderValue> {
     let rules = state.access.access().rules();
-    let left = ticket.expires.duration_since(SystemTime::now()).unwrap_or_default();
+    let left = ticket
+        .expires
+        .duration_since(SystemTime::now())
+        .unwrap_or_default();
     set_cookie(request, &rules, ticket.token.expose(), left)
         .ok_or_else(|| ApiError::InvalidRequest("the cookie cannot be set".to_owned()))
 }

@@ -48,7 +48,8 @@ impl Params {
 
     /// Rejects parameters that are not `known`.
     pub(crate) fn check_known(&self, known: &[&'static str]) -> ApiResult<()> {
-        self.pairs().try_for_each(|(name, _)| check_known(name, known))
+        self.pairs()
+            .try_for_each(|(name, _)| check_known(name, known))
     }
 
     /// Returns the parameters without those of a name.

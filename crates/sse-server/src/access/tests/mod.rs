@@ -1,0 +1,12 @@
+//! Tests of access control as a whole: tokens in, identities out.
+
+mod fixture;
+mod hostile_tokens;
+mod jwks_server;
+mod key_sets;
+mod recheck;
+mod remote_keys;
+mod tickets;
+mod token_table;
+
+use super::*;

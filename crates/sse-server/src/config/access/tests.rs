@@ -1,0 +1,408 @@
+//! Tests of the table `[access]`: what is accepted, what is wrong in which line, and what is printed.
+
+use std::path::Path;
+
+use tempfile::TempDir;
+
+use crate::{
+    access::{Right, digest, ticket::create_signing_key, to_hex},
+    config::{Config, Invocation},
+};
+
+/// A directory with a configuration file and the files that it names.
+struct Files(TempDir);
+
+impl Files {
+    fn new(config: &str) -> Self {
+        let files = Self(TempDir::new().unwrap());
+        files.add("sse.toml", config);
+        files.add("secret", &"x".repeat(32));
+        files.add("short", "x");
+        files
+    }
+
+    fn add(&self, name: &str, text: &str) {
+        std::fs::write(self.0.path().join(name), text).unwrap();
+    }
+
+    fn path(&self) -> String {
+        self.0.path().join("sse.toml").to_str().unwrap().to_owned()
+    }
+
+    fn run(&self, args: &[&str]) -> Result<Invocation, String> {
+        let path = self.path();
+        let args = [&["sse-server", "--memory", "--config", &path], args].concat();
+        Invocation::from_args(args).map_err(|error| error.to_string())
+    }
+
+    fn config(&self, args: &[&str]) -> Result<Config, String> {
+        match self.run(args)? {
+            Invocation::Serve(config) => Ok(*config),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+fn with_key(settings: &str) -> String {
+    let digest = to_hex(&digest("key"));
+    format!("[[access.key]]\nname = \"a\"\nsha256 = \"{digest}\"\n{settings}\n")
+}
+
+fn with_issuer(settings: &str) -> String {
+    format!(
+        "[[access.issuer]]\nissuer = \"https://id.example\"\naudience = [\"hub\"]\n{settings}\n"
+    )
+}
+
+#[test]
+fn the_example_of_the_issue_is_read() {
+    let (private, public) = create_signing_key().unwrap();
+    let key = with_key(
+        "publish = [\"orders.*\"]\n\
+         limits = { events = \"100/s\", bytes = \"1MiB/s\", streams = 50, opens = \"10/s\", \
+         channels = \"10/s\", searches = \"5/s\" }",
+    );
+    let issuer = with_issuer(
+        "jwks_url = \"https://id.example.org/jwks.json\"\n\
+         grants = { subscribe = [\"users.{sub}\", \"users.{sub}.*\"] }",
+    );
+    let files = Files::new(&format!(
+        "[access]\nclaim = \"sse\"\ncookie = \"__Host-sse\"\nquery_token_life = \"1h\"\n\
+         [access.anonymous]\nsubscribe = [\"public.*\"]\n{key}{issuer}\
+         [access.signing]\nkey_file = \"signing.pem\"\nverify_files = [\"signing.pem.pub\"]\n"
+    ));
+    files.add("signing.pem", private.expose());
+    files.add("signing.pem.pub", &public);
+    let config = files.config(&[]).unwrap();
+    assert_eq!(config.access_warnings, Vec::<String>::new());
+    let rules = config.access;
+    assert_eq!(
+        rules.key_names().map(|name| &**name).collect::<Vec<_>>(),
+        ["a"]
+    );
+    assert!(rules.is_restricted() && rules.signs_tickets());
+    assert_eq!(rules.query_token_life().as_secs(), 3600);
+    let anonymous = rules.anonymous_rights();
+    assert!(anonymous.permits(Right::Subscribe, &"public.a".parse().unwrap()));
+    let limits = rules.restrictions.unwrap().keys[0].caller.limits;
+    assert_eq!(limits.streams.unwrap().get(), 50);
+    assert_eq!(limits.bytes.unwrap().to_string(), "1048576/s");
+}
+
+#[test]
+fn an_error_names_the_line_and_what_to_write() {
+    let anonymous = "[access.anonymous]\nsubscribe = [\"a\"]\n";
+    let grants =
+        |grants: &str| with_issuer(&format!("secret_file = \"secret\"\ngrants = {grants}"));
+    let second = with_key("").replace("\"a\"", "\"b\"");
+    for (text, line, hint) in [
+        ("[acces]".to_owned(), 1, "did you mean access?"),
+        ("access = 1".to_owned(), 1, "[access] must be a table"),
+        ("[access]".to_owned(), 1, "[access] has no caller"),
+        (
+            "[access]\nclame = \"x\"".to_owned(),
+            2,
+            "there is no setting clame in [access]; did you mean claim?",
+        ),
+        ("[access.anonymos]".to_owned(), 1, "did you mean anonymous?"),
+        (
+            "[access]\ncookie = \"a b\"".to_owned(),
+            2,
+            "the name of a cookie",
+        ),
+        ("[access]\nclaim = \"\"".to_owned(), 2, "name of the claim"),
+        (
+            "[access]\nquery_token_life = \"1x\"".to_owned(),
+            2,
+            "15s, 10m, 24h",
+        ),
+        (
+            "[access.anonymous]\nsubscribe = [\n  \"a b\"]".to_owned(),
+            3,
+            "a pattern is 1 to 64",
+        ),
+        (
+            "[access.anonymous]\nsubscribe = 1".to_owned(),
+            2,
+            "must be a list of strings",
+        ),
+        (
+            "[access.anonymous]\nobserve = \"yes\"".to_owned(),
+            2,
+            "observe must be true or false",
+        ),
+        (
+            "[access.anonymous]\nsubscribe = [\"u.{sub}\"]".to_owned(),
+            2,
+            "a pattern is 1 to 64",
+        ),
+        (
+            "[access.key]\nname = \"a\"".to_owned(),
+            1,
+            "[[access.key]] with two brackets",
+        ),
+        (
+            "[[access.key]]\nsha256 = \"\"".to_owned(),
+            1,
+            "access.key needs name",
+        ),
+        (
+            "[[access.key]]\nname = \"a\"".to_owned(),
+            1,
+            "sha256 is one digest",
+        ),
+        (
+            "[[access.key]]\nname = \"a\"\nsha256 = \"abc\"".to_owned(),
+            3,
+            "64 hexadecimal digits",
+        ),
+        (
+            with_key("nme = 1"),
+            4,
+            "there is no setting nme in access.key; did you mean name?",
+        ),
+        (
+            with_key("limits = { events = \"1\" }"),
+            4,
+            "events: write an amount and a time",
+        ),
+        (
+            with_key("limits = { evnts = \"1/s\" }"),
+            4,
+            "did you mean events?",
+        ),
+        (
+            with_key("limits = { streams = 0 }"),
+            4,
+            "whole number from 1",
+        ),
+        (
+            with_key("limits = { streams = \"5\" }"),
+            4,
+            "whole number from 1",
+        ),
+        (with_key("") + &with_key(""), 6, "the name a is used twice"),
+        (with_key("") + &second, 7, "another key has the same digest"),
+        (with_issuer(""), 1, "needs one of jwks_url, jwks_file"),
+        (
+            with_issuer("secret_file = \"secret\"\njwks_file = \"x\""),
+            1,
+            "needs one of",
+        ),
+        (with_issuer("jwks_url = \"http://id.example\""), 4, "https"),
+        (with_issuer("jwks_url = \"file:///etc/passwd\""), 4, "https"),
+        (with_issuer("jwks_file = \"absent\""), 4, "cannot read"),
+        (with_issuer("jwks_file = \"secret\""), 4, "key set"),
+        (
+            with_issuer("public_key_file = \"secret\""),
+            4,
+            "not a public key",
+        ),
+        (
+            with_issuer("secret_file = \"short\""),
+            4,
+            "at least 32 bytes",
+        ),
+        (
+            with_issuer("secret_file = \"secret\"\nalgorithm = \"none\""),
+            5,
+            "write HS256",
+        ),
+        (
+            with_issuer("secret_file = \"secret\"\nalgorithm = \"RS256\""),
+            4,
+            "HS256, HS384 or HS512",
+        ),
+        (
+            grants("{ subscribe = [\"u.{sub\"] }"),
+            5,
+            "write a claim as {name}",
+        ),
+        (grants("{ subscrib = [] }"), 5, "did you mean subscribe?"),
+        (
+            with_issuer("secret_file = \"secret\"") + &with_issuer(""),
+            6,
+            "different for each",
+        ),
+        (
+            "[[access.issuer]]\nissuer = \"x\"".to_owned(),
+            1,
+            "audience",
+        ),
+        (
+            format!("{anonymous}[access.signing]\n"),
+            3,
+            "needs key_file",
+        ),
+        (
+            format!("{anonymous}[access.signing]\nkey_file = \"secret\""),
+            4,
+            "private Ed25519",
+        ),
+        (
+            format!("{anonymous}[access.signing]\nkey_file = \"s\"\nverify_files = [\"secret\"]"),
+            5,
+            "verify_files",
+        ),
+    ] {
+        let files = Files::new(&text);
+        let path = files.path();
+        for error in [files.config(&[]).unwrap_err(), checked(&files).unwrap_err()] {
+            assert!(error.contains(hint), "{text}\n{error}");
+            assert!(
+                error.contains(&format!("{path}:{line}:")),
+                "{text}\n{error}"
+            );
+        }
+    }
+}
+
+/// Returns what `config check` prints.
+fn checked(files: &Files) -> Result<String, String> {
+    match files.run(&["config", "check", &files.path()])? {
+        Invocation::Print(text) => Ok(text),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn what_is_probably_not_meant_is_a_warning() {
+    let (private, _) = create_signing_key().unwrap();
+    let (_, other_public) = create_signing_key().unwrap();
+    let grants = "secret_file = \"secret\"\ngrants = { subscribe = [\"users.{sub}*\"] }";
+    let signing = "[access.signing]\nkey_file = \"signing.pem\"\nverify_files = [\"other\"]\n";
+    let files = Files::new(&(with_key("") + &with_issuer(grants) + signing));
+    files.add("signing.pem", private.expose());
+    files.add("other", &other_public);
+    let text = checked(&files).unwrap();
+    let path = files.path();
+    for expected in [
+        format!("warning: {path}:1: the key a grants nothing"),
+        format!("warning: {path}:9: users.{{sub}}* also matches"),
+        format!("warning: {path}:10: the key of key_file is not in verify_files"),
+        format!("{path} is valid"),
+    ] {
+        assert!(text.contains(&expected), "{expected}\n{text}");
+    }
+    assert_eq!(files.config(&[]).unwrap().access_warnings.len(), 3);
+}
+
+#[test]
+fn files_are_relative_to_the_configuration_file_and_the_public_url_names_the_issuer() {
+    let (private, _) = create_signing_key().unwrap();
+    let files = Files::new(&(with_key("") + "[access.signing]\nkey_file = \"keys/signing.pem\"\n"));
+    std::fs::create_dir(files.0.path().join("keys")).unwrap();
+    files.add("keys/signing.pem", private.expose());
+    let issuer = |args: &[&str]| {
+        let rules = files.config(args).unwrap().access.restrictions.unwrap();
+        rules.signing.unwrap().issuer.to_string()
+    };
+    assert_eq!(issuer(&[]), "urn:sse-server");
+    assert_eq!(
+        issuer(&["--public-url", "https://hub.example/live/"]),
+        "https://hub.example/live"
+    );
+    files.add(
+        "sse.toml",
+        &(with_key("") + "[access.signing]\nissuer = \"me\"\nkey_file = \"keys/signing.pem\"\n"),
+    );
+    assert_eq!(issuer(&["--public-url", "https://hub.example"]), "me");
+    let same = with_issuer("secret_file = \"secret\"")
+        + "[access.signing]\nissuer = \"https://id.example\"\nkey_file = \"keys/signing.pem\"\n";
+    files.add("sse.toml", &same);
+    assert!(
+        files
+            .config(&[])
+            .unwrap_err()
+            .contains("is the issuer of tickets")
+    );
+}
+
+#[test]
+fn rules_permit_an_address_that_other_machines_can_reach() {
+    let reachable = ["--bind", "0.0.0.0:0"];
+    let consent = ["--bind", "0.0.0.0:0", "--allow-anonymous"];
+    let anonymous = |right: &str| format!("[access.anonymous]\n{right}\n");
+    for (text, hint) in [
+        (String::new(), Some("--allow-anonymous")),
+        (with_key("publish = [\"*\"]"), None),
+        (anonymous("subscribe = [\"*\"]"), None),
+        (
+            anonymous("publish = [\"a\"]"),
+            Some("[access.anonymous] grants publish"),
+        ),
+        (anonymous("manage = [\"a\"]"), Some("grants manage")),
+        (anonymous("observe = true"), Some("grants observe")),
+        (anonymous("admin = true"), Some("grants admin")),
+    ] {
+        let files = Files::new(&text);
+        let error = files.config(&reachable).err();
+        assert_eq!(error.is_some(), hint.is_some(), "{text}: {error:?}");
+        assert!(
+            hint.is_none_or(|hint| error.unwrap().contains(hint)),
+            "{text}"
+        );
+        assert!(files.config(&consent).is_ok() && files.config(&[]).is_ok());
+    }
+}
+
+#[test]
+fn the_rules_are_printed_without_secrets() {
+    let config = with_key("publish = [\"orders.*\"]\nlimits = { streams = 5 }")
+        + &with_issuer("secret_file = \"secret\"");
+    let files = Files::new(&config);
+    let Invocation::Print(text) = files.run(&["config", "print"]).unwrap() else {
+        panic!("the settings are printed");
+    };
+    for (setting, source) in [
+        ("# claim = \"sse\"", "default"),
+        ("[[access.key]]", "[[access.key]]"),
+        ("name = \"a\"", "file, line 2"),
+        ("publish = [\"orders.*\"]", "file, line 4"),
+        ("limits = { streams = 5 }", "file, line 5"),
+        ("secret_file = \"secret\"", "file, line 9"),
+    ] {
+        let line = text.lines().find(|line| line.starts_with(setting));
+        assert!(
+            line.is_some_and(|line| line.ends_with(source)),
+            "{setting} in {text}"
+        );
+    }
+    assert!(
+        !text.contains(&to_hex(&digest("key"))) && !text.contains(&"x".repeat(32)),
+        "{text}"
+    );
+}
+
+#[test]
+fn the_rules_can_be_read_again() {
+    let files = Files::new(&with_key("publish = [\"a\"]"));
+    let config = files.config(&[]).unwrap();
+    files.add(
+        "sse.toml",
+        &with_key("publish = [\"b\"]").replace("\"a\"", "\"b\""),
+    );
+    let again = config.read_access_again().unwrap();
+    assert_eq!(
+        again
+            .rules
+            .key_names()
+            .map(|name| &**name)
+            .collect::<Vec<_>>(),
+        ["b"]
+    );
+    files.add("sse.toml", "[access");
+    assert!(
+        config
+            .read_access_again()
+            .unwrap_err()
+            .contains("this is not TOML")
+    );
+    std::fs::remove_file(Path::new(&files.path())).unwrap();
+    assert!(
+        config
+            .read_access_again()
+            .unwrap_err()
+            .contains("cannot read")
+    );
+}
