@@ -26,7 +26,7 @@ const KEYS: [(&str, &str); 6] = [
 pub(super) struct Deployment {
     pub(super) server: TestServer,
     config: String,
-    directory: TempDir,
+    _directory: TempDir,
 }
 
 /// Returns the API key of the configuration with this name.
@@ -92,7 +92,7 @@ impl Deployment {
         let deployment = Self {
             server,
             config,
-            directory,
+            _directory: directory,
         };
         until("credentials are accepted", async || {
             deployment.is_accepted("observer").await.then_some(())
@@ -112,10 +112,6 @@ impl Deployment {
         assert!(text.contains(old), "{text}");
         fs::write(&self.config, text.replace(old, new)).unwrap();
         self.server.signal("HUP");
-    }
-
-    pub(super) fn directory(&self) -> &Path {
-        self.directory.path()
     }
 
     pub(super) fn command(&self) -> Command {
