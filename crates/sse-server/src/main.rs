@@ -87,7 +87,7 @@ fn serve(config: Config, mut failures: mpsc::Receiver<&'static str>) -> anyhow::
         let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
         let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
         let mut hangup = signal(SignalKind::hangup()).context("cannot listen for SIGHUP")?;
-        let stop = async move {
+        let next_stop = async || {
             tokio::select! {
                 _ = terminate.recv() => StopReason::Signal("SIGTERM"),
                 _ = interrupt.recv() => StopReason::Signal("SIGINT"),
@@ -95,7 +95,7 @@ fn serve(config: Config, mut failures: mpsc::Receiver<&'static str>) -> anyhow::
                 Some(part) = failures.recv() => StopReason::Panic(part),
             }
         };
-        sse_server::run(config, stop).await
+        sse_server::run(config, next_stop).await
     });
     runtime.shutdown_timeout(RUNTIME_SHUTDOWN_MAX);
     result

@@ -9,6 +9,7 @@ use sse_cli::switch::parse_switch;
 use sse_proto::units::{parse_positive_duration, parse_size};
 
 use super::{
+    limit_args::LimitArgs,
     log_args::LogArgs,
     network_args::NetworkArgs,
     publish_args::PublishArgs,
@@ -155,6 +156,9 @@ pub(super) struct Args {
 
     #[command(flatten)]
     pub(super) streams: StreamArgs,
+
+    #[command(flatten)]
+    pub(super) limits: LimitArgs,
 
     #[command(flatten)]
     pub(super) logging: LogArgs,

@@ -15,18 +15,21 @@
 //! are here. A body that is not polled, because the socket is full, does nothing and holds at most
 //! one chunk.
 
-use std::{fmt::Display, io, mem, time::Duration};
+mod ending;
+mod state;
+
+use std::{io, mem};
 
 use actix_web::body::{BodyStream, MessageBody};
-use bytes::{Bytes, BytesMut};
-use futures::{future::BoxFuture, stream};
-use sse_proto::{EventId, wire};
+use bytes::Bytes;
+use futures::stream;
+use sse_proto::EventId;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
+use self::state::State;
 use super::{
     TransferCoding,
-    admission::{CloseReason, StreamGuard},
     attached::AttachedStream,
     attached_sockets::AttachedSocket,
     detach::DetachableSocket,
@@ -34,10 +37,11 @@ use super::{
     page_slot::PageSlot,
     shared_state::encode_heartbeat,
     start::NewSubscription,
+    stream_guard::{CloseReason, StreamGuard},
     streams::Streams,
     thread::Fanout,
 };
-use crate::channel::{MultiSubscription, ReservedChannels, Searcher};
+use crate::channel::{ReservedChannels, Searcher};
 
 /// What a fan-out thread needs to take over the connection of a stream.
 #[derive(Debug)]
@@ -88,7 +92,8 @@ pub fn stream_body(
     let page = PageSlot::default();
     if let Some(socket) = &socket {
         socket.start_stream();
-        socket.count_blocked(streams.blocked.clone(), page.clone());
+        let client = guard.client().or_else(|| socket.peer_net());
+        socket.count_blocked(streams.blocked.clone(), client, page.clone());
     }
     let handover = handover.and_then(|handover| Some((handover, streams.fanout.clone()?)));
     // The driver is boxed, because `unfold` moves it with every chunk.
@@ -105,6 +110,8 @@ pub fn stream_body(
         reserved: Some(reserved),
         searcher,
         last_write: Instant::now(),
+        is_ending: false,
+        is_draining: false,
         close_reason: CloseReason::Client,
     });
     BodyStream::new(stream::unfold(driver, |mut driver| async move {
@@ -136,6 +143,9 @@ struct Driver {
     reserved: Option<ReservedChannels>,
     searcher: Searcher,
     last_write: Instant,
+    /// The last bytes are sent.
+    is_ending: bool,
+    is_draining: bool,
     /// Reported on drop. The default is `Client`: actix drops the body when the client is gone.
     close_reason: CloseReason,
 }
@@ -160,48 +170,6 @@ impl Drop for Driver {
     }
 }
 
-enum State {
-    /// The start position is unknown, because the broker has not answered yet.
-    Starting(BoxFuture<'static, MultiSubscription>),
-    /// The subscription has a start position, and has sent nothing.
-    Ready(MultiSubscription),
-    /// The body serves the stream.
-    Attached(Box<AttachedStream>),
-    /// A fan-out thread serves the stream.
-    Detached,
-}
-
-impl From<NewSubscription> for State {
-    fn from(new: NewSubscription) -> Self {
-        match new {
-            NewSubscription::Ready(subscription) => Self::Ready(subscription),
-            NewSubscription::Pending(starting) => Self::Starting(starting),
-        }
-    }
-}
-
-impl State {
-    /// Returns the last cursor that the client was sent.
-    fn sent_cursor(&self) -> Option<impl Display> {
-        match self {
-            Self::Ready(subscription) => subscription.sent_cursor(),
-            Self::Attached(attached) => attached.subscription.sent_cursor(),
-            Self::Starting(_) | Self::Detached => None,
-        }
-    }
-
-    /// Encodes the opening, with the start position if it is known.
-    fn encode_opening(&self, retry: Duration, comment: &str) -> Bytes {
-        let position = match self {
-            Self::Ready(subscription) => subscription.opening_cursor(),
-            _ => None,
-        };
-        let mut opening = BytesMut::new();
-        wire::opening(&mut opening, retry, position, comment);
-        opening.freeze()
-    }
-}
-
 /// What the body does next.
 enum Next {
     /// Sends these bytes, at least one.
@@ -216,6 +184,9 @@ impl Driver {
         if let Some(opening) = self.opening.take() {
             return self.send(opening, 0);
         }
+        if self.is_ending {
+            return Next::End;
+        }
         match self.state {
             State::Ready(_) if self.handover.is_some() => return Next::Detach,
             // After an end, actix would handle the requests that were sent behind this one.
@@ -223,19 +194,47 @@ impl Driver {
             _ => {}
         }
         self.watch_socket();
+        loop {
+            // A busy stream always has a next chunk, so this is not left to the wait.
+            let now = Instant::now();
+            if let Some(reason) = self.guard.due_end(now.into_std()) {
+                return self.end_early(reason);
+            }
+            if let Some(next) = self.wait().await {
+                return next;
+            }
+        }
+    }
+
+    /// Waits for what the body does next. Returns `None` if only the stream's deadline may have
+    /// changed, or has come.
+    async fn wait(&mut self) -> Option<Next> {
         let unreachable = self.unreachable();
-        let stopping = self.streams.stopping.clone();
+        let (stopping, drain) = (self.streams.stopping.clone(), self.streams.drain.clone());
         let heartbeat_due = self.last_write + self.streams.settings.heartbeat;
-        tokio::select! {
+        let ends_at = self.guard.ends_at().map(Instant::from_std);
+        let wake_up_at = ends_at.map_or(heartbeat_due, |at| at.min(heartbeat_due));
+        let is_draining = self.is_draining;
+        Some(tokio::select! {
             biased;
             () = stopping.cancelled() => self.end(CloseReason::Shutdown),
             () = wait_until_cancelled(unreachable) => self.abort(),
+            () = drain.started(), if !is_draining => {
+                self.is_draining = true;
+                self.guard.plan_drain(&drain, Instant::now().into_std());
+                return None;
+            }
             chunk = self.next_chunk() => match chunk {
                 Some((bytes, events)) => self.send(bytes, events),
                 None => self.end(CloseReason::UntilReached),
             },
-            () = sleep_until(heartbeat_due) => self.send_heartbeat(),
-        }
+            () = sleep_until(wake_up_at) => {
+                if wake_up_at < heartbeat_due {
+                    return None;
+                }
+                self.send_heartbeat()
+            }
+        })
     }
 
     /// Lets the sweep report that the client is unreachable.
@@ -251,14 +250,6 @@ impl Driver {
     fn unreachable(&self) -> Option<CancellationToken> {
         let attached_socket = self.attached_socket.as_ref()?;
         Some(attached_socket.unreachable().clone())
-    }
-
-    /// Closes the connection of an unreachable client.
-    fn abort(&mut self) -> Next {
-        if let Some(socket) = &self.socket {
-            socket.abort();
-        }
-        self.end(CloseReason::Unreachable)
     }
 
     /// Waits for the next chunk and its number of events. Returns `None` when the stream is over.
@@ -332,11 +323,6 @@ impl Driver {
         self.last_write = Instant::now();
         self.guard.record_delivery(events, bytes.len());
         Next::Send(bytes)
-    }
-
-    const fn end(&mut self, reason: CloseReason) -> Next {
-        self.close_reason = reason;
-        Next::End
     }
 }
 

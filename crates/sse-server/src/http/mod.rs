@@ -21,6 +21,8 @@
 //! | | `start_params` | where a reader starts and ends; parses `Last-Event-ID` |
 //! | | `event_filter` | which types of events a reader gets |
 //! | `access` | `caller` | the caller of a request |
+//! | | `caller_quota` | what the caller may use |
+//! | | `client_address`, `forwarded` | the address of the client behind trusted proxies |
 //! | | `host` | the hosts that a server on a loopback address answers |
 //! | | `origin_pattern` | the forms in which an operator names origins |
 //! | | `public_url` | the URLs at which clients reach the server |
@@ -29,8 +31,10 @@
 //! | | `cors`, `preflight` | the CORS headers, and the responses to preflights |
 //! | `api` | `publish` | `GET` and `POST /event/{action}` |
 //! | | `batch` | `POST /events` |
+//! | | `publish_quota` | what a publish takes of the quota |
 //! | | `idempotency` | the append that `publish` and `batch` share |
 //! | | `stream` | `GET /stream` |
+//! | | `stream_place` | what a new stream needs of the limits |
 //! | | `history` | `GET /events` |
 //! | | `history_response` | JSON, NDJSON and the link of `history` |
 //! | | `history_memory` | memory for the responses of `history` |
@@ -76,6 +80,7 @@ use self::{
 };
 pub use self::{
     access::{
+        client_address::{TrustedProxies, TrustedProxy, resolve_client},
         cors::apply_cors,
         host::check_host,
         origin_pattern::OriginPattern,
@@ -90,7 +95,7 @@ pub use self::{
     },
     request_limits::RequestLimits,
     request_log::log_requests,
-    response_headers::add_common_headers,
+    response_headers::{CommonHeaders, add_common_headers},
     state::AppState,
 };
 use crate::ListenAddress;

@@ -5,8 +5,13 @@ use std::sync::Arc;
 use actix_web::HttpRequest;
 use actix_web_lab::extract::LocalData;
 
-use super::{BodyMemory, HistoryBudget, Origins, PublicUrl, Readiness, Rejections, RequestLimits};
-use crate::{access_log::AccessLog, channel::Hub, fanout::streams::Streams, metrics::Metrics};
+use super::{
+    BodyMemory, CommonHeaders, HistoryBudget, Origins, PublicUrl, Readiness, Rejections,
+    RequestLimits, TrustedProxies,
+};
+use crate::{
+    access_log::AccessLog, channel::Hub, fanout::streams::Streams, metrics::Metrics, quota::Quotas,
+};
 
 /// What every handler needs; each worker thread has a clone.
 #[derive(Debug, Clone)]
@@ -25,6 +30,12 @@ pub struct AppState {
     pub rejections: Rejections,
     /// Origins whose pages may read or publish, and those of the server itself.
     pub origins: Origins,
+    /// What each caller may use.
+    pub quotas: Arc<Quotas>,
+    /// The proxies whose reports about clients are believed.
+    pub trusted_proxies: TrustedProxies,
+    /// Headers of every response.
+    pub common_headers: CommonHeaders,
     /// What streams are made from.
     pub streams: Streams,
     /// Where requests and streams are logged; `None` if the access log is off.

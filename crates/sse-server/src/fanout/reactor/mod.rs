@@ -9,6 +9,7 @@
 //!                                [coalesce] [admit]       [history]     [send]
 //!                              ► heartbeats ► unreachable clients ► stalled streams ► end of round
 //!                                [heartbeats] [unreachable]         [write_timeout]
+//!                                             [ends]
 //! ```
 //!
 //! A pass over a large view therefore does not delay new streams, and closed connections are
@@ -19,8 +20,10 @@
 mod admit;
 mod blocked;
 mod coalesce;
+mod ends;
 mod heartbeats;
 mod history;
+mod inbox;
 mod send;
 mod shutdown;
 mod unreachable;
@@ -40,12 +43,13 @@ use mio::{Events, Poll};
 use slab::Slab;
 use tokio::runtime::Handle;
 
-use self::unreachable::UnreachableSearch;
+use self::{ends::EndSearch, unreachable::UnreachableSearch};
 use super::{
     blocked::BlockedBytes,
     connection::Connection,
+    drain::Drain,
     heartbeat_wheel::Wheel,
-    mailbox::{Completion, Inbox, Mailbox, NewStream, StreamInfo, ViewWaker, WAKE},
+    mailbox::{Completion, Mailbox, NewStream, ViewWaker, WAKE},
     page_cache::PageCache,
     view::{View, ViewKey},
 };
@@ -70,15 +74,23 @@ pub struct FanoutSettings {
     pub write_timeout: Duration,
 }
 
-/// What a reactor works with.
+/// What the fan-out threads work with.
 #[derive(Debug, Clone)]
-pub(super) struct Context {
-    pub(super) settings: FanoutSettings,
-    pub(super) hub: Hub,
-    pub(super) pages: PageCache,
-    pub(super) blocked: BlockedBytes,
-    pub(super) metrics: Metrics,
-    pub(super) runtime: Handle,
+pub struct Context {
+    /// How the threads write.
+    pub settings: FanoutSettings,
+    /// The channels.
+    pub hub: Hub,
+    /// Pages of history.
+    pub pages: PageCache,
+    /// Memory of the streams whose sockets are full.
+    pub blocked: BlockedBytes,
+    /// Ends the streams one after another.
+    pub drain: Drain,
+    /// The metrics.
+    pub metrics: Metrics,
+    /// Runs the tasks of the threads.
+    pub runtime: Handle,
 }
 
 /// State of one fan-out thread.
@@ -103,6 +115,8 @@ pub(super) struct Reactor<'p> {
     next_stall_check: Instant,
     /// Search for the streams of unreachable clients; `None` if none is under way.
     search: Option<UnreachableSearch>,
+    /// Search for streams whose time is over.
+    ends: EndSearch,
     wheel: Wheel,
     /// Views whose caches were used outside of a pass in this round.
     used_views: Vec<usize>,
@@ -166,6 +180,7 @@ impl<'p> Reactor<'p> {
             blocked: HashSet::new(),
             next_stall_check: now,
             search: None,
+            ends: EndSearch::new(now),
             used_views: Vec::new(),
             cached_bytes: 0,
             deliveries: UnreportedDeliveries::default(),
@@ -222,6 +237,7 @@ impl<'p> Reactor<'p> {
         self.run_slice(STREAMS_PER_CLOCK_READ, Self::resume_queued);
         self.run_slice(STREAMS_PER_CLOCK_READ, Self::check_heartbeat);
         self.run_slice(STREAMS_PER_CLOCK_READ, Self::close_next_unreachable);
+        self.run_slice(STREAMS_PER_CLOCK_READ, Self::end_next_due);
         self.close_stalled();
         self.end_of_round();
     }
@@ -261,6 +277,7 @@ impl<'p> Reactor<'p> {
             next_pass.map(|Reverse((at, _))| time_until(*at)),
             stall_check.map(time_until),
             self.wheel.time_until_work(self.now),
+            self.ends.time_until_work(self.now),
         ]
         .into_iter()
         .flatten()
@@ -273,47 +290,6 @@ impl<'p> Reactor<'p> {
             && self.completions.is_empty()
             && self.queued.is_empty()
             && self.search.is_none())
-    }
-
-    fn drain_mailbox(&mut self) {
-        let Inbox {
-            new_streams,
-            changed_views,
-            completions,
-            list_requests,
-            unreachable,
-            evicted,
-            is_stopping,
-            is_closed,
-            ..
-        } = self.mailbox.drain();
-        self.new_streams.extend(new_streams);
-        for completion in completions {
-            self.push_completion(completion);
-        }
-        for view in changed_views {
-            self.view_changed(view);
-        }
-        for request in list_requests {
-            // The receiver may have been dropped.
-            let _ = request.send(self.list_streams());
-        }
-        self.close_evicted(evicted);
-        if let Some(cookies) = unreachable {
-            self.start_search(cookies);
-        }
-        self.is_stopping |= is_stopping;
-        self.is_closed |= is_closed;
-    }
-
-    fn list_streams(&self) -> Vec<StreamInfo> {
-        let new_streams = self.new_streams.iter().map(|stream| &stream.subscription);
-        self.connections
-            .iter()
-            .map(|(_, connection)| &connection.state.subscription)
-            .chain(new_streams)
-            .map(StreamInfo::of)
-            .collect()
     }
 
     /// Clears the caches that this round used, and reports its deliveries.

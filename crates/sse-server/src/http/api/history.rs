@@ -21,7 +21,7 @@ use crate::{
         start::{LastSearch, SCAN_LIMITS, resolve_start},
     },
     http::{
-        access::caller::Caller,
+        access::{caller::Caller, caller_quota::quota_of},
         error::ApiResult,
         request::{
             event_filter,
@@ -30,6 +30,7 @@ use crate::{
         },
         state::AppState,
     },
+    quota::LimitKind,
 };
 
 /// Events per response, unless the request says otherwise.
@@ -62,6 +63,7 @@ pub(crate) async fn events(
 ) -> ApiResult<HttpResponse> {
     let params = start_params::parse_query(&request, &["channel", "event", "limit"])?;
     let asked = parse_request(&request, &params)?;
+    quota_of(&request, &state).take(LimitKind::Searches, 1)?;
     let client = ClientNet::of_request(&request);
     let permit = state.history_budget.acquire(client).await?;
     let searcher = state.streams.pages.searches().of_client(client);

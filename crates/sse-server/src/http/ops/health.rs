@@ -6,7 +6,11 @@ use serde_json::{Value, json};
 
 use crate::{
     broker::Warning,
-    http::{access::caller::Caller, error::ApiResult, state::AppState},
+    http::{
+        access::caller::Caller,
+        error::{ApiError, ApiResult},
+        state::AppState,
+    },
 };
 
 /// The process responds.
@@ -21,8 +25,12 @@ pub(crate) fn options(allow: &'static str) -> HttpResponse {
         .finish()
 }
 
-/// A publish would work now: the broker made a real round trip within the last second.
+/// A publish would work now: the broker made a real round trip within the last second. A server
+/// that drains is not ready, so that balancers send its clients elsewhere.
 pub(crate) async fn ready(state: LocalData<AppState>, _caller: Caller) -> ApiResult<HttpResponse> {
+    if state.streams.drain.plan().is_some() {
+        return Err(ApiError::Draining);
+    }
     let warnings = state.readiness.check(state.hub.broker()).await?;
     Ok(response(&ready_body(state.broker_name, &warnings)))
 }
