@@ -78,6 +78,12 @@ pub fn opening(out: &mut BytesMut, retry: Duration, position: Option<impl Displa
     out.put_u8(b'\n');
 }
 
+/// Writes a block with only a reconnection time, which replaces that of the opening.
+pub fn retry(out: &mut BytesMut, retry: Duration) {
+    write_field(out, "retry", retry.as_millis());
+    out.put_u8(b'\n');
+}
+
 /// Writes a heartbeat, which is an empty comment. It must follow a complete block.
 ///
 /// `moved_to` is the new position if events have passed that the subscriber's filter excludes. Only

@@ -109,7 +109,7 @@ fn serve(config: Config, mut failures: mpsc::Receiver<&'static str>) -> anyhow::
         let mut hangup = signal(SignalKind::hangup()).context("cannot listen for SIGHUP")?;
         let (reload, reloads) = mpsc::channel(1);
         let has_file = config.file.is_some();
-        let stop = async move {
+        let next_stop = async || {
             loop {
                 tokio::select! {
                     _ = terminate.recv() => return StopReason::Signal("SIGTERM"),
@@ -124,7 +124,7 @@ fn serve(config: Config, mut failures: mpsc::Receiver<&'static str>) -> anyhow::
                 }
             }
         };
-        sse_server::run(config, stop, reloads).await
+        sse_server::run(config, next_stop, reloads).await
     });
     runtime.shutdown_timeout(RUNTIME_SHUTDOWN_MAX);
     result

@@ -3,12 +3,13 @@
 use std::{fmt, sync::Arc, time::SystemTime};
 
 use super::{
-    Digest, Limits, Rights,
+    Digest, Rights,
     facts::{CreatorToken, TicketCreator, TokenFacts, TokenGrant},
     jwt::claims::valid_until,
     owner::owner_number,
     rules::CallerRules,
 };
+use crate::quota::Limits;
 
 /// Who a caller is. Limits, idempotency keys and lists count callers by it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]

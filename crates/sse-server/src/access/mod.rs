@@ -2,7 +2,7 @@
 //!
 //! | file | contents |
 //! |---|---|
-//! | `rules`, `limits` | what the configuration says: anonymous callers, API keys, issuers, the signing key, and how much a caller may use |
+//! | `rules` | what the configuration says: anonymous callers, API keys, issuers, the signing key |
 //! | `rights`, `pattern`, `template` | what a caller may do, for which channels |
 //! | `identity` | who a verified credential belongs to, what it may do and until when |
 //! | `credential_error` | why a credential is rejected |
@@ -30,7 +30,6 @@ mod generation;
 mod identity;
 mod jwt;
 pub(crate) mod keys;
-mod limits;
 mod owner;
 mod pattern;
 pub mod revocations;
@@ -55,7 +54,6 @@ pub use self::{
     credential_error::{CredentialError, RejectionWord},
     facts::CreatorToken,
     identity::{Creator, Identity, Principal},
-    limits::{Limits, Rate},
     pattern::{InvalidPattern, Pattern},
     rights::{Right, Rights, ServerRight},
     rules::AccessRules,

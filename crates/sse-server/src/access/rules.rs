@@ -5,9 +5,8 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{
-    Digest, Limits, Pattern, Right, Rights, Template, keys::KeySource, ticket::SigningKeys,
-};
+use super::{Digest, Pattern, Right, Rights, Template, keys::KeySource, ticket::SigningKeys};
+use crate::quota::Limits;
 
 /// The access rules. The default is that there are none, and every caller may do everything.
 #[derive(Debug, Clone, Default)]

@@ -8,7 +8,7 @@ use std::{
 use tokio::runtime::Handle;
 
 use super::{
-    AccessRules, CredentialError, Digest, Identity, Limits, Pattern, RejectionWord, Rights,
+    AccessRules, CredentialError, Digest, Identity, Pattern, RejectionWord, Rights,
     facts::{CreatorSubject, IssuerGrant, TicketCreator, TicketGrant, TokenFacts, TokenGrant},
     generation::Generation,
     jwt::claims::check_audience,
@@ -19,6 +19,7 @@ use super::{
     rules::{CallerRules, IssuerRules, KeyRules, Restrictions},
     template::{ClaimValues, claim_values},
 };
+use crate::quota::Limits;
 
 /// The rules at one time.
 #[derive(Debug)]

@@ -251,6 +251,20 @@ impl Broker {
         }
     }
 
+    /// Returns whether `channel` has, or had, events, so that a publish of `client` to it needs no
+    /// new channel. The errors are those of [`last_id`](Self::last_id).
+    pub(crate) async fn has_channel(
+        &self,
+        channel: &Channel,
+        client: Option<ClientNet>,
+    ) -> Result<bool, BrokerError> {
+        match self {
+            Self::Embedded(broker) => Ok(broker.has_channel(channel)),
+            Self::Memory(broker) => Ok(broker.has_channel(channel)),
+            Self::Redis(broker) => broker.has_channel(channel, client).await,
+        }
+    }
+
     /// Allows the caller to follow one more channel on behalf of `client`.
     ///
     /// # Errors

@@ -53,7 +53,7 @@ impl Publisher {
     }
 
     /// Returns the network of the client.
-    pub(super) const fn client(self) -> Option<ClientNet> {
+    pub(crate) const fn client(self) -> Option<ClientNet> {
         self.client
     }
 }

@@ -10,6 +10,7 @@ use sse_proto::units::{parse_positive_duration, parse_size};
 
 use super::{
     commands::Command,
+    limit_args::LimitArgs,
     log_args::LogArgs,
     network_args::NetworkArgs,
     publish_args::PublishArgs,
@@ -159,6 +160,9 @@ pub(super) struct Args {
 
     #[command(flatten)]
     pub(super) streams: StreamArgs,
+
+    #[command(flatten)]
+    pub(super) limits: LimitArgs,
 
     #[command(flatten)]
     pub(super) logging: LogArgs,

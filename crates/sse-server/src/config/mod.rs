@@ -3,7 +3,7 @@
 //! | file | contents |
 //! |---|---|
 //! | `cli` | the grammar: flags, their variables, defaults and help |
-//! | `network_args`, `publish_args`, `stream_args`, `redis_args`, `log_args` | the parts of the grammar about the network, publishing, streams, Redis and the logs |
+//! | `network_args`, `publish_args`, `stream_args`, `limit_args`, `redis_args`, `log_args` | the parts of the grammar about the network, publishing, streams, limits of one client, Redis and the logs |
 //! | `environment` | how flags, variables and the file are read together |
 //! | `file` | the configuration file |
 //! | `access` | the table `[access]` of the file |
@@ -25,6 +25,7 @@ mod cli;
 mod commands;
 mod environment;
 mod file;
+mod limit_args;
 mod log_args;
 mod network_args;
 mod print;
@@ -35,7 +36,7 @@ mod stream_args;
 mod validate;
 mod values;
 
-use std::{ffi::OsString, num::NonZeroUsize, path::PathBuf};
+use std::{ffi::OsString, num::NonZeroUsize, path::PathBuf, time::Duration};
 
 use bytesize::ByteSize;
 
@@ -56,7 +57,8 @@ use crate::{
     budget::largest_share,
     channel::TailLimits,
     fanout::{streams::StreamSettings, thread::FanoutSettings},
-    http::{NamedOrigins, RequestLimits},
+    http::{NamedOrigins, RequestLimits, TrustedProxy},
+    quota::Limits,
 };
 
 /// The validated settings.
@@ -86,10 +88,16 @@ pub struct Config {
     pub access_warnings: Vec<String>,
     /// Origins whose pages may read or publish.
     pub origins: NamedOrigins,
+    /// Proxies whose reports about clients are believed.
+    pub trusted_proxies: Vec<TrustedProxy>,
+    /// How long browsers use only HTTPS for the host; `None` if responses do not state it.
+    pub hsts: Option<Duration>,
     /// The broker and what chose it.
     pub broker: BrokerConfig,
     /// What the broker keeps.
     pub retention: Retention,
+    /// What one caller may use.
+    pub limits: Limits,
     /// What a request may contain.
     pub requests: RequestLimits,
     /// Bytes of the bodies of all publishes in progress.
@@ -106,6 +114,8 @@ pub struct Config {
     pub streams_max: Option<NonZeroUsize>,
     /// Connections that one client may have; `None` if the number of open files decides.
     pub client_connections_max: Option<NonZeroUsize>,
+    /// Time in which the streams end after SIGTERM.
+    pub drain: Duration,
     /// How the fan-out threads write.
     pub fanout: FanoutSettings,
     /// Fan-out threads; `None` if the number of cores decides.
@@ -169,10 +179,13 @@ impl Config {
             allow_anonymous: args.network.allow_anonymous,
             file: args.config.clone(),
             origins: args.network.named_origins(),
+            trusted_proxies: args.network.trusted_proxies.clone(),
+            hsts: args.network.hsts,
             addresses: args.network.addresses.clone(),
             socket_mode: args.network.socket_mode,
             broker,
             retention: retention(&args),
+            limits: args.limits.limits(),
             requests: request_limits(&args),
             publish_memory_bytes: args.publishing.publish_memory.0,
             tail: tail_limits(&args),
@@ -181,6 +194,7 @@ impl Config {
             streams: stream_settings(&args),
             streams_max: args.streams.streams_max,
             client_connections_max: args.network.client_connections_max,
+            drain: args.streams.drain,
             fanout: fanout_settings(&args),
             fanout_threads: args.streams.fanout_threads,
             log: args.logging.log,
@@ -235,6 +249,7 @@ const fn stream_settings(args: &Args) -> StreamSettings {
     StreamSettings {
         heartbeat: args.streams.heartbeat,
         retry: args.streams.retry,
+        life: args.streams.stream_life,
     }
 }
 

@@ -1,14 +1,15 @@
 //! The flags about the network: where the server listens, and which pages may use it.
 
-use std::num::NonZeroUsize;
+use std::{num::NonZeroUsize, time::Duration};
 
 use clap::Args;
 use sse_cli::switch::parse_switch;
+use sse_proto::units::parse_duration;
 
 use super::values::{parse_positive, parse_socket_mode};
 use crate::{
     ListenAddress,
-    http::{NamedOrigins, OriginPattern, PublicUrl},
+    http::{NamedOrigins, OriginPattern, PublicUrl, TrustedProxy},
 };
 
 /// The flags about the network.
@@ -45,8 +46,8 @@ pub(super) struct NetworkArgs {
     /// Let one client have at most this many connections [default: nine tenths of those that are not
     /// reserved for publishers and health checks, or of --streams-max and 16 more if that is less]
     ///
-    /// A client is an IPv4 address, or the /64 of an IPv6 address. A proxy counts as one client. One
-    /// over a unix socket has no limit. Beyond the limit, a new connection closes the one of
+    /// A client is an IPv4 address, or the /64 of an IPv6 address. A proxy counts as one client,
+    /// unless it is a --trusted-proxy, which has no limit, as one over a unix socket. Beyond the limit, a new connection closes the one of
     /// the client that is idle for the longest time. If none is idle, the new connection can
     /// publish, but not open a stream.
     #[arg(
@@ -108,6 +109,29 @@ pub(super) struct NetworkArgs {
         value_parser = str::parse::<PublicUrl>
     )]
     pub(super) public_urls: Vec<PublicUrl>,
+
+    /// Believe what this proxy reports about its clients (repeatable; comma-separated in the
+    /// variable)
+    ///
+    /// An address, a network such as `10.0.0.0/8`, or `unix` for all who may connect to a unix
+    /// socket. The client is then the last address in `Forwarded`, or in `X-Forwarded-For` if there
+    /// is no `Forwarded`, that is not a trusted proxy. Limits and logs use it. The proxy must
+    /// replace both headers.
+    #[arg(
+        long = "trusted-proxy",
+        env = "SSE_TRUSTED_PROXY",
+        value_name = "ADDRESS",
+        value_delimiter = ',',
+        value_parser = str::parse::<TrustedProxy>
+    )]
+    pub(super) trusted_proxies: Vec<TrustedProxy>,
+
+    /// Let browsers use only HTTPS for this host during this time (Strict-Transport-Security)
+    ///
+    /// Only for a server that all clients reach over HTTPS. Browsers remember it, and 0s makes them
+    /// forget it.
+    #[arg(long, env = "SSE_HSTS", value_name = "DURATION", value_parser = parse_duration)]
+    pub(super) hsts: Option<Duration>,
 }
 
 impl NetworkArgs {

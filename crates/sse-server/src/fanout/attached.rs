@@ -23,13 +23,13 @@ use sse_proto::{Channel, EventId};
 use tokio::sync::watch;
 
 use super::{
-    admission::StreamGuard,
     attached_list::AttachedEntry,
     page_cache::{PageCache, PageKey},
     page_slot::{PageResult, PageSlot},
     settlement::wait_until_settled,
     shared_state::encode_heartbeat,
     stream_caller::StreamCaller,
+    stream_guard::StreamGuard,
     streams::Streams,
 };
 use crate::{

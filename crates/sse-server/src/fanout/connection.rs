@@ -15,7 +15,6 @@ use mio::{Registry, Token};
 use tokio::task::AbortHandle;
 
 use super::{
-    admission::{CloseReason, StreamGuard},
     blocked::{BlockedBytes, BlockedShare, Closer},
     detach::DetachedSocket,
     heartbeat_wheel::Tick,
@@ -23,6 +22,7 @@ use super::{
     shared_state::{EncodedChunk, SharedState, TransferCoding},
     socket::{SocketCookie, StreamSocket},
     stall::BytesAccepted,
+    stream_guard::{CloseReason, StreamGuard},
 };
 use crate::{budget::ClientNet, channel::multi::Fetch, connections::ConnectionPermit};
 
@@ -168,7 +168,7 @@ impl Connection {
     ///
     /// The connection keeps an equal chunk of another stream in place of its own, if there is one.
     pub(super) fn count_blocked(&mut self, memory: &BlockedBytes, closer: Closer) {
-        let client = self.socket.client();
+        let client = self.client();
         // An unframed chunk can be a small part of a large allocation.
         let own = |chunk: &Bytes| match self.coding {
             TransferCoding::Chunked => chunk.clone(),
@@ -228,7 +228,7 @@ impl Connection {
 
     /// Returns the network of the client.
     pub(super) fn client(&self) -> Option<ClientNet> {
-        self.socket.client()
+        self.guard.client().or_else(|| self.socket.client())
     }
 
     /// Returns the kernel's name of the connection's socket.

@@ -45,13 +45,14 @@ use tokio_util::sync::CancellationToken;
 pub use self::request::RequestGuard;
 use self::{blocked_write::Stall, progress::Progress};
 use super::{
-    admission::StreamGuard,
     attached_sockets::{AttachedSocket, AttachedSockets},
     blocked::{BlockedBuffer, BlockedBytes},
     page_slot::PageSlot,
     socket::{AcceptedSocket, StreamSocket},
     stall::BytesAccepted,
+    stream_guard::StreamGuard,
 };
+use crate::budget::ClientNet;
 use crate::connections::{CloseReason, ConnectionPermit, OpenConnection, Phase};
 
 /// Response to a request whose head does not arrive, in place of actix's own.
@@ -167,10 +168,19 @@ impl DetachableSocket {
         Some(watched)
     }
 
-    /// Counts what actix buffers while the socket is full, and empties `page` then.
-    pub(super) fn count_blocked(&self, memory: BlockedBytes, page: PageSlot) {
+    /// Returns the network of the peer; `None` if it has no address, or the socket is closed.
+    pub(crate) fn peer_net(&self) -> Option<ClientNet> {
         let socket = self.0.socket.borrow();
-        let client = socket.as_ref().and_then(AcceptedSocket::client_net);
+        socket.as_ref().and_then(AcceptedSocket::client_net)
+    }
+
+    /// Counts what actix buffers for `client` while the socket is full, and empties `page` then.
+    pub(super) fn count_blocked(
+        &self,
+        memory: BlockedBytes,
+        client: Option<ClientNet>,
+        page: PageSlot,
+    ) {
         let buffer = Some(BlockedBuffer::new(memory, client, page));
         self.0.buffer.replace(buffer);
     }

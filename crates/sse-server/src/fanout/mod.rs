@@ -17,8 +17,8 @@ pub mod admission;
 pub mod attached_list;
 pub mod attached_sockets;
 pub mod blocked;
-pub mod close_reason;
 pub mod detach;
+pub mod drain;
 pub mod page_cache;
 #[cfg(target_os = "linux")]
 pub mod reachability;
@@ -27,11 +27,14 @@ pub mod stall;
 pub mod start;
 pub mod stream_body;
 pub mod stream_caller;
+pub mod stream_guard;
 pub mod streams;
 pub mod thread;
 
 mod attached;
 mod connection;
+mod deadline;
+mod farewell;
 mod heartbeat_wheel;
 mod mailbox;
 mod page_slot;

@@ -15,6 +15,7 @@
 //! are here. A body that is not polled, because the socket is full, does nothing and holds at most
 //! one chunk.
 
+mod ending;
 mod state;
 
 use std::{io, mem};
@@ -29,7 +30,6 @@ use tokio_util::sync::CancellationToken;
 use self::state::State;
 use super::{
     TransferCoding,
-    admission::{CloseReason, StreamGuard},
     attached::AttachedStream,
     attached_sockets::AttachedSocket,
     detach::DetachableSocket,
@@ -37,6 +37,7 @@ use super::{
     page_slot::PageSlot,
     shared_state::encode_heartbeat,
     start::NewSubscription,
+    stream_guard::{CloseReason, StreamGuard},
     streams::Streams,
     thread::Fanout,
 };
@@ -91,7 +92,8 @@ pub fn stream_body(
     let page = PageSlot::default();
     if let Some(socket) = &socket {
         socket.start_stream();
-        socket.count_blocked(streams.blocked.clone(), page.clone());
+        let client = guard.client().or_else(|| socket.peer_net());
+        socket.count_blocked(streams.blocked.clone(), client, page.clone());
     }
     let handover = handover.and_then(|handover| Some((handover, streams.fanout.clone()?)));
     // The driver is boxed, because `unfold` moves it with every chunk.
@@ -108,6 +110,8 @@ pub fn stream_body(
         reserved: Some(reserved),
         searcher,
         last_write: Instant::now(),
+        is_ending: false,
+        is_draining: false,
         close_reason: CloseReason::Client,
     });
     BodyStream::new(stream::unfold(driver, |mut driver| async move {
@@ -139,6 +143,9 @@ struct Driver {
     reserved: Option<ReservedChannels>,
     searcher: Searcher,
     last_write: Instant,
+    /// The last bytes are sent.
+    is_ending: bool,
+    is_draining: bool,
     /// Reported on drop. The default is `Client`: actix drops the body when the client is gone.
     close_reason: CloseReason,
 }
@@ -177,6 +184,9 @@ impl Driver {
         if let Some(opening) = self.opening.take() {
             return self.send(opening, 0);
         }
+        if self.is_ending {
+            return Next::End;
+        }
         match self.state {
             State::Ready(_) if self.handover.is_some() => return Next::Detach,
             // After an end, actix would handle the requests that were sent behind this one.
@@ -184,21 +194,49 @@ impl Driver {
             _ => {}
         }
         self.watch_socket();
+        loop {
+            // A busy stream always has a next chunk, so this is not left to the wait.
+            let now = Instant::now();
+            if let Some(reason) = self.guard.due_end(now.into_std()) {
+                return self.end_early(reason);
+            }
+            if let Some(next) = self.wait().await {
+                return next;
+            }
+        }
+    }
+
+    /// Waits for what the body does next. Returns `None` if only the stream's deadline may have
+    /// changed, or has come.
+    async fn wait(&mut self) -> Option<Next> {
         let unreachable = self.unreachable();
-        let stopping = self.streams.stopping.clone();
         let caller_ends = self.wait_until_caller_ends();
+        let (stopping, drain) = (self.streams.stopping.clone(), self.streams.drain.clone());
         let heartbeat_due = self.last_write + self.streams.settings.heartbeat;
-        tokio::select! {
+        let ends_at = self.guard.ends_at().map(Instant::from_std);
+        let wake_up_at = ends_at.map_or(heartbeat_due, |at| at.min(heartbeat_due));
+        let is_draining = self.is_draining;
+        Some(tokio::select! {
             biased;
             () = stopping.cancelled() => self.end(CloseReason::Shutdown),
             () = wait_until_cancelled(unreachable) => self.abort(),
-            reason = caller_ends => self.end(reason),
+            reason = caller_ends => self.end_early(reason),
+            () = drain.started(), if !is_draining => {
+                self.is_draining = true;
+                self.guard.plan_drain(&drain, Instant::now().into_std());
+                return None;
+            }
             chunk = self.next_chunk() => match chunk {
                 Some((bytes, events)) => self.send(bytes, events),
                 None => self.end(CloseReason::UntilReached),
             },
-            () = sleep_until(heartbeat_due) => self.send_heartbeat(),
-        }
+            () = sleep_until(wake_up_at) => {
+                if wake_up_at < heartbeat_due {
+                    return None;
+                }
+                self.send_heartbeat()
+            }
+        })
     }
 
     /// Waits until the caller may no longer read, or for ever without access rules.
@@ -226,14 +264,6 @@ impl Driver {
     fn unreachable(&self) -> Option<CancellationToken> {
         let attached_socket = self.attached_socket.as_ref()?;
         Some(attached_socket.unreachable().clone())
-    }
-
-    /// Closes the connection of an unreachable client.
-    fn abort(&mut self) -> Next {
-        if let Some(socket) = &self.socket {
-            socket.abort();
-        }
-        self.end(CloseReason::Unreachable)
     }
 
     /// Waits for the next chunk and its number of events. Returns `None` when the stream is over.
@@ -308,11 +338,6 @@ impl Driver {
         self.last_write = Instant::now();
         self.guard.record_delivery(events, bytes.len());
         Next::Send(bytes)
-    }
-
-    const fn end(&mut self, reason: CloseReason) -> Next {
-        self.close_reason = reason;
-        Next::End
     }
 }
 

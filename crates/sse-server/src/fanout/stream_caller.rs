@@ -5,10 +5,10 @@
 //! that: each fan-out thread checks its streams in slices (`reactor/access`), and an attached
 //! stream waits for the next change.
 //!
-//! A credential expires at the time until which it can open a stream. Streams that were opened with
-//! tokens of the same time end spread over the [`SPREAD`] before it. The clock of the system and a
-//! monotonic clock must both have reached the time, so that no stream ends early if the system's
-//! clock is set.
+//! A credential expires at the time until which it can open a stream, and the guard of the stream
+//! has a deadline for it. Streams that were opened with tokens of the same time end spread over the
+//! [`SPREAD`] before it. The deadline is on a monotonic clock, so no stream ends early if the
+//! system's clock is set.
 
 use std::{
     net::IpAddr,
@@ -22,7 +22,7 @@ use std::{
 use sse_proto::Channel;
 use tokio_util::sync::CancellationToken;
 
-use super::admission::CloseReason;
+use super::stream_guard::CloseReason;
 use crate::access::{AccessControl, AccessVersion, CredentialError, Identity, Right};
 
 /// The time before its expiry over which the ends of streams are spread.
@@ -43,7 +43,6 @@ pub struct StreamCaller {
     control: AccessControl,
     address: Option<IpAddr>,
     opened: SystemTime,
-    end: Option<EndTime>,
     bytes: AtomicU64,
     checked: Mutex<Checked>,
     /// Cancelled when an operator closes the stream.
@@ -57,27 +56,6 @@ struct Checked {
     version: AccessVersion,
 }
 
-/// A time on two clocks.
-#[derive(Debug, Clone, Copy)]
-struct EndTime {
-    system: SystemTime,
-    monotonic: Instant,
-}
-
-impl EndTime {
-    /// Returns the time on both clocks; `None` if it is too far away to matter.
-    fn new(system: SystemTime, early: Duration) -> Option<Self> {
-        let system = system.checked_sub(early)?;
-        let left = system.duration_since(SystemTime::now()).unwrap_or_default();
-        let monotonic = Instant::now().checked_add(left)?;
-        Some(Self { system, monotonic })
-    }
-
-    fn has_come(self) -> bool {
-        Instant::now() >= self.monotonic && SystemTime::now() >= self.system
-    }
-}
-
 impl StreamCaller {
     /// The caller of a stream that is being opened. `version` was read before the identity was
     /// checked.
@@ -88,18 +66,24 @@ impl StreamCaller {
         version: AccessVersion,
         address: Option<IpAddr>,
     ) -> Self {
-        let early = SPREAD.mul_f64(rand::random());
-        let end = identity.valid_until();
         Self {
             id: next_id(),
             control,
             address,
             opened: SystemTime::now(),
-            end: end.and_then(|end| EndTime::new(end, early)),
             bytes: AtomicU64::new(0),
             checked: Mutex::new(Checked { identity, version }),
             closing: CancellationToken::new(),
         }
+    }
+
+    /// Returns when a stream of this identity ends; `None` if its credential does not expire.
+    #[must_use]
+    pub fn expiry(identity: &Identity) -> Option<Instant> {
+        let early = SPREAD.mul_f64(rand::random());
+        let end = identity.valid_until()?.checked_sub(early)?;
+        let left = end.duration_since(SystemTime::now()).unwrap_or_default();
+        Instant::now().checked_add(left)
     }
 
     /// Returns the id by which an operator closes the stream, unique on this node.
@@ -150,9 +134,6 @@ impl StreamCaller {
         if self.closing.is_cancelled() {
             return Some(CloseReason::Closed);
         }
-        if self.end.is_some_and(EndTime::has_come) {
-            return Some(CloseReason::Expired);
-        }
         let version = self.control.version();
         let mut checked = self.lock();
         if checked.version == version {
@@ -181,20 +162,8 @@ impl StreamCaller {
             }
             tokio::select! {
                 () = self.control.changed_since(version) => {}
-                () = self.wait_for_end_time() => {}
                 () = self.closing.cancelled() => {}
             }
-        }
-    }
-
-    async fn wait_for_end_time(&self) {
-        match self.end {
-            // The system's clock may be behind the other one.
-            Some(end) => {
-                let not_before = Instant::now() + Duration::from_millis(500);
-                tokio::time::sleep_until(end.monotonic.max(not_before).into()).await;
-            }
-            None => std::future::pending().await,
         }
     }
 

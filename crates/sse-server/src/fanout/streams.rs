@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 pub use super::mailbox::StreamInfo;
 use super::{
     admission::Admission, attached_list::AttachedList, attached_sockets::AttachedSockets,
-    blocked::BlockedBytes, page_cache::PageCache, thread::Fanout,
+    blocked::BlockedBytes, drain::Drain, page_cache::PageCache, thread::Fanout,
 };
 use crate::channel::Hub;
 
@@ -19,6 +19,8 @@ pub struct StreamSettings {
     pub heartbeat: Duration,
     /// Time after which a client should reconnect, for the field `retry`.
     pub retry: Duration,
+    /// Longest time that a stream is open; `None` if there is no limit.
+    pub life: Option<Duration>,
 }
 
 /// What all streams of a server share; clones share it.
@@ -40,6 +42,8 @@ pub struct Streams {
     pub attached_sockets: AttachedSockets,
     /// Limits how many streams are open.
     pub admission: Admission,
+    /// Ends the streams one after another.
+    pub drain: Drain,
     /// Ends the streams.
     pub stopping: CancellationToken,
 }
@@ -110,11 +114,13 @@ mod tests {
             settings: StreamSettings {
                 heartbeat: Duration::from_secs(15),
                 retry: Duration::from_secs(1),
+                life: None,
             },
             fanout: None,
             attached: AttachedList::default(),
             attached_sockets: AttachedSockets::default(),
             admission: Admission::new(10, Metrics::new()),
+            drain: Drain::default(),
             stopping: CancellationToken::new(),
         }
     }
@@ -163,7 +169,7 @@ mod tests {
         let page = PageSlot::default();
         let mut stream =
             AttachedStream::new(&streams, subscription, None, searcher, page.clone(), None);
-        let AdmissionDecision::Admitted(mut guard) = streams.admission.admit(false, true) else {
+        let AdmissionDecision::Admitted(mut guard) = streams.admission.admit(false, None) else {
             panic!("the limit is reached")
         };
         let mut next_chunk = pin!(stream.next_chunk(&mut guard));

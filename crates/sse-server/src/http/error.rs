@@ -199,6 +199,14 @@ pub enum ApiError {
         /// A command line that works.
         example: String,
     },
+    /// The caller has used up its quota for the moment.
+    #[error("this client sends too many requests: it has used up {limit}, so try again later")]
+    RateLimited {
+        /// The limit, as the flag that sets it.
+        limit: &'static str,
+        /// When the same request may succeed.
+        retry_in: Duration,
+    },
     /// No memory is left for the bodies of requests.
     #[error(
         "the server is reading too many bodies at once; try again (--publish-memory sets the limit)"
@@ -210,6 +218,9 @@ pub enum ApiError {
          smaller limit"
     )]
     HistoryMemoryFull,
+    /// The server is about to stop.
+    #[error("the server is draining: it is about to stop, and accepts no new streams")]
+    Draining,
     /// The broker failed.
     #[error("{}", broker_error::message(.0))]
     Broker(#[from] BrokerError),
@@ -274,6 +285,8 @@ impl ApiError {
             Self::IncompleteBody => ErrorCode::IncompleteBody,
             Self::TooLarge { .. } => ErrorCode::TooLarge,
             Self::UnsupportedMediaType { .. } => ErrorCode::UnsupportedMediaType,
+            Self::Draining => ErrorCode::Draining,
+            Self::RateLimited { .. } => ErrorCode::RateLimited,
             Self::BodyMemoryFull | Self::HistoryMemoryFull => ErrorCode::Busy,
             Self::AccessUnavailable => ErrorCode::AccessUnavailable,
             Self::Broker(error) => broker_error::code(error),
@@ -283,9 +296,11 @@ impl ApiError {
     /// Delay after which the same request may succeed; `None` if a retry alone does not help.
     const fn retry_after(&self) -> Option<Duration> {
         match self {
-            Self::BodyMemoryFull | Self::HistoryMemoryFull | Self::AccessUnavailable => {
-                Some(RETRY_AFTER)
-            }
+            Self::Draining
+            | Self::BodyMemoryFull
+            | Self::HistoryMemoryFull
+            | Self::AccessUnavailable => Some(RETRY_AFTER),
+            Self::RateLimited { retry_in, .. } => Some(*retry_in),
             Self::Broker(error) => broker_error::retry_after(error),
             _ => None,
         }

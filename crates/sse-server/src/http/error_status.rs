@@ -52,9 +52,11 @@ error_codes! {
     TooLarge, "too_large", PAYLOAD_TOO_LARGE;
     UnsupportedMediaType, "unsupported_media_type", UNSUPPORTED_MEDIA_TYPE;
     ForeignHost, "foreign_host", MISDIRECTED_REQUEST;
+    RateLimited, "rate_limited", TOO_MANY_REQUESTS;
     TooManyNewChannels, "too_many_new_channels", TOO_MANY_REQUESTS;
     IdempotencyKeyReused, "idempotency_key_reused", UNPROCESSABLE_ENTITY;
     TooManyIdempotencyKeys, "too_many_idempotency_keys", SERVICE_UNAVAILABLE;
+    Draining, "draining", SERVICE_UNAVAILABLE;
     Busy, "busy", SERVICE_UNAVAILABLE;
     AccessUnavailable, "access_unavailable", SERVICE_UNAVAILABLE;
     BrokerUnavailable, "broker_unavailable", SERVICE_UNAVAILABLE;

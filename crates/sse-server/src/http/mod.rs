@@ -23,6 +23,8 @@
 //! | | `event_filter` | which types of events a reader gets |
 //! | `access` | `caller`, `credential` | the caller of a request, and where its credential is |
 //! | | `channel_query` | the channels of a request, and the rights for them |
+//! | | `caller_quota` | what the caller may use |
+//! | | `client_address`, `forwarded` | the address of the client behind trusted proxies |
 //! | | `host` | the hosts that a server on a loopback address answers |
 //! | | `origin_pattern` | the forms in which an operator names origins |
 //! | | `public_url` | the URLs at which clients reach the server |
@@ -33,8 +35,10 @@
 //! | | `cors`, `preflight` | the CORS headers, and the responses to preflights |
 //! | `api` | `publish` | `GET` and `POST /event/{action}` |
 //! | | `batch` | `POST /events` |
+//! | | `publish_quota` | what a publish takes of the quota |
 //! | | `idempotency` | the append that `publish` and `batch` share |
 //! | | `stream` | `GET /stream` |
+//! | | `stream_place` | what a new stream needs of the limits |
 //! | | `history` | `GET /events` |
 //! | | `history_response` | JSON, NDJSON and the link of `history` |
 //! | | `history_memory` | memory for the responses of `history` |
@@ -80,6 +84,7 @@ use actix_web_lab::extract::LocalData;
 
 pub use self::{
     access::{
+        client_address::{TrustedProxies, TrustedProxy, resolve_client},
         cors::apply_cors,
         host::check_host,
         origin_pattern::OriginPattern,
@@ -94,7 +99,7 @@ pub use self::{
     },
     request_limits::RequestLimits,
     request_log::log_requests,
-    response_headers::add_common_headers,
+    response_headers::{CommonHeaders, add_common_headers},
     revocation_feed::follow_revocations,
     state::AppState,
 };

@@ -5,7 +5,10 @@ use std::sync::Arc;
 use actix_web::HttpRequest;
 use actix_web_lab::extract::LocalData;
 
-use super::{BodyMemory, HistoryBudget, Origins, PublicUrl, Readiness, Rejections, RequestLimits};
+use super::{
+    BodyMemory, CommonHeaders, HistoryBudget, Origins, PublicUrl, Readiness, Rejections,
+    RequestLimits, TrustedProxies,
+};
 use crate::{
     access::{AccessControl, revocations::UNREADABLE_MAX},
     access_log::AccessLog,
@@ -13,6 +16,7 @@ use crate::{
     channel::Hub,
     fanout::streams::Streams,
     metrics::Metrics,
+    quota::CallerQuotas,
 };
 
 /// What every handler needs; each worker thread has a clone.
@@ -34,6 +38,12 @@ pub struct AppState {
     pub rejections: Rejections,
     /// Origins whose pages may read or publish, and those of the server itself.
     pub origins: Origins,
+    /// What each caller may use.
+    pub quotas: Arc<CallerQuotas>,
+    /// The proxies whose reports about clients are believed.
+    pub trusted_proxies: TrustedProxies,
+    /// Headers of every response.
+    pub common_headers: CommonHeaders,
     /// What streams are made from.
     pub streams: Streams,
     /// Where requests and streams are logged; `None` if the access log is off.

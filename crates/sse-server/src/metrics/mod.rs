@@ -189,6 +189,18 @@ impl Metrics {
         self.0.publishing.rejected(code).inc();
     }
 
+    /// Creates the counters of these limits of one caller.
+    pub fn create_limits(&self, limits: impl IntoIterator<Item = &'static str>) {
+        for limit in limits {
+            drop(self.0.publishing.rate_limited(limit));
+        }
+    }
+
+    /// Counts a request or a stream that exceeded a limit of one caller.
+    pub fn rate_limited(&self, limit: &'static str) {
+        self.0.publishing.rate_limited(limit).inc();
+    }
+
     /// Counts a loss of acknowledged events that this node found in Redis.
     pub fn failover_loss_found(&self) {
         self.0.log.record_failover_loss();

@@ -5,6 +5,7 @@
 //! | `open_broker` | opens the broker that the settings choose |
 //! | `listen` | the listening sockets |
 //! | `unix_socket` | one of them, and its file |
+//! | `connection_limits` | how the connections are divided |
 //! | `transport` | from an accepted socket to HTTP |
 //! | `track_requests` | reports requests to their connection |
 //! | `protocol_errors` | logs clients that do not speak HTTP |
@@ -12,6 +13,7 @@
 //! | `shutdown` | the order in which the parts end |
 
 mod announce;
+mod connection_limits;
 mod listen;
 mod open_broker;
 mod protocol_errors;
@@ -22,7 +24,7 @@ mod unix_socket;
 
 #[cfg(target_os = "linux")]
 use std::time::Duration;
-use std::{future::Future, num::NonZeroUsize, sync::Arc};
+use std::{num::NonZeroUsize, sync::Arc};
 
 use anyhow::Context as _;
 use tokio::{
@@ -32,7 +34,12 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 pub use self::shutdown::StopReason;
-use self::{listen::Listening, shutdown::Running, transport::Acceptor};
+use self::{
+    connection_limits::{client_max, most_streams, reserve, streams_max},
+    listen::Listening,
+    shutdown::Running,
+    transport::Acceptor,
+};
 #[cfg(target_os = "linux")]
 use crate::{
     ListenAddress,
@@ -46,19 +53,27 @@ use crate::{
     config::Config,
     connections::{ConnectionLimits, ConnectionTable, sweep},
     fanout::{
-        admission::Admission, attached_list::AttachedList, attached_sockets::AttachedSockets,
-        blocked::BlockedBytes, page_cache::PageCache, streams::Streams, thread::Fanout,
+        admission::Admission,
+        attached_list::AttachedList,
+        attached_sockets::AttachedSockets,
+        blocked::BlockedBytes,
+        drain::Drain,
+        page_cache::PageCache,
+        streams::Streams,
+        thread::{Fanout, FanoutContext},
     },
-    http::{self, AppState, BodyMemory, HistoryBudget, Origins, Readiness, Rejections},
+    http::{
+        self, AppState, BodyMemory, CommonHeaders, HistoryBudget, Origins, Readiness, Rejections,
+        TrustedProxies,
+    },
     metrics::Metrics,
     open_files::{OpenFiles, raise_open_files},
+    quota::CallerQuotas,
     supervised::supervised_task,
 };
 
-/// Connections that are reserved for publishers and health checks.
-const CONNECTIONS_RESERVE: usize = 16;
-
-/// Serves until `stop` is ready, and then shuts down in order.
+/// Serves until the first call of `next_stop` is ready, and then shuts down in order. If the server
+/// drains before that, the result of the second call ends the drain.
 ///
 /// Must run inside a tokio runtime, which carries the broker and the feeds. `reloads` brings
 /// settings that were read again, of which only the access rules take effect.
@@ -69,20 +84,26 @@ const CONNECTIONS_RESERVE: usize = 16;
 /// supervised part of the server panicked.
 pub async fn run(
     config: Config,
-    stop: impl Future<Output = StopReason>,
+    mut next_stop: impl AsyncFnMut() -> StopReason,
     reloads: mpsc::Receiver<Config>,
 ) -> anyhow::Result<()> {
-    let (failed, log_failed) = oneshot::channel();
+    let (failed, mut log_failed) = oneshot::channel();
     let access = AccessControl::new(Access::new(config.access.clone()), Revocations::default());
     let running = start(&config, &access, failed).await?;
     tokio::spawn(supervised_task(
         "the reload",
         apply_reloads(access, reloads),
     ));
-    let reason = tokio::select! {
-        reason = stop => reason,
-        Ok(error) = log_failed => StopReason::LogFailed(error),
+    let mut stop = async || {
+        tokio::select! {
+            reason = next_stop() => reason,
+            Ok(error) = &mut log_failed => StopReason::LogFailed(error),
+        }
     };
+    let mut reason = stop().await;
+    if reason.drains() && !config.drain.is_zero() {
+        reason = running.drain(config.drain, stop()).await.unwrap_or(reason);
+    }
     running.shut_down(&reason).await?;
     reason.into_result()
 }
@@ -140,6 +161,8 @@ async fn start(
         _sweeper: sweeper,
         broker,
         access_log,
+        drain: state.streams.drain.clone(),
+        retry: config.streams.retry,
     })
 }
 
@@ -168,6 +191,7 @@ fn acceptor(config: &Config, files: OpenFiles, metrics: Metrics) -> Acceptor {
         connections: ConnectionTable::new(limits, metrics),
         connections_max: open_max,
         files_max: files.files_max,
+        trusted_proxies: TrustedProxies::new(&config.trusted_proxies),
         write_timeout: config.fanout.write_timeout,
     }
 }
@@ -221,10 +245,12 @@ impl Resources {
             Handle::current(),
         );
         let blocked = BlockedBytes::new(config.blocked_bytes_max, self.metrics.clone());
-        let fanout = start_fanout(config, &hub, &pages, &blocked, &self.metrics)
+        let drain = Drain::default();
+        let fanout = start_fanout(config, &hub, &pages, &blocked, &drain, &self.metrics)
             .context("cannot start the fan-out threads")?;
         let streams_max = streams_max(config.streams_max, self.connections_max);
         let admission = Admission::new(streams_max, self.metrics.clone());
+        let origins = Origins::new(&config.origins);
         Ok(AppState {
             access,
             limits: config.requests,
@@ -238,7 +264,10 @@ impl Resources {
             )),
             history_budget: HistoryBudget::new(self.metrics.clone()),
             rejections: Rejections::new(self.metrics.clone()),
-            origins: Origins::new(&config.origins),
+            quotas: Arc::new(CallerQuotas::new(config.limits, self.metrics.clone())),
+            trusted_proxies: TrustedProxies::new(&config.trusted_proxies),
+            common_headers: CommonHeaders::new(&origins, config.hsts),
+            origins,
             streams: Streams {
                 hub: hub.clone(),
                 pages,
@@ -248,6 +277,7 @@ impl Resources {
                 attached: AttachedList::default(),
                 attached_sockets: AttachedSockets::default(),
                 admission,
+                drain,
                 stopping: self.stopping,
             },
             access_log: self.access_log,
@@ -265,6 +295,7 @@ fn start_fanout(
     hub: &Hub,
     pages: &PageCache,
     blocked: &BlockedBytes,
+    drain: &Drain,
     metrics: &Metrics,
 ) -> std::io::Result<Option<Fanout>> {
     let threads = config
@@ -272,82 +303,20 @@ fn start_fanout(
         .unwrap_or_else(|| (cores() / 2).max(1));
     NonZeroUsize::new(threads)
         .map(|threads| {
-            Fanout::start(
-                threads,
-                config.fanout,
-                hub.clone(),
-                pages.clone(),
-                blocked.clone(),
-                metrics.clone(),
-                Handle::current(),
-            )
+            let context = FanoutContext {
+                settings: config.fanout,
+                hub: hub.clone(),
+                pages: pages.clone(),
+                blocked: blocked.clone(),
+                drain: drain.clone(),
+                metrics: metrics.clone(),
+                runtime: Handle::current(),
+            };
+            Fanout::start(threads, &context)
         })
         .transpose()
 }
 
-/// Returns how many connections are reserved for publishers and health checks.
-fn reserve(streams_max: Option<NonZeroUsize>, connections_max: usize) -> usize {
-    let streams_max = most_streams(streams_max, connections_max);
-    let wanted = (connections_max / 10).max(CONNECTIONS_RESERVE);
-    wanted.min(connections_max.saturating_sub(streams_max))
-}
-
-/// Returns how many connections one client may have, so that no client can keep all others from
-/// streams: by default nine tenths of the `general` ones, and of the `streams` if these are fewer.
-/// Other requests of the client need a few connections more.
-fn client_max(chosen: Option<NonZeroUsize>, general: usize, streams: usize) -> usize {
-    let nine_tenths = |all: usize| (all - all / 10).max(1);
-    let most = nine_tenths(general).min(nine_tenths(streams).saturating_add(CONNECTIONS_RESERVE));
-    chosen.map_or(most, NonZeroUsize::get)
-}
-
-/// Returns how many streams may be open.
-///
-/// By default a tenth of the connections, at least [`CONNECTIONS_RESERVE`], is reserved for
-/// publishers and health checks. A number that the operator chose is lowered only if fewer than
-/// [`CONNECTIONS_RESERVE`] connections would be left.
-fn streams_max(chosen: Option<NonZeroUsize>, connections_max: usize) -> usize {
-    let streams_max = most_streams(chosen, connections_max);
-    if let Some(wanted) = chosen.map(NonZeroUsize::get)
-        && wanted > streams_max
-    {
-        tracing::warn!(
-            "the limit of open files allows only {streams_max} streams; --streams-max {wanted} is lowered to that"
-        );
-    }
-    streams_max
-}
-
-fn most_streams(chosen: Option<NonZeroUsize>, connections_max: usize) -> usize {
-    let without = |reserve| connections_max.saturating_sub(reserve).max(1);
-    match chosen.map(NonZeroUsize::get) {
-        None => without((connections_max / 10).max(CONNECTIONS_RESERVE)),
-        Some(wanted) => wanted.min(without(CONNECTIONS_RESERVE)),
-    }
-}
-
 fn cores() -> usize {
     std::thread::available_parallelism().map_or(2, usize::from)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn connections_are_reserved_for_publishers() {
-        assert_eq!(streams_max(None, 1000), 900);
-        assert_eq!(streams_max(None, 100), 84);
-        assert_eq!(streams_max(None, 10), 1);
-        assert_eq!(streams_max(NonZeroUsize::new(990), 1000), 984);
-        assert_eq!(streams_max(NonZeroUsize::new(5), 1000), 5);
-        assert_eq!(client_max(None, 900, 900), 810);
-        assert_eq!(client_max(None, 900, 500), 466);
-        assert_eq!(client_max(None, 900, 1), 17);
-        assert_eq!(client_max(NonZeroUsize::new(5), 900, 900), 5);
-        assert_eq!(reserve(None, 1000), 100);
-        assert_eq!(reserve(None, 16), 15);
-        assert_eq!(reserve(NonZeroUsize::new(990), 1000), 16);
-        assert_eq!(reserve(NonZeroUsize::new(5), 1000), 100);
-    }
 }

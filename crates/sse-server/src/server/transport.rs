@@ -39,7 +39,7 @@ use crate::{
     ListenAddress,
     connections::ConnectionTable,
     fanout::{detach::DetachableSocket, socket::AcceptedSocket, stall},
-    http::{self, AppState},
+    http::{self, AppState, TrustedProxies},
 };
 
 /// Connections that actix may have accepted beyond the limit. Each of them is closed at once, so
@@ -73,6 +73,8 @@ pub(super) struct Acceptor {
     pub(super) connections_max: usize,
     /// Descriptors of the process.
     pub(super) files_max: usize,
+    /// Proxies, to which the limit of one client does not apply.
+    pub(super) trusted_proxies: TrustedProxies,
     /// Shortest time without progress after which a client is stalled.
     pub(super) write_timeout: Duration,
 }
@@ -147,10 +149,11 @@ impl Acceptor {
     /// Prepares an accepted socket; returns `None`, and closes it, if there is no room for it.
     fn accept(&self, socket: AcceptedSocket) -> Option<Accepted> {
         let peer = socket.peer_address();
-        let client = peer.map(|peer| peer.ip().into());
+        let client = peer.map(|peer| peer.ip());
+        let client = client.filter(|address| !self.trusted_proxies.contains(*address));
         let connection = self
             .connections
-            .accept(client, self.is_short_of_files(&socket))?;
+            .accept(client.map(Into::into), self.is_short_of_files(&socket))?;
         self.set_options(&socket);
         let socket = DetachableSocket::new(socket, connection, self.write_timeout);
         Some((socket, peer))
@@ -218,9 +221,8 @@ fn http_service(
     address: ListenAddress,
     shutdown: GracefulShutdownSignal,
 ) -> impl ConnectionService {
-    let limits = state.limits;
-    let rejections = state.rejections.clone();
-    let access_log = state.access_log.clone();
+    let (expecting, expecting_at) = (state.clone(), address.clone());
+    let has_proxies = !state.trusted_proxies.is_empty();
     let app = App::new()
         .wrap(from_fn(http::apply_cors))
         .wrap(from_fn(http::check_host))
@@ -229,9 +231,11 @@ fn http_service(
         // It also sees the responses of the other middlewares.
         .wrap(from_fn(http::add_common_headers))
         .wrap(Condition::new(
-            access_log.is_some(),
+            state.access_log.is_some(),
             from_fn(http::log_requests),
         ))
+        // The other middlewares see the address of the client.
+        .wrap(Condition::new(has_proxies, from_fn(http::resolve_client)))
         .configure(move |config| http::routes(config, state, address))
         .into_factory()
         .map_err(|error: actix_web::Error| error.error_response());
@@ -250,12 +254,7 @@ fn http_service(
         .h1_allow_half_closed(false)
         .h1_write_buffer_size(WRITE_BUFFER_BYTES)
         .expect(fn_service(move |request: Request| {
-            ready(http::check_expectation(
-                request,
-                &limits,
-                &rejections,
-                access_log.as_ref(),
-            ))
+            ready(http::check_expectation(request, &expecting, &expecting_at))
         }))
         .on_connect_ext(|connection: &DetachableSocket, data: &mut Extensions| {
             data.insert(connection.clone());

@@ -12,6 +12,7 @@ mod blocked;
     reason = "cases that only the other program has use the rest"
 )]
 mod common;
+mod drain;
 mod fanout;
 mod footprint;
 mod listen_unix;
@@ -19,7 +20,9 @@ mod resume;
 mod shutdown;
 mod slow;
 mod stream;
+mod stream_life;
 mod tails;
+mod trusted_proxies;
 mod upgrade;
 #[cfg(target_os = "linux")]
 mod vanished;

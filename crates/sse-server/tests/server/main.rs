@@ -14,6 +14,7 @@
 //! | `common` | The harness: servers, Redis, a TCP proxy and a subscriber that reads the wire. |
 //! | `compressing_proxy` | A proxy that compresses streams does not hold back a part of an event. |
 //! | `connections` | Slow, idle or too many connections are closed, and other clients notice nothing. |
+//! | `drain` (a) | Before a stop, streams end one after another, and their clients lose nothing. |
 //! | `damaged` (a) | A damaged log file costs only the damaged events, and a gap reports them. |
 //! | `failover` (a) | A wiped or shortened log is reported to each subscriber that it affects. |
 //! | `fanout` (a) | A slow, stalled or talkative client does not affect the other streams. |
@@ -28,6 +29,7 @@
 //! | `multi_channel` (a) | A stream of several channels is exact in each channel. |
 //! | `multi_history` | The history of several channels is in order, and leads to their stream. |
 //! | `protocol_errors` | Clients that do not speak HTTP are logged with their address, once. |
+//! | `quotas` | A client that exceeds a limit of its own waits, and other clients notice nothing. |
 //! | `redis_connection` | Silent and broken connections to Redis are detected and replaced. |
 //! | `redis_errors` | Errors that Redis returns (full, replica) never become a 500. |
 //! | `redis_foreign` | Entries of other programs in Redis forge nothing, and cost only a gap. |
@@ -44,9 +46,11 @@
 //! | `start_params` (a) | A stream starts at `from`, `since` or `last`. |
 //! | `start_table` (a) | Every start × every state of the log has the first block and event of its table. |
 //! | `stream` (a) | A stream has the documented head, first block, frames and heartbeats. |
+//! | `stream_life` (a) | A stream ends between two blocks when its time is over. |
 //! | `tails` (a) | The newest events of all channels share a bound, and nothing is lost beyond it. |
 //! | `trimming` (a) | Trimming never removes an unread event without a gap. |
 //! | `upgrade` (a) | A request that asks for another protocol is answered as if it did not. |
+//! | `trusted_proxies` (a) | Limits and logs use the client that a trusted proxy reports. |
 //! | `until` (a) | A stream with `until` ends there, and a reconnecting client gets a 204. |
 //! | `vanished` (a) | A client that vanishes from the network is closed as unreachable. |
 
@@ -62,6 +66,7 @@ mod common;
 mod compressing_proxy;
 mod connections;
 mod damaged;
+mod drain;
 mod failover;
 mod fanout;
 mod faults;
@@ -75,6 +80,7 @@ mod metrics_formats;
 mod multi_channel;
 mod multi_history;
 mod protocol_errors;
+mod quotas;
 mod redis_connection;
 mod redis_errors;
 mod redis_foreign;
@@ -91,8 +97,10 @@ mod stalled_node;
 mod start_params;
 mod start_table;
 mod stream;
+mod stream_life;
 mod tails;
 mod trimming;
+mod trusted_proxies;
 mod until;
 mod upgrade;
 #[cfg(target_os = "linux")]

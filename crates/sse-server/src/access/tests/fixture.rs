@@ -154,7 +154,7 @@ pub(super) fn issuer(issuer: &str, keys: KeySource) -> IssuerRules {
         audience: vec![HUB.to_owned(), "other".to_owned()],
         keys,
         grants: Grants::default(),
-        limits: Limits::default(),
+        limits: crate::quota::Limits::default(),
     }
 }
 
@@ -176,6 +176,8 @@ pub(super) fn restrictions() -> Restrictions {
     };
     let signing = SigningKeys::new(HUB.into(), KEYS.signing_pem.expose().as_bytes(), vec![]);
     Restrictions {
+        cookie_cross_site: false,
+        revocation_strict: false,
         claim: "sse".to_owned(),
         cookie: "__Host-sse".to_owned(),
         query_token_life: Duration::from_hours(1),
@@ -185,7 +187,7 @@ pub(super) fn restrictions() -> Restrictions {
             digests: vec![digest(API_KEY)],
             caller: CallerRules {
                 rights,
-                limits: Limits::default(),
+                limits: crate::quota::Limits::default(),
             },
         }],
         issuers: vec![

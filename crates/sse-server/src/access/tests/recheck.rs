@@ -52,7 +52,7 @@ fn with_key(digests: Vec<Digest>, subscribe: &[&str]) -> AccessRules {
     };
     let caller = CallerRules {
         rights,
-        limits: Limits::default(),
+        limits: crate::quota::Limits::default(),
     };
     let key = KeyRules {
         name: "billing".into(),
@@ -205,9 +205,9 @@ async fn without_rules_every_caller_may_do_everything() {
 
 #[tokio::test]
 async fn the_limits_of_a_creator_are_those_of_its_tickets() {
-    let limits = Limits {
-        events: "5/s".parse().ok(),
-        ..Limits::default()
+    let limits = crate::quota::Limits {
+        events: crate::quota::Rate::parse_count("5/s").ok(),
+        ..crate::quota::Limits::default()
     };
     let mut limited = restrictions();
     limited.keys[0].caller.limits = limits;
@@ -218,6 +218,6 @@ async fn the_limits_of_a_creator_are_those_of_its_tickets() {
     access.reload(rules(restrictions()));
     assert_eq!(
         *access.recheck(&ticket).unwrap().limits(),
-        Limits::default()
+        crate::quota::Limits::default()
     );
 }

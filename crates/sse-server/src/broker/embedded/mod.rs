@@ -274,6 +274,10 @@ impl Embedded {
         self.shared.last_ids().last_id(channel)
     }
 
+    pub(super) fn has_channel(&self, channel: &Channel) -> bool {
+        self.shared.last_ids().contains(channel)
+    }
+
     pub(super) async fn check_settled(
         &self,
         channel: &Channel,

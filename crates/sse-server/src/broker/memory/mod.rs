@@ -105,6 +105,10 @@ impl Memory {
         self.0.lock().last_id(channel)
     }
 
+    pub(super) fn has_channel(&self, channel: &Channel) -> bool {
+        self.0.lock().has_channel(channel)
+    }
+
     pub(super) fn check_settled(&self, channel: &Channel, bound: EventId) -> Settled {
         // Read the time under the lock: no append with an earlier time can be in flight then.
         let mut log = self.0.lock();

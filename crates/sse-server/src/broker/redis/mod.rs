@@ -239,6 +239,15 @@ impl RedisBroker {
         self.streams.last_id(channel, client).await
     }
 
+    pub(super) async fn has_channel(
+        &self,
+        channel: &Channel,
+        client: Option<ClientNet>,
+    ) -> Result<bool, BrokerError> {
+        Ok(self.streams.has_appended(channel)
+            || self.last_id(channel, client).await? != EventId::ZERO)
+    }
+
     pub(super) async fn check_settled(
         &self,
         channel: &Channel,

@@ -1,16 +1,17 @@
 //! `[access.anonymous]` and `[[access.key]]`: who may do what, and how much.
 
-use std::num::NonZeroU64;
+use std::num::NonZeroUsize;
 
 use toml::de::DeValue;
 
 use super::{Notes, table::TableReader};
 use crate::{
     access::{
-        Limits, Rate, Rights, parse_digest,
+        Rights, parse_digest,
         rules::{CallerRules, KeyRules},
     },
     config::file::ErrorAt,
+    quota::{Limits, Rate},
 };
 
 pub(super) const ANONYMOUS_KEYS: [&str; 6] = [
@@ -121,18 +122,18 @@ pub(super) fn read_limits(table: &TableReader<'_>) -> Result<Limits, ErrorAt> {
         return Ok(Limits::default());
     };
     let limits = TableReader::new("limits", value, &LIMIT_KEYS)?;
-    let rate = |key| limits.parsed(key, str::parse::<Rate>);
+    let count = |key| limits.parsed(key, Rate::parse_count);
     Ok(Limits {
-        events: rate("events")?,
-        bytes: rate("bytes")?,
+        events: count("events")?,
+        bytes: limits.parsed("bytes", Rate::parse_bytes)?,
         streams: read_count(&limits, "streams")?,
-        opens: rate("opens")?,
-        channels: rate("channels")?,
-        searches: rate("searches")?,
+        opens: count("opens")?,
+        channels: count("channels")?,
+        searches: count("searches")?,
     })
 }
 
-fn read_count(table: &TableReader<'_>, key: &str) -> Result<Option<NonZeroU64>, ErrorAt> {
+fn read_count(table: &TableReader<'_>, key: &str) -> Result<Option<NonZeroUsize>, ErrorAt> {
     let Some(value) = table.value(key) else {
         return Ok(None);
     };

@@ -44,12 +44,19 @@ impl Reactor<'_> {
         let Some(key) = self.access_sweep.keys.pop() else {
             return false;
         };
-        let reason = self.connections.get(key).and_then(|connection| {
-            let caller = connection.guard.caller()?;
-            caller.end_reason(connection.state.subscription.channels())
-        });
-        if let Some(reason) = reason {
-            self.end_at_block(key, reason);
+        let Some(connection) = self.connections.get(key) else {
+            return true;
+        };
+        let channels = connection.state.subscription.channels();
+        let reason = connection
+            .guard
+            .caller()
+            .and_then(|caller| caller.end_reason(channels));
+        match reason {
+            // The rest of its block must not arrive either.
+            Some(reason) if connection.is_blocked() => self.close_stream(key, reason),
+            Some(reason) => self.end_stream(key, reason),
+            None => {}
         }
         true
     }

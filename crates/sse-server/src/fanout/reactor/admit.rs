@@ -43,6 +43,7 @@ impl Reactor<'_> {
             self.start_settling(&mut connection, stored_key, bound);
         }
         self.connections.insert(connection);
+        self.plan_end(key);
         self.step(key);
         Ok(())
     }

@@ -7,8 +7,9 @@
 //! ```text
 //! poll sockets ► drain mailbox ► passes   ► new streams ► completions ► queued streams
 //!                                [coalesce] [admit]       [history]     [send]
-//!                              ► heartbeats ► unreachable clients ► callers ► stalled streams ► end
-//!                                [heartbeats] [unreachable]         [access]  [write_timeout]
+//!                              ► heartbeats ► unreachable clients ► stalled streams ► end of round
+//!                                [heartbeats] [unreachable]         [write_timeout]
+//!                                             [ends, access]
 //! ```
 //!
 //! A pass over a large view therefore does not delay new streams, and closed connections are
@@ -20,8 +21,10 @@ mod access;
 mod admit;
 mod blocked;
 mod coalesce;
+mod ends;
 mod heartbeats;
 mod history;
+mod inbox;
 mod send;
 mod shutdown;
 mod unreachable;
@@ -41,12 +44,13 @@ use mio::{Events, Poll};
 use slab::Slab;
 use tokio::runtime::Handle;
 
-use self::{access::AccessSweep, unreachable::UnreachableSearch};
+use self::{access::AccessSweep, ends::EndSearch, unreachable::UnreachableSearch};
 use super::{
     blocked::BlockedBytes,
     connection::Connection,
+    drain::Drain,
     heartbeat_wheel::Wheel,
-    mailbox::{Completion, Inbox, Mailbox, NewStream, StreamInfo, ViewWaker, WAKE},
+    mailbox::{Completion, Mailbox, NewStream, ViewWaker, WAKE},
     page_cache::PageCache,
     view::{View, ViewKey},
 };
@@ -71,15 +75,23 @@ pub struct FanoutSettings {
     pub write_timeout: Duration,
 }
 
-/// What a reactor works with.
+/// What the fan-out threads work with.
 #[derive(Debug, Clone)]
-pub(super) struct Context {
-    pub(super) settings: FanoutSettings,
-    pub(super) hub: Hub,
-    pub(super) pages: PageCache,
-    pub(super) blocked: BlockedBytes,
-    pub(super) metrics: Metrics,
-    pub(super) runtime: Handle,
+pub struct Context {
+    /// How the threads write.
+    pub settings: FanoutSettings,
+    /// The channels.
+    pub hub: Hub,
+    /// Pages of history.
+    pub pages: PageCache,
+    /// Memory of the streams whose sockets are full.
+    pub blocked: BlockedBytes,
+    /// Ends the streams one after another.
+    pub drain: Drain,
+    /// The metrics.
+    pub metrics: Metrics,
+    /// Runs the tasks of the threads.
+    pub runtime: Handle,
 }
 
 /// State of one fan-out thread.
@@ -106,6 +118,8 @@ pub(super) struct Reactor<'p> {
     search: Option<UnreachableSearch>,
     /// Checks whether callers may still read.
     access_sweep: AccessSweep,
+    /// Search for streams whose time is over.
+    ends: EndSearch,
     wheel: Wheel,
     /// Views whose caches were used outside of a pass in this round.
     used_views: Vec<usize>,
@@ -170,6 +184,7 @@ impl<'p> Reactor<'p> {
             next_stall_check: now,
             search: None,
             access_sweep: AccessSweep::default(),
+            ends: EndSearch::new(now),
             used_views: Vec::new(),
             cached_bytes: 0,
             deliveries: UnreportedDeliveries::default(),
@@ -226,6 +241,7 @@ impl<'p> Reactor<'p> {
         self.run_slice(STREAMS_PER_CLOCK_READ, Self::resume_queued);
         self.run_slice(STREAMS_PER_CLOCK_READ, Self::check_heartbeat);
         self.run_slice(STREAMS_PER_CLOCK_READ, Self::close_next_unreachable);
+        self.run_slice(STREAMS_PER_CLOCK_READ, Self::end_next_due);
         self.run_slice(STREAMS_PER_CLOCK_READ, Self::check_next_caller);
         self.close_stalled();
         self.end_of_round();
@@ -267,6 +283,7 @@ impl<'p> Reactor<'p> {
             stall_check.map(time_until),
             self.access_sweep.due(self.now).map(time_until),
             self.wheel.time_until_work(self.now),
+            self.ends.time_until_work(self.now),
         ]
         .into_iter()
         .flatten()
@@ -279,49 +296,6 @@ impl<'p> Reactor<'p> {
             && self.completions.is_empty()
             && self.queued.is_empty()
             && self.search.is_none())
-    }
-
-    fn drain_mailbox(&mut self) {
-        let Inbox {
-            new_streams,
-            changed_views,
-            completions,
-            list_requests,
-            unreachable,
-            evicted,
-            is_stopping,
-            is_closed,
-            ..
-        } = self.mailbox.drain();
-        self.new_streams.extend(new_streams);
-        for completion in completions {
-            self.push_completion(completion);
-        }
-        for view in changed_views {
-            self.view_changed(view);
-        }
-        for request in list_requests {
-            // The receiver may have been dropped.
-            let _ = request.send(self.list_streams());
-        }
-        self.close_evicted(evicted);
-        if let Some(cookies) = unreachable {
-            self.start_search(cookies);
-        }
-        self.is_stopping |= is_stopping;
-        self.is_closed |= is_closed;
-    }
-
-    fn list_streams(&self) -> Vec<StreamInfo> {
-        let open = self
-            .connections
-            .iter()
-            .map(|(_, connection)| (&connection.state.subscription, &connection.guard));
-        let new_streams = self.new_streams.iter();
-        let new_streams = new_streams.map(|stream| (&stream.subscription, &stream.guard));
-        open.chain(new_streams)
-            .map(|(subscription, guard)| StreamInfo::of(subscription, guard.caller().cloned()))
-            .collect()
     }
 
     /// Clears the caches that this round used, and reports its deliveries.

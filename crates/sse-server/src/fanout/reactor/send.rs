@@ -7,9 +7,10 @@ use mio::event::Event;
 
 use super::{CHUNKS_IN_A_ROW, Pass, Reactor};
 use crate::fanout::{
-    admission::CloseReason,
     connection::WriteOutcome,
+    farewell::farewell,
     shared_state::{Action, EncodedChunk},
+    stream_guard::CloseReason,
 };
 
 impl Reactor<'_> {
@@ -18,7 +19,7 @@ impl Reactor<'_> {
         for _ in 0..CHUNKS_IN_A_ROW {
             let may_continue = match self.next_action(key) {
                 None | Some(Action::Wait) => return,
-                Some(Action::End) => return self.end_stream(key),
+                Some(Action::End) => return self.end_stream(key, CloseReason::UntilReached),
                 Some(Action::Send(chunk)) => self.send_chunk(key, &chunk),
                 Some(Action::Fetch(fetch)) => {
                     self.start_fetch(key, fetch);
@@ -105,16 +106,23 @@ impl Reactor<'_> {
         true
     }
 
-    /// Ends a stream whose `until` is reached: sends its last position, if the client does not know
-    /// it, and the terminator.
-    fn end_stream(&mut self, key: usize) {
+    /// Ends a stream that is not blocked: sends its last position, if the client does not know it, a
+    /// reconnection time during a drain, and the terminator.
+    pub(super) fn end_stream(&mut self, key: usize, reason: CloseReason) {
         let mut last = self.last_position(key);
+        let farewell = farewell(reason, &self.context.drain).map(EncodedChunk::new);
         let connection = &mut self.connections[key];
+        connection.guard.set_close_reason(reason);
+        if let Some(farewell) = farewell {
+            last.extend_from_slice(farewell.bytes(connection.coding));
+            connection.guard.record_bytes(farewell.len());
+            self.deliveries.bytes += farewell.len();
+        }
         last.extend_from_slice(connection.coding.terminator());
         connection.set_ending();
         let written = connection.write(&Bytes::from(last), self.now);
         if self.handle_write(key, &written) {
-            self.close_stream(key, CloseReason::UntilReached);
+            self.close_stream(key, reason);
         }
     }
 
@@ -191,12 +199,15 @@ impl Reactor<'_> {
         match connection.resume_write(self.now) {
             Ok(WriteOutcome::Blocked) => {}
             Ok(WriteOutcome::Complete) if connection.is_ending() => {
-                self.close_stream(key, CloseReason::UntilReached);
+                let reason = connection.guard.close_reason();
+                self.close_stream(key, reason.unwrap_or(CloseReason::UntilReached));
             }
             Ok(WriteOutcome::Complete) => {
                 self.blocked.remove(&key);
                 connection.poll_for_room(self.poll.registry(), key);
-                self.queue_stream(key);
+                if !self.end_if_due(key) {
+                    self.queue_stream(key);
+                }
             }
             Err(_) => self.close_stream(key, CloseReason::Client),
         }

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use super::Reactor;
-use crate::fanout::admission::CloseReason;
+use crate::fanout::stream_guard::CloseReason;
 
 impl Reactor<'_> {
     /// Ends all streams. A blocked stream loses the rest of its last chunk.

@@ -1,4 +1,4 @@
-//! The states of a stream that is served as a body.
+//! State of a stream as a body.
 
 use std::{fmt::Display, time::Duration};
 
@@ -11,7 +11,7 @@ use crate::{
     fanout::{attached::AttachedStream, start::NewSubscription},
 };
 
-/// What a body has to serve.
+/// Who serves a stream, if anyone does.
 pub(super) enum State {
     /// The start position is unknown, because the broker has not answered yet.
     Starting(BoxFuture<'static, MultiSubscription>),

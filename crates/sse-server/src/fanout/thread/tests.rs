@@ -3,17 +3,22 @@
 use std::net::TcpListener;
 
 use sse_proto::{Channel, EventId, Position};
+use tokio::runtime::Handle;
 
 use super::*;
 use crate::{
-    channel::{MultiSubscription, SubscriptionOptions, TailLimits},
+    channel::{Hub, MultiSubscription, SubscriptionOptions, TailLimits},
     connections::ConnectionTable,
     fanout::{
         TransferCoding,
         admission::{Admission, AdmissionDecision},
+        blocked::BlockedBytes,
         detach::DetachableSocket,
+        drain::Drain,
+        page_cache::PageCache,
         test_support::memory_broker,
     },
+    metrics::Metrics,
 };
 
 fn start_fanout(threads: usize) -> Fanout {
@@ -27,22 +32,22 @@ fn start_fanout(threads: usize) -> Fanout {
         heartbeat: Duration::from_secs(15),
         write_timeout: Duration::from_secs(10),
     };
-    Fanout::start(
-        NonZeroUsize::new(threads).unwrap(),
+    let context = FanoutContext {
         settings,
-        Hub::new(
+        hub: Hub::new(
             broker.clone(),
             limits,
             usize::MAX,
             Metrics::new(),
             runtime.clone(),
         ),
-        PageCache::new(broker, 1000, Metrics::new(), runtime.clone()),
-        BlockedBytes::new(1 << 20, Metrics::new()),
-        Metrics::new(),
+        pages: PageCache::new(broker, 1000, Metrics::new(), runtime.clone()),
+        blocked: BlockedBytes::new(1 << 20, Metrics::new()),
+        drain: Drain::default(),
+        metrics: Metrics::new(),
         runtime,
-    )
-    .unwrap()
+    };
+    Fanout::start(NonZeroUsize::new(threads).unwrap(), &context).unwrap()
 }
 
 /// Adds a stream of `channels`. Returns the socket of its client.
@@ -58,7 +63,7 @@ async fn add_stream(
     let accepted = tokio::net::TcpStream::from_std(accepted).unwrap();
     let connection = ConnectionTable::for_tests().accept(None, false).unwrap();
     let socket = DetachableSocket::new(accepted, connection, Duration::from_secs(10));
-    let AdmissionDecision::Admitted(guard) = admission.admit(false, true) else {
+    let AdmissionDecision::Admitted(guard) = admission.admit(false, None) else {
         panic!("the limit is reached")
     };
     let start = Ok(Position::After(EventId::ZERO));

@@ -40,6 +40,7 @@ use crate::{
         error::{ApiError, ApiResult},
         state::AppState,
     },
+    quota::Limits,
 };
 
 /// The caller of a request, as an extractor for handlers.
@@ -129,6 +130,12 @@ impl Caller {
                 address,
             )
         })
+    }
+
+    /// Returns the number of the caller's principal and its limits; `None` if it is anonymous.
+    pub(crate) fn quota_principal(&self) -> Option<(u64, &Limits)> {
+        let number = self.identity.owner_number()?;
+        Some((number, self.identity.limits()))
     }
 
     /// Whether the credential is in the `Authorization` header.

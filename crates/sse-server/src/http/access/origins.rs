@@ -76,7 +76,7 @@ impl Origins {
     }
 
     /// Whether no other origin is allowed, so that the server does not use CORS.
-    pub(super) fn is_empty(&self) -> bool {
+    pub(in crate::http) fn is_empty(&self) -> bool {
         self.readers.is_empty() && self.publishers.is_empty()
     }
 

@@ -21,7 +21,7 @@ use crate::{
         start::{LastSearch, SCAN_LIMITS, resolve_start},
     },
     http::{
-        access::{caller::Caller, channel_query::ChannelQuery},
+        access::{caller::Caller, caller_quota::quota_of, channel_query::ChannelQuery},
         error::ApiResult,
         request::{
             event_filter,
@@ -30,6 +30,7 @@ use crate::{
         },
         state::AppState,
     },
+    quota::LimitKind,
 };
 
 /// Events per response, unless the request says otherwise.
@@ -64,6 +65,7 @@ pub(crate) async fn events(
     let ChannelQuery { params, channels } =
         ChannelQuery::of_read(request.query_string(), &caller, &known)?;
     let asked = parse_request(&request, &params, channels)?;
+    quota_of(&request, &state, &caller).take(LimitKind::Searches, 1)?;
     let client = ClientNet::of_request(&request);
     let permit = state.history_budget.acquire(client).await?;
     let searcher = state.streams.pages.searches().of_client(client);

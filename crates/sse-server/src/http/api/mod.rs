@@ -3,6 +3,8 @@
 mod history_memory;
 mod history_response;
 mod idempotency;
+mod publish_quota;
+mod stream_place;
 
 pub(crate) mod batch;
 pub(crate) mod history;

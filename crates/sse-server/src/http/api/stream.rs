@@ -2,7 +2,11 @@
 //!
 //! This module validates the request and opens the response. `fanout` sends the stream.
 
-use std::{convert::Infallible, time::Duration};
+use std::{
+    convert::Infallible,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use actix_web::{
     HttpRequest, HttpResponse, HttpResponseBuilder,
@@ -19,6 +23,7 @@ use futures::stream;
 use rand::RngExt as _;
 use sse_proto::{Channel, EventId, wire};
 
+use super::stream_place::{NoPlace, Place, TOO_MANY_STREAMS, take_place};
 use crate::http::{
     access::{caller::Caller, channel_query::ChannelQuery},
     error::{ApiError, ApiResult},
@@ -33,16 +38,19 @@ use crate::http::{
     state::AppState,
 };
 use crate::{
-    broker::FollowLimitReached,
     budget::ClientNet,
-    channel::{Envelope, ReservedChannels, StartAt, SubscriptionOptions},
+    channel::{Envelope, StartAt, SubscriptionOptions},
     fanout::{
         TransferCoding,
-        admission::{AdmissionDecision, StreamGuard},
+        admission::{AdmissionDecision, RejectReason},
         detach::DetachableSocket,
+        drain::Drain,
         start::{NewSubscription, is_over, start_subscription},
         stream_body::{self, Handover, OpenStream},
+        stream_caller::StreamCaller,
+        stream_guard::{CloseReason, StreamDetails, StreamGuard},
     },
+    quota::StreamPermit,
 };
 
 /// Makes nginx send the response without buffering it.
@@ -59,6 +67,12 @@ impl StreamRequest {
     const fn resumes(&self) -> bool {
         matches!(self.start, Some(StartParam::Resume(_)))
     }
+
+    /// Whether the log may be read for this stream alone.
+    fn searches(&self) -> bool {
+        let reads_back = matches!(self.start, Some(StartParam::Last(_)));
+        reads_back || (self.start.is_some() && !self.options.filter.is_all())
+    }
 }
 
 /// Subscribes to one or several channels.
@@ -70,45 +84,38 @@ pub(crate) async fn stream(
     let caller = match caller {
         // A 503 would end an `EventSource`, although the condition is temporary.
         Err(ApiError::AccessUnavailable) => {
-            return Ok(reject_unavailable(&request, &state));
+            return Ok(refuse(&request, &state, NoPlace::AccessUnavailable));
         }
         caller => caller?,
     };
     let asked = parse_request(&request, &caller)?;
-    let client = ClientNet::of_request(&request);
-    let reserved = state.hub.reserve(&asked.channels, client);
-    let may_stream = socket_of(&request).is_none_or(DetachableSocket::may_stream);
-    let admission = &state.streams.admission;
-    let may_open = may_stream && reserved.is_ok();
-    Ok(
-        match (admission.admit(asked.resumes(), may_open), reserved) {
-            (AdmissionDecision::Admitted(guard), Ok(reserved)) => {
-                open_stream(&request, &state, &caller, asked, guard, reserved).await
-            }
-            (AdmissionDecision::Admitted(guard) | AdmissionDecision::Rejected(guard), reserved) => {
-                reject(&request, guard, rejection_comment(&reserved))
-            }
-            (AdmissionDecision::Dropped, _) => drop_connection(&request),
-        },
-    )
-}
-
-/// Returns the comment of a stream that ends at once, which names the limit.
-const fn rejection_comment<T>(reserved: &Result<T, FollowLimitReached>) -> &'static str {
-    match reserved {
-        Ok(_) => "too many open streams; reconnect later",
-        Err(FollowLimitReached) => "too many channels with open streams; reconnect later",
-    }
-}
-
-/// Ends a stream at once because it is not known yet what its caller may do.
-fn reject_unavailable(request: &HttpRequest, state: &AppState) -> HttpResponse {
-    let comment = "the keys that this token needs are not available; reconnect later";
-    match state.streams.admission.admit(false, false) {
-        AdmissionDecision::Admitted(guard) | AdmissionDecision::Rejected(guard) => {
-            reject(request, guard, comment)
+    let place = take_place(&request, &state, &caller, &asked.channels, asked.searches());
+    let refused = place.as_ref().err().copied();
+    let reason = refused.map(NoPlace::reason);
+    let decision = state.streams.admission.admit(asked.resumes(), reason);
+    Ok(match (decision, place) {
+        (AdmissionDecision::Admitted(guard), Ok(place)) => {
+            open_stream(&request, &state, &caller, asked, guard, place).await
         }
-        AdmissionDecision::Dropped => drop_connection(request),
+        (AdmissionDecision::Rejected(guard, reason), _) => {
+            let comment = refused.map_or_else(|| TOO_MANY_STREAMS.to_owned(), NoPlace::comment);
+            let retry = rejection_retry(&state.streams.drain);
+            reject(&request, guard, reason, rejection(retry, &comment))
+        }
+        (AdmissionDecision::Admitted(_) | AdmissionDecision::Dropped, _) => {
+            drop_connection(&request)
+        }
+    })
+}
+
+/// Ends a stream at once, before it is known what the client asks for.
+fn refuse(request: &HttpRequest, state: &AppState, why: NoPlace) -> HttpResponse {
+    match state.streams.admission.admit(false, Some(why.reason())) {
+        AdmissionDecision::Rejected(guard, reason) => {
+            let retry = rejection_retry(&state.streams.drain);
+            reject(request, guard, reason, rejection(retry, &why.comment()))
+        }
+        AdmissionDecision::Admitted(_) | AdmissionDecision::Dropped => drop_connection(request),
     }
 }
 
@@ -141,7 +148,7 @@ async fn open_stream(
         start,
     }: StreamRequest,
     mut guard: StreamGuard,
-    reserved: ReservedChannels,
+    Place { reserved, permit }: Place,
 ) -> HttpResponse {
     let comment = opening_comment(&channels);
     let client = ClientNet::of_request(request);
@@ -156,11 +163,13 @@ async fn open_stream(
     {
         return no_content();
     }
-    let record = state.access_log.as_ref();
-    guard.set_details(
-        record.map(|log| stream_record(log, request)),
-        caller.stream_caller(request.peer_addr().map(|peer| peer.ip())),
-    );
+    guard.set_details(stream_details(request, state, caller, permit));
+    if let Some(at) = StreamCaller::expiry(caller.identity()) {
+        guard.end_by(at, CloseReason::Expired);
+    }
+    if let Some(life) = state.streams.settings.life {
+        guard.end_by(Instant::now() + random_part(life), CloseReason::Life);
+    }
     let stream = OpenStream {
         subscription,
         until,
@@ -171,6 +180,33 @@ async fn open_stream(
     };
     let body = stream_body::stream_body(state.streams.clone(), stream, &comment);
     with_note(event_stream(request, body), ResponseNote::StreamStart)
+}
+
+/// Returns 80 to 100 % of the time, so that streams that opened together do not end together.
+fn random_part(life: Duration) -> Duration {
+    life.mul_f64(rand::rng().random_range(0.8..=1.0))
+}
+
+/// Returns what the guard of a stream keeps.
+fn stream_details(
+    request: &HttpRequest,
+    state: &AppState,
+    caller: &Caller,
+    permit: Option<StreamPermit>,
+) -> StreamDetails {
+    let client = ClientNet::of_request(request);
+    let peer = socket_of(request).and_then(DetachableSocket::peer_net);
+    StreamDetails {
+        record: state
+            .access_log
+            .as_ref()
+            .map(|log| stream_record(log, request)),
+        client: client.filter(|_| client != peer).map(Box::new),
+        permit: permit.map(Box::new),
+        caller: caller
+            .stream_caller(request.peer_addr().map(|peer| peer.ip()))
+            .map(Arc::new),
+    }
 }
 
 /// Returns the response with what the access log reports about it.
@@ -191,7 +227,7 @@ fn handover(request: &HttpRequest) -> Option<Handover> {
     Some(Handover { socket, coding })
 }
 
-fn socket_of(request: &HttpRequest) -> Option<&DetachableSocket> {
+pub(super) fn socket_of(request: &HttpRequest) -> Option<&DetachableSocket> {
     request.conn_data()
 }
 
@@ -219,14 +255,18 @@ fn joined_names(channels: &[Channel]) -> String {
 ///
 /// An `EventSource` would never reconnect after a 503. The time is random, so that rejected clients
 /// do not return at the same moment.
-fn reject(request: &HttpRequest, guard: StreamGuard, comment: &str) -> HttpResponse {
-    let opening = rejection(comment);
+fn reject(
+    request: &HttpRequest,
+    guard: StreamGuard,
+    reason: RejectReason,
+    opening: Bytes,
+) -> HttpResponse {
     // The rejected client counts until its connection is closed.
     if let Some(socket) = socket_of(request) {
         socket.keep_rejected(guard);
     }
     let response = event_stream(request, streamed_once(opening));
-    with_note(response, ResponseNote::Rejected("limit"))
+    with_note(response, ResponseNote::Rejected(reason.as_str()))
 }
 
 /// Returns a body without a declared length, which ends after `bytes`.
@@ -234,13 +274,16 @@ fn streamed_once(bytes: Bytes) -> impl MessageBody + 'static {
     BodyStream::new(stream::once(async move { Ok::<_, Infallible>(bytes) }))
 }
 
-fn random_retry() -> Duration {
-    Duration::from_millis(rand::rng().random_range(5_000..15_000))
+/// Returns when a rejected client reconnects: not before a server with an in-process log is back.
+fn rejection_retry(drain: &Drain) -> Duration {
+    let away = drain.plan().and_then(|plan| plan.retry);
+    let random = Duration::from_millis(rand::rng().random_range(5_000..15_000));
+    away.unwrap_or_default().saturating_add(random)
 }
 
-fn rejection(comment: &str) -> Bytes {
+fn rejection(retry: Duration, comment: &str) -> Bytes {
     let mut opening = BytesMut::new();
-    wire::opening(&mut opening, random_retry(), None::<EventId>, comment);
+    wire::opening(&mut opening, retry, None::<EventId>, comment);
     opening.freeze()
 }
 

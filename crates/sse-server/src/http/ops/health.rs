@@ -28,12 +28,17 @@ pub(crate) fn options(allow: &'static str) -> HttpResponse {
 
 /// A publish would work now: the broker made a real round trip within the last second.
 ///
+/// A server that drains is not ready, so that balancers send its clients elsewhere.
+///
 /// Load balancers have no credential, so the route is open. The warnings are only for callers with
 /// the right to observe, and a wrong credential is the same as none.
 pub(crate) async fn ready(
     state: LocalData<AppState>,
     caller: Result<Caller, ApiError>,
 ) -> ApiResult<HttpResponse> {
+    if state.streams.drain.plan().is_some() {
+        return Err(ApiError::Draining);
+    }
     let mut warnings = state.readiness.check(state.hub.broker()).await?;
     let may_observe = |caller: Caller| caller.require_server(ServerRight::Observe).is_ok();
     if caller.is_ok_and(may_observe) {
