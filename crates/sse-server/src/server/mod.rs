@@ -27,6 +27,7 @@ use std::time::Duration;
 use std::{num::NonZeroUsize, sync::Arc};
 
 use anyhow::Context as _;
+use futures::FutureExt as _;
 use tokio::{
     runtime::Handle,
     sync::{mpsc, oneshot},
@@ -87,7 +88,8 @@ pub async fn run(
     mut next_stop: impl AsyncFnMut() -> StopReason,
     reloads: mpsc::Receiver<Config>,
 ) -> anyhow::Result<()> {
-    let (failed, mut log_failed) = oneshot::channel();
+    let (failed, log_failed) = oneshot::channel();
+    let mut log_failed = log_failed.fuse();
     let access = AccessControl::new(Access::new(config.access.clone()), Revocations::default());
     let running = start(&config, &access, failed).await?;
     tokio::spawn(supervised_task(

@@ -86,7 +86,7 @@ fn the_example_of_the_issue_is_read() {
     assert!(anonymous.permits(Right::Subscribe, &"public.a".parse().unwrap()));
     let limits = rules.restrictions.unwrap().keys[0].caller.limits;
     assert_eq!(limits.streams.unwrap().get(), 50);
-    assert_eq!(limits.bytes.unwrap().to_string(), "1048576/s");
+    assert_eq!(limits.bytes.unwrap().to_string(), "1048576B/s");
 }
 
 #[test]
