@@ -1,138 +1,172 @@
-//! Rules and revocations together: what decides on a caller, and on whether an open stream may
-//! continue.
+//! The present rules and keys: replaced as a whole, and read for every request.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::SystemTime};
 
-use sse_proto::Channel;
+use arc_swap::ArcSwap;
+use tokio::{runtime::Handle, sync::watch};
 
 use super::{
-    Access, CredentialError, CredentialSource, Identity, Principal, Right, ServerRight,
-    revocations::{Revocations, UNREADABLE_MAX},
+    AccessRules, CredentialError, Identity, IssuedTicket, RejectionWord, TicketError,
+    TicketRequest,
+    generation::Generation,
+    identity::Proof,
+    keys::remote::FetchTiming,
+    snapshot::{KeyStart, Snapshot},
+    ticket,
+    token_cache::TokenCache,
 };
 
-/// The access control of a server; clones share it.
+/// Which callers exist and what they may do. Clones share everything.
 #[derive(Debug, Clone)]
-pub struct AccessControl {
-    access: Access,
-    revocations: Revocations,
+pub struct Access {
+    pub(super) shared: Arc<Shared>,
 }
 
-/// The state of rules, keys and revocations. A caller that was checked in another state must be
-/// checked again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct AccessVersion {
-    generation: u64,
-    revocations: u64,
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) snapshot: ArcSwap<Snapshot>,
+    generation: Arc<Generation>,
+    pub(super) cache: TokenCache,
+    /// Where keys are fetched; `None` if this was created outside a runtime.
+    runtime: Option<Handle>,
+    timing: FetchTiming,
 }
 
-impl AccessControl {
-    /// Combines rules with the revocations of the server.
+impl Access {
+    /// Creates the access control of a server.
+    ///
+    /// Key sets that an issuer serves by URL are fetched in the runtime in which this is called.
     #[must_use]
-    pub const fn new(access: Access, revocations: Revocations) -> Self {
+    pub fn new(rules: AccessRules) -> Self {
+        Self::with_timing(rules, FetchTiming::default())
+    }
+
+    pub(super) fn with_timing(rules: AccessRules, timing: FetchTiming) -> Self {
+        let generation = Arc::new(Generation::default());
+        let runtime = Handle::try_current().ok();
+        let start = KeyStart {
+            generation: &generation,
+            runtime: runtime.as_ref(),
+            timing,
+        };
+        let snapshot = ArcSwap::from_pointee(Snapshot::new(rules, None, &start));
+        let cache = TokenCache::default();
         Self {
-            access,
-            revocations,
+            shared: Arc::new(Shared {
+                snapshot,
+                generation,
+                cache,
+                runtime,
+                timing,
+            }),
         }
     }
 
-    /// Returns the rules.
-    #[must_use]
-    pub const fn access(&self) -> &Access {
-        &self.access
+    /// Replaces the rules in one step, and increases the generation. Key sets of issuers that
+    /// remain are kept.
+    pub fn reload(&self, rules: AccessRules) {
+        let shared = &self.shared;
+        let start = KeyStart {
+            generation: &shared.generation,
+            runtime: shared.runtime.as_ref(),
+            timing: shared.timing,
+        };
+        let previous = shared.snapshot.load_full();
+        shared
+            .snapshot
+            .store(Arc::new(Snapshot::new(rules, Some(&previous), &start)));
+        shared.generation.increase();
     }
 
-    /// Returns the revocations.
+    /// Returns a number that increases whenever rules or keys change. An open stream whose
+    /// identity was checked at an earlier generation must be checked again with [`Self::recheck`].
     #[must_use]
-    pub const fn revocations(&self) -> &Revocations {
-        &self.revocations
+    pub fn generation(&self) -> u64 {
+        self.shared.generation.number()
     }
 
-    /// Returns who a credential belongs to, unless it is revoked.
+    /// Returns a receiver of [`Self::generation`], to await the next change.
+    #[must_use]
+    pub fn watch_generation(&self) -> watch::Receiver<u64> {
+        self.shared.generation.watch()
+    }
+
+    /// Returns whether there are access rules. Without them every caller may do everything.
+    #[must_use]
+    pub fn has_rules(&self) -> bool {
+        self.shared.snapshot.load().rules.is_restricted()
+    }
+
+    /// Returns the present rules.
+    #[must_use]
+    pub fn rules(&self) -> Arc<AccessRules> {
+        self.shared.snapshot.load().rules.clone()
+    }
+
+    /// Returns the identity of callers without a credential.
+    #[must_use]
+    pub fn anonymous(&self) -> Arc<Identity> {
+        self.shared.snapshot.load().anonymous.clone()
+    }
+
+    /// Returns `identity` with the rights that the present rules and keys grant it.
+    ///
+    /// It does not check revocations, and never waits.
     ///
     /// # Errors
     ///
-    /// Those of [`Access::identify`] and [`Revocations::check`].
-    pub async fn identify(
-        &self,
-        text: &str,
-        source: CredentialSource,
-    ) -> Result<Arc<Identity>, CredentialError> {
-        let identity = self.access.identify(text, source).await?;
-        self.check_revocations(&identity)?;
-        Ok(identity)
-    }
-
-    /// Returns the identity of an open stream with the rights that it has now.
-    ///
-    /// # Errors
-    ///
-    /// Those of [`Access::recheck`] and [`Revocations::check`]. After `Unavailable` the stream
-    /// continues, because nothing is known to be wrong.
+    /// As for [`Self::identify`]. `Unavailable` means that nothing is known to be wrong, so an open
+    /// stream continues.
     pub fn recheck(&self, identity: &Arc<Identity>) -> Result<Arc<Identity>, CredentialError> {
-        self.check_revocations(identity)?;
-        self.access.recheck(identity)
-    }
-
-    /// Returns whether a caller has a right for a channel. What anonymous callers may do, every
-    /// caller may do: otherwise a page could not read its own channels and public ones with one
-    /// stream.
-    #[must_use]
-    pub fn permits(&self, identity: &Identity, right: Right, channel: &Channel) -> bool {
-        identity.rights().permits(right, channel)
-            || self.access.anonymous().rights().permits(right, channel)
-    }
-
-    /// Returns whether a caller has a right for some channel.
-    #[must_use]
-    pub fn permits_some(&self, identity: &Identity, right: Right) -> bool {
-        let anonymous = self.access.anonymous();
-        [identity.rights(), anonymous.rights()]
-            .iter()
-            .any(|rights| !rights.patterns(right).is_empty())
-    }
-
-    /// Returns whether a caller has a right for the server.
-    #[must_use]
-    pub fn permits_server(&self, identity: &Identity, right: ServerRight) -> bool {
-        identity.rights().permits_server(right)
-            || self.access.anonymous().rights().permits_server(right)
-    }
-
-    fn check_revocations(&self, identity: &Identity) -> Result<(), CredentialError> {
-        match identity.principal() {
-            Principal::Anonymous => return Ok(()),
-            Principal::Key { .. } => {}
-            Principal::Subject { .. } | Principal::Ticket { .. }
-                if self.is_too_old_for_tokens() =>
-            {
-                return Err(CredentialError::Unavailable);
+        let now = SystemTime::now();
+        if identity.valid_until().is_some_and(|end| now >= end) {
+            return Err(RejectionWord::Expired.into());
+        }
+        let generation = self.generation();
+        let snapshot = self.shared.snapshot.load();
+        let facts = match identity.proof() {
+            Proof::Anonymous => return Ok(snapshot.anonymous.clone()),
+            Proof::ApiKey(digest) => {
+                let found = snapshot.api_key(digest).cloned();
+                return found.ok_or(RejectionWord::UnknownKey.into());
             }
-            Principal::Subject { .. } | Principal::Ticket { .. } => {}
+            Proof::Token(facts) => facts,
+        };
+        if let Some(Ok(known)) = self.shared.cache.get(&facts.digest, generation) {
+            return Ok(known);
         }
-        self.revocations.check(identity)
+        let caller = snapshot
+            .rights_of(facts)
+            .map_err(|denial| denial.without_fetch())?;
+        let present = if identity.has(&caller) {
+            identity.clone()
+        } else {
+            Arc::new(Identity::of_token(facts.clone(), caller))
+        };
+        self.shared
+            .cache
+            .insert(facts.digest, generation, Ok(present.clone()));
+        Ok(present)
     }
 
-    fn is_too_old_for_tokens(&self) -> bool {
-        self.access.rules().revocation_is_strict() && self.revocations.age() >= UNREADABLE_MAX
-    }
-
-    /// Returns the present state. Read it before a check: a change in between is noticed then.
-    #[must_use]
-    pub fn version(&self) -> AccessVersion {
-        AccessVersion {
-            generation: self.access.generation(),
-            revocations: self.revocations.version(),
-        }
-    }
-
-    /// Waits until the state differs from `seen`.
-    pub async fn changed_since(&self, seen: AccessVersion) {
-        let mut generation = self.access.watch_generation();
-        let mut revocations = self.revocations.watch();
-        tokio::select! {
-            // An error means that the server ends.
-            _ = generation.wait_for(|now| *now != seen.generation) => {}
-            _ = revocations.wait_for(|now| *now != seen.revocations) => {}
-        }
+    /// Creates a ticket: a token with which somebody else may subscribe to some channels.
+    ///
+    /// `creator` must have been identified by a credential of a header.
+    ///
+    /// # Errors
+    ///
+    /// The ticket cannot be created.
+    pub fn issue_ticket(
+        &self,
+        creator: &Arc<Identity>,
+        request: TicketRequest,
+    ) -> Result<IssuedTicket, TicketError> {
+        let creator = self.recheck(creator).map_err(|_| TicketError::Ended)?;
+        let snapshot = self.shared.snapshot.load();
+        let signing = snapshot
+            .restrictions()
+            .and_then(|rules| rules.signing.as_ref());
+        let signing = signing.ok_or(TicketError::NoSigningKey)?;
+        ticket::issue(signing, &creator, request, SystemTime::now())
     }
 }

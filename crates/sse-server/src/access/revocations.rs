@@ -23,7 +23,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
-use super::{Creator, CredentialError, Identity, Principal, RejectionWord};
+use super::{Creator, CredentialError, Identity, Principal, RejectionWord, to_hex};
 
 /// A revocation that was not read for this time makes the node warn.
 pub const UNREADABLE_MAX: Duration = Duration::from_secs(10);
@@ -228,7 +228,7 @@ impl Known {
 
     fn has_revoked_token(&self, identity: &Identity) -> bool {
         let digest = identity.credential_digest();
-        if digest.is_some_and(|digest| self.digests.contains(&hex(digest))) {
+        if digest.is_some_and(|digest| self.digests.contains(&to_hex(digest))) {
             return true;
         }
         match (identity.issuer(), identity.jti()) {
@@ -273,15 +273,4 @@ fn issued_ms(identity: &Identity) -> Option<u64> {
 fn milliseconds(time: SystemTime) -> u64 {
     let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
-}
-
-/// Writes bytes as lower-case hex.
-#[must_use]
-pub fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write as _;
-    bytes.iter().fold(String::new(), |mut text, byte| {
-        // Writing to a string cannot fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }

@@ -35,7 +35,7 @@ mod tests {
     #[test]
     fn a_secret_is_not_printed() {
         let secret = Secret::new("geheim".to_owned());
-        assert_eq!(format!("{secret:?} {:#?}", secret), "[hidden] [hidden]");
+        assert_eq!(format!("{secret:?} {secret:#?}"), "[hidden] [hidden]");
         assert_eq!(secret.expose(), "geheim");
     }
 }

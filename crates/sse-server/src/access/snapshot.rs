@@ -17,7 +17,7 @@ use super::{
         remote::{FetchTiming, RemoteKeys},
     },
     rules::{CallerRules, IssuerRules, KeyRules, Restrictions},
-    template::{ClaimValues, claim_values},
+    template::{ClaimValues, Template, claim_values},
 };
 use crate::quota::Limits;
 
@@ -193,7 +193,7 @@ impl Issuer {
         claims: &serde_json::Map<String, serde_json::Value>,
     ) -> ClaimValues {
         let templates = self.rules.grants.all_templates();
-        let names: BTreeSet<&str> = templates.flat_map(|template| template.claims()).collect();
+        let names: BTreeSet<&str> = templates.flat_map(Template::claims).collect();
         claim_values(claims, &names)
     }
 

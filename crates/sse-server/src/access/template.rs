@@ -143,8 +143,9 @@ fn texts(value: &Value) -> Vec<Box<str>> {
         Value::Number(number) if !number.is_f64() => Some(number.to_string().into()),
         _ => None,
     });
-    let fits = |text: &Box<str>| (1..=Channel::BYTES_MAX).contains(&text.len());
-    texts.filter(fits).collect()
+    let mut texts: Vec<Box<str>> = texts.collect();
+    texts.retain(|text| (1..=Channel::BYTES_MAX).contains(&text.len()));
+    texts
 }
 
 impl FromStr for Template {

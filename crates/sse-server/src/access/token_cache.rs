@@ -111,13 +111,12 @@ impl<T> Default for Table<T> {
 
 impl<T: Clone> Table<T> {
     fn get(&mut self, digest: &Digest, generation: u64, max: usize) -> Option<T> {
-        let found = match self.new.get(digest) {
-            Some((entry_generation, value)) => (*entry_generation, value.clone()),
-            None => {
-                let entry = self.old.remove(digest)?;
-                self.insert(*digest, entry.clone(), max);
-                entry
-            }
+        let found = if let Some((entry_generation, value)) = self.new.get(digest) {
+            (*entry_generation, value.clone())
+        } else {
+            let entry = self.old.remove(digest)?;
+            self.insert(*digest, entry.clone(), max);
+            entry
         };
         (found.0 == generation).then_some(found.1)
     }
@@ -133,7 +132,7 @@ impl<T: Clone> Table<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::access::digest;
+    use crate::access::{digest, rules::CallerRules};
 
     const WORD: RejectionWord = RejectionWord::Signature;
 
@@ -142,7 +141,7 @@ mod tests {
     }
 
     fn identity() -> Arc<Identity> {
-        Arc::new(Identity::anonymous(Default::default()))
+        Arc::new(Identity::anonymous(CallerRules::default()))
     }
 
     #[test]

@@ -93,7 +93,7 @@ mod tests {
     #[test]
     fn a_repeated_name_is_rejected_at_any_depth() {
         for (json, expected) in [
-            (r#"{}"#, true),
+            ("{}", true),
             (
                 r#"{"a":1,"b":[{"a":null},{"a":true}],"c":{"a":-1.5}}"#,
                 true,
@@ -102,7 +102,7 @@ mod tests {
             (r#"{"a":1,"\u0061":1}"#, false),
             (r#"{"b":{"a":1,"a":2}}"#, false),
             (r#"{"b":[{"a":1,"a":2}]}"#, false),
-            (r#"[]"#, false),
+            ("[]", false),
             (r#""a""#, false),
             (r#"{"a":1} x"#, false),
             (r#"{"a":1e999}"#, false),

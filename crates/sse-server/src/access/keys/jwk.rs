@@ -91,7 +91,12 @@ fn verifying_key(jwk: Jwk, origin: SetOrigin, rsa_algorithm: Algorithm) -> Optio
         ("oct", _) if origin == SetOrigin::File => (secret(&jwk.k?), Algorithm::HS256),
         _ => return None,
     };
+    // A curve has one algorithm. RSA keys and secrets have several.
+    let is_of_curve = matches!(jwk.kty.as_str(), "EC" | "OKP");
     let algorithm = own_algorithm.unwrap_or(implied);
+    if is_of_curve && algorithm != implied {
+        return None;
+    }
     VerifyingKey::new(key.ok()?, algorithm, jwk.kid).ok()
 }
 

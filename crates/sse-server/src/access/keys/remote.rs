@@ -196,9 +196,9 @@ impl Drop for RemoteKeys {
 /// Fetches the set again and again.
 async fn keep_fetching(shared: Arc<Shared>) {
     let timing = shared.timing;
-    let fetcher = Fetcher::new(shared.url.clone(), shared.rsa_algorithm, timing.timeout);
-    let mut fetcher = match fetcher {
-        Ok(fetcher) => fetcher,
+    let client = Fetcher::new(shared.url.clone(), shared.rsa_algorithm, timing.timeout);
+    let mut client = match client {
+        Ok(client) => client,
         Err(error) => {
             tracing::error!(url = %shared.url, error, "the keys of an issuer are never fetched");
             // Requests are not made to wait.
@@ -210,7 +210,7 @@ async fn keep_fetching(shared: Arc<Shared>) {
     loop {
         let number = shared.begin_fetch();
         let begun_at = Instant::now();
-        let fetched = fetcher.fetch(shared.set.load().is_some()).await;
+        let fetched = client.fetch(shared.set.load().is_some()).await;
         let succeeded = fetched.is_ok();
         let pause = shared.apply(fetched, &mut progress);
         shared.ended.send_replace(EndedFetch { number, succeeded });

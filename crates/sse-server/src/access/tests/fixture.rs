@@ -12,7 +12,7 @@ use base64::{
 use jsonwebtoken::{Algorithm, EncodingKey, crypto, jwk::Jwk};
 use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_ECDSA_P384_SHA384, SignatureAlgorithm};
 use rsa::pkcs1::{EncodeRsaPrivateKey as _, EncodeRsaPublicKey as _};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::*;
 use crate::access::{
@@ -253,11 +253,13 @@ impl Token {
         self
     }
 
-    pub(super) fn without(mut self, name: &str) -> Self {
-        for part in [&mut self.header, &mut self.claims] {
-            part.as_object_mut()
-                .map(|part: &mut Map<_, _>| part.remove(name));
-        }
+    /// Removes a field of the `header` or a `claim`.
+    pub(super) fn without(mut self, part: &str, name: &str) -> Self {
+        let part = match part {
+            "header" => &mut self.header,
+            _ => &mut self.claims,
+        };
+        part.as_object_mut().unwrap().remove(name);
         self
     }
 

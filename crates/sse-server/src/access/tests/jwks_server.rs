@@ -32,11 +32,11 @@ pub(super) enum Reply {
     Silent,
 }
 
-pub(super) fn set(body: impl ToString) -> Reply {
+pub(super) fn set(body: &impl ToString) -> Reply {
     reply("200 OK", "", body)
 }
 
-pub(super) fn reply(status: &'static str, headers: &str, body: impl ToString) -> Reply {
+pub(super) fn reply(status: &'static str, headers: &str, body: &impl ToString) -> Reply {
     Reply::Send {
         status,
         headers: headers.to_owned(),

@@ -5,8 +5,11 @@ mod hostile_tokens;
 mod jwks_server;
 mod key_sets;
 mod recheck;
+mod remote_failures;
 mod remote_keys;
 mod tickets;
 mod token_table;
 
-use super::*;
+use std::sync::Arc;
+
+use super::{keys::remote::FetchTiming, *};

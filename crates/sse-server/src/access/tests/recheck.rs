@@ -40,8 +40,8 @@ fn may_subscribe(identity: &Identity, channel: &str) -> bool {
         .permits(Right::Subscribe, &channel.parse().unwrap())
 }
 
-fn rejected(word: RejectionWord) -> Option<CredentialError> {
-    Some(CredentialError::Rejected(word))
+fn rejected(word: RejectionWord) -> CredentialError {
+    CredentialError::Rejected(word)
 }
 
 /// Rules in which the key `billing` has these digests and rights.
@@ -100,7 +100,7 @@ async fn a_key_that_is_removed_or_replaced_ends_with_its_tickets() {
     // Another secret in the name of the same key: the old secret ends, but not the tickets.
     access.reload(with_key(vec![digest("new")], &["orders.*"]));
     assert_eq!(
-        access.recheck(&key).err(),
+        access.recheck(&key).unwrap_err(),
         rejected(RejectionWord::UnknownKey)
     );
     assert!(may_subscribe(&access.recheck(&ticket).unwrap(), "orders.1"));
@@ -115,7 +115,7 @@ async fn a_key_that_is_removed_or_replaced_ends_with_its_tickets() {
         ..restrictions()
     }));
     assert_eq!(
-        access.recheck(&ticket).err(),
+        access.recheck(&ticket).unwrap_err(),
         rejected(RejectionWord::Creator)
     );
 }
@@ -168,8 +168,8 @@ async fn a_token_ends_with_its_issuer_its_audience_and_its_key() {
         ),
     ] {
         access.reload(changed);
-        assert_eq!(access.recheck(&subject).err(), rejected(word));
-        assert_eq!(access.recheck(&ticket).err(), rejected(of_ticket));
+        assert_eq!(access.recheck(&subject).unwrap_err(), rejected(word));
+        assert_eq!(access.recheck(&ticket).unwrap_err(), rejected(of_ticket));
         assert!(
             access
                 .identify(&text, CredentialSource::Header)

@@ -88,8 +88,8 @@ pub(super) fn read_key(
     Ok(key)
 }
 
-/// The name is printed in logs and lists.
-fn check_name(name: &str) -> Result<(), String> {
+/// Checks the name of a key, which is printed in logs and lists.
+pub(in crate::config) fn check_name(name: &str) -> Result<(), String> {
     let is_allowed = |c: char| !c.is_control() && !c.is_whitespace();
     if name.is_empty() || name.len() > NAME_BYTES_MAX || !name.chars().all(is_allowed) {
         return Err("name is 1 to 64 bytes without spaces and control characters".to_owned());

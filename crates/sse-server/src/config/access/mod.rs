@@ -26,7 +26,10 @@ use std::{path::Path, sync::Arc, time::Duration};
 use sse_proto::units::parse_duration;
 use toml::{Spanned, de::DeValue};
 
-pub(super) use self::print::{EXAMPLE, print_tables};
+pub(super) use self::{
+    callers::check_name,
+    print::{EXAMPLE, print_tables},
+};
 use self::{
     callers::{ANONYMOUS_KEYS, KEY_KEYS, read_caller, read_key},
     issuers::{ISSUER_KEYS, read_issuer},

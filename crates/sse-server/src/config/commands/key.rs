@@ -6,12 +6,12 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use clap::Subcommand;
+use clap::{Args, Subcommand};
 use sse_cli::private_file::{self, PRIVATE};
 
 use crate::{
     access::{Pattern, create_api_key, digest, ticket::create_signing_key, to_hex},
-    config::{Invocation, environment::misused},
+    config::{Invocation, access::check_name, environment::misused},
 };
 
 /// Permissions of the file of a public key.
@@ -20,26 +20,7 @@ const PUBLIC: u32 = 0o644;
 #[derive(Clone, Subcommand)]
 pub(in crate::config) enum KeyCommand {
     /// Create an API key: print it once, and what to add to the configuration file
-    New {
-        /// The name of the key in logs, lists and revocations
-        #[arg(long)]
-        name: String,
-        /// Let the key publish to these channels; * matches one or more characters (repeatable)
-        #[arg(long, value_name = "PATTERN")]
-        publish: Vec<Pattern>,
-        /// Let the key subscribe to these channels (repeatable)
-        #[arg(long, value_name = "PATTERN")]
-        subscribe: Vec<Pattern>,
-        /// Let the key create, configure, close and delete these channels (repeatable)
-        #[arg(long, value_name = "PATTERN")]
-        manage: Vec<Pattern>,
-        /// Let the key read metrics, lists and settings
-        #[arg(long)]
-        observe: bool,
-        /// Let the key observe, and close streams
-        #[arg(long)]
-        admin: bool,
-    },
+    New(NewKey),
     /// Create a key that signs tickets: FILE, which only its owner may read, and FILE.pub
     Signing {
         /// The file to create
@@ -48,53 +29,72 @@ pub(in crate::config) enum KeyCommand {
     },
 }
 
-pub(super) fn run(command: KeyCommand) -> Result<Invocation, clap::Error> {
-    let text = match &command {
-        KeyCommand::New { .. } => create_key(&command),
+/// The name and the rights of an API key.
+#[derive(Clone, Args)]
+pub(in crate::config) struct NewKey {
+    /// The name of the key in logs, lists and revocations
+    #[arg(long)]
+    name: String,
+    /// Let the key publish to these channels; * matches one or more characters (repeatable)
+    #[arg(long, value_name = "PATTERN")]
+    publish: Vec<Pattern>,
+    /// Let the key subscribe to these channels (repeatable)
+    #[arg(long, value_name = "PATTERN")]
+    subscribe: Vec<Pattern>,
+    /// Let the key create, configure, close and delete these channels (repeatable)
+    #[arg(long, value_name = "PATTERN")]
+    manage: Vec<Pattern>,
+    /// Let the key read metrics, lists and settings
+    #[arg(long)]
+    observe: bool,
+    /// Let the key observe, and close streams
+    #[arg(long)]
+    admin: bool,
+}
+
+pub(super) fn run(command: &KeyCommand) -> Result<Invocation, clap::Error> {
+    let text = match command {
+        KeyCommand::New(key) => create_key(key),
         KeyCommand::Signing { out } => create_signing_files(out),
     };
     text.map(Invocation::Print).map_err(misused)
 }
 
-fn create_key(command: &KeyCommand) -> Result<String, String> {
-    let KeyCommand::New {
-        name,
-        publish,
-        subscribe,
-        manage,
-        observe,
-        admin,
-    } = command
-    else {
-        return Err("this is not the command key new".to_owned());
-    };
+fn create_key(new: &NewKey) -> Result<String, String> {
+    check_name(&new.name)?;
     let key = create_api_key()?;
-    let mut text = format!(
+    Ok(format!(
         "The key is printed only once. Its text is the secret:\n\n{}\n\n\
          Add this to the configuration file:\n\n\
-         [[access.key]]\nname = {}\nsha256 = \"{}\"\n",
+         [[access.key]]\nname = {}\nsha256 = \"{}\"\n{}",
         key.expose(),
-        serde_json::Value::from(name.as_str()),
+        serde_json::Value::from(new.name.as_str()),
         to_hex(&digest(key.expose())),
-    );
-    for (right, patterns) in [
-        ("publish", publish),
-        ("subscribe", subscribe),
-        ("manage", manage),
-    ] {
+        rights_fragment(new),
+    ))
+}
+
+/// Returns the rights of a key in TOML.
+fn rights_fragment(new: &NewKey) -> String {
+    let mut text = String::new();
+    let channels = [
+        ("publish", &new.publish),
+        ("subscribe", &new.subscribe),
+        ("manage", &new.manage),
+    ];
+    for (right, patterns) in channels {
         if !patterns.is_empty() {
             let patterns: Vec<_> = patterns.iter().map(|one| format!("\"{one}\"")).collect();
             // Writing to a string never fails.
             let _ = writeln!(text, "{right} = [{}]", patterns.join(", "));
         }
     }
-    for (right, _) in [("observe", observe), ("admin", admin)]
-        .iter()
-        .filter(|(_, is_on)| **is_on)
-    {
-        let _ = writeln!(text, "{right} = true");
+    for (right, is_granted) in [("observe", new.observe), ("admin", new.admin)] {
+        if is_granted {
+            let _ = writeln!(text, "{right} = true");
+        }
     }
-    Ok(text)
+    text
 }
 
 fn create_signing_files(out: &Path) -> Result<String, String> {

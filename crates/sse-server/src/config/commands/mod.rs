@@ -32,7 +32,7 @@ pub(super) enum Command {
 pub(super) fn run(command: Command, given: &GivenSettings) -> Result<Invocation, clap::Error> {
     match command {
         Command::Config(command) => config::run(command, given),
-        Command::Key(command) => key::run(command),
+        Command::Key(command) => key::run(&command),
         Command::Token(command) => token::run(command, given),
     }
 }

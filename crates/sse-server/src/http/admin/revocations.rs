@@ -9,16 +9,11 @@ use actix_web::{HttpRequest, HttpResponse, web::Payload};
 use actix_web_lab::extract::LocalData;
 use serde::Deserialize;
 use serde_json::json;
-use sha2::{Digest as _, Sha256};
 use sse_proto::units::parse_positive_duration;
 
 use super::permission::check_permission;
 use crate::{
-    access::{
-        ServerRight,
-        revocations::{Revocation, hex},
-        token_facts,
-    },
+    access::{ServerRight, digest, revocations::Revocation, to_hex, token_facts},
     broker::revocations::{NEVER, RevocationChange, StoredRevocation},
     http::{
         access::caller::Caller,
@@ -89,7 +84,7 @@ impl RevocationRequest {
             }),
             (None, None, None, Some(key), None) => Ok(Revocation::Key { key: checked(key)? }),
             (None, None, None, None, Some(token)) => Ok(Revocation::Text {
-                digest: hex(&Sha256::digest(checked(token)?)),
+                digest: to_hex(&digest(&checked(token)?)),
             }),
             _ => Err(ApiError::InvalidRequest(
                 "name exactly one of {iss, jti}, {iss, sub}, {key} or {token}".to_owned(),
