@@ -78,7 +78,7 @@ fn an_error_in_a_key_names_the_line() {
         ),
         (
             "limits = { events = \"1\" }",
-            "events: write an amount and a time",
+            "events: write a number from 1",
         ),
         ("limits = { evnts = \"1/s\" }", "did you mean events?"),
         ("limits = { streams = 0 }", "whole number from 1"),
