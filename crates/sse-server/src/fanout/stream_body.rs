@@ -217,7 +217,7 @@ impl Driver {
         let is_draining = self.is_draining;
         Some(tokio::select! {
             biased;
-            () = stopping.cancelled() => self.end(CloseReason::Shutdown),
+            () = stopping.cancelled() => self.end_early(CloseReason::Shutdown),
             () = wait_until_cancelled(unreachable) => self.abort(),
             () = drain.started(), if !is_draining => {
                 self.is_draining = true;

@@ -7,8 +7,8 @@ fn quotas(limits: Limits) -> (Quotas, Metrics) {
     (Quotas::new(&limits, metrics.clone()), metrics)
 }
 
-fn key(name: &str) -> Option<QuotaKey> {
-    Some(QuotaKey::Principal(name.into()))
+fn key(name: &str) -> QuotaKey {
+    QuotaKey::Principal(name.into())
 }
 
 #[test]
@@ -17,7 +17,7 @@ fn only_limits_that_are_set_apply() {
         events: Rate::parse_count("1/h").ok(),
         ..Limits::default()
     });
-    let caller = quotas.of(key("a"));
+    let caller = quotas.of(Some(key("a")));
     assert!(caller.has_rate(LimitKind::Events) && !caller.has_rate(LimitKind::Channels));
     assert_eq!(caller.take(LimitKind::Events, 1), Ok(()));
     assert_eq!(caller.take(LimitKind::Bytes, usize::MAX), Ok(()));
@@ -44,10 +44,10 @@ fn streams_have_a_limit_and_a_rate() {
         opens: Rate::parse_count("2/h").ok(),
         ..Limits::default()
     });
-    let caller = quotas.of(key("a"));
+    let caller = quotas.of(Some(key("a")));
     let permit = caller.open_stream().unwrap();
     assert_eq!(caller.open_stream().unwrap_err().limit, LimitKind::Streams);
     drop(permit);
     assert_eq!(caller.open_stream().unwrap_err().limit, LimitKind::Opens);
-    assert!(quotas.of(key("b")).open_stream().is_ok());
+    assert!(quotas.of(Some(key("b"))).open_stream().is_ok());
 }

@@ -27,6 +27,7 @@ use std::time::Duration;
 use std::{num::NonZeroUsize, sync::Arc};
 
 use anyhow::Context as _;
+use futures::FutureExt as _;
 use tokio::{runtime::Handle, sync::oneshot};
 use tokio_util::sync::CancellationToken;
 
@@ -81,7 +82,9 @@ pub async fn run(
     config: Config,
     mut next_stop: impl AsyncFnMut() -> StopReason,
 ) -> anyhow::Result<()> {
-    let (failed, mut log_failed) = oneshot::channel();
+    let (failed, log_failed) = oneshot::channel();
+    // Brokers that cannot fail drop the sender.
+    let mut log_failed = log_failed.fuse();
     let running = start(&config, failed).await?;
     let mut stop = async || {
         tokio::select! {
@@ -144,7 +147,7 @@ async fn start(config: &Config, failed: oneshot::Sender<BrokerError>) -> anyhow:
         _sweeper: sweeper,
         broker,
         access_log,
-        drain: state.streams.drain.clone(),
+        drain: state.streams.drain,
         retry: config.streams.retry,
     })
 }

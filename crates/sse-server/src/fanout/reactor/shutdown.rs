@@ -17,13 +17,14 @@ impl Reactor<'_> {
     }
 
     fn end_for_shutdown(&mut self, key: usize) {
+        let mut last = self.farewell(key, CloseReason::Shutdown);
         let Some(connection) = self.connections.get_mut(key) else {
             return;
         };
         if !connection.is_blocked() {
-            let terminator = Bytes::from_static(connection.coding.terminator());
+            last.extend_from_slice(connection.coding.terminator());
             // The connection closes even if the terminator cannot be written.
-            let _ = connection.write(&terminator, self.now);
+            let _ = connection.write(&Bytes::from(last), self.now);
         }
         self.close_stream(key, CloseReason::Shutdown);
     }

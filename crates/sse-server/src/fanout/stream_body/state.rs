@@ -33,6 +33,15 @@ impl From<NewSubscription> for State {
 }
 
 impl State {
+    /// Returns the subscription, if it is known and the body has it.
+    pub(super) fn subscription(&self) -> Option<&MultiSubscription> {
+        match self {
+            Self::Ready(subscription) => Some(subscription),
+            Self::Attached(attached) => Some(&attached.subscription),
+            Self::Starting(_) | Self::Detached => None,
+        }
+    }
+
     /// Returns the last cursor that the client was sent.
     pub(super) fn sent_cursor(&self) -> Option<impl Display> {
         match self {

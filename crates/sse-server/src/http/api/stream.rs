@@ -100,7 +100,7 @@ pub(crate) async fn stream(
 }
 
 fn parse_request(request: &HttpRequest) -> ApiResult<StreamRequest> {
-    let params = start_params::parse_query(request, &["channel", "event", "envelope"])?;
+    let params = start_params::parse_query(request, &["channel", "event", "envelope", "notices"])?;
     Ok(StreamRequest {
         channels: params.channels()?,
         options: parse_options(&params)?,
@@ -113,6 +113,7 @@ fn parse_options(params: &Params) -> ApiResult<SubscriptionOptions> {
         filter: event_filter::parse(params)?,
         envelope: parse_envelope(params)?,
         until: start_params::parse_until(params)?,
+        notices: params.is_given("notices", "1")?,
     })
 }
 
