@@ -22,7 +22,7 @@ use futures::stream;
 use rand::RngExt as _;
 use sse_proto::{Channel, EventId, wire};
 
-use super::stream_place::{NoPlace, Place, TOO_MANY_STREAMS, take_place};
+use super::stream_shares::{NoShare, StreamShares, TOO_MANY_STREAMS, take_shares};
 use crate::http::{
     access::caller::Caller,
     error::ApiResult,
@@ -68,8 +68,11 @@ impl StreamRequest {
 
     /// Whether the log may be read for this stream alone.
     fn searches(&self) -> bool {
-        let reads_back = matches!(self.start, Some(StartParam::Last(_)));
-        reads_back || (self.start.is_some() && !self.options.filter.is_all())
+        match self.start {
+            Some(StartParam::Last(_)) => true,
+            Some(StartParam::Since(_) | StartParam::Oldest) => !self.options.filter.is_all(),
+            Some(StartParam::Resume(_)) | None => false,
+        }
     }
 }
 
@@ -80,16 +83,16 @@ pub(crate) async fn stream(
     _caller: Caller,
 ) -> ApiResult<HttpResponse> {
     let asked = parse_request(&request)?;
-    let place = take_place(&request, &state, &asked.channels, asked.searches());
-    let refused = place.as_ref().err().copied();
-    let reason = refused.map(NoPlace::reason);
+    let shares = take_shares(&request, &state, &asked.channels, asked.searches());
+    let refused = shares.as_ref().err().copied();
+    let reason = refused.map(NoShare::reason);
     let decision = state.streams.admission.admit(asked.resumes(), reason);
-    Ok(match (decision, place) {
-        (AdmissionDecision::Admitted(guard), Ok(place)) => {
-            open_stream(&request, &state, asked, guard, place).await
+    Ok(match (decision, shares) {
+        (AdmissionDecision::Admitted(guard), Ok(shares)) => {
+            open_stream(&request, &state, asked, guard, shares).await
         }
         (AdmissionDecision::Rejected(guard, reason), _) => {
-            let comment = refused.map_or_else(|| TOO_MANY_STREAMS.to_owned(), NoPlace::comment);
+            let comment = refused.map_or_else(|| TOO_MANY_STREAMS.to_owned(), NoShare::comment);
             let retry = rejection_retry(&state.streams.drain);
             reject(&request, guard, reason, rejection(retry, &comment))
         }
@@ -126,7 +129,7 @@ async fn open_stream(
         start,
     }: StreamRequest,
     mut guard: StreamGuard,
-    Place { reserved, permit }: Place,
+    StreamShares { reserved, permit }: StreamShares,
 ) -> HttpResponse {
     let comment = opening_comment(&channels);
     let client = ClientNet::of_request(request);
