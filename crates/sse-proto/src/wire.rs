@@ -8,6 +8,8 @@ use std::{fmt::Display, time::Duration};
 
 use bytes::{BufMut, BytesMut};
 
+use crate::notice::Notice;
+
 /// Writes one event: `id`, `event`, and one `data` line per line of `data`.
 ///
 /// CR, LF and CR LF each end a line and arrive as LF. Empty data becomes one empty line, because a
@@ -81,6 +83,15 @@ pub fn opening(out: &mut BytesMut, retry: Duration, position: Option<impl Displa
 /// Writes a block with only a reconnection time, which replaces that of the opening.
 pub fn retry(out: &mut BytesMut, retry: Duration) {
     write_field(out, "retry", retry.as_millis());
+    out.put_u8(b'\n');
+}
+
+/// Writes a notice: an event of the type `notice` without an id.
+pub fn notice(out: &mut BytesMut, notice: &Notice) {
+    // A notice has only numbers and words, so this cannot fail.
+    let data = serde_json::to_string(notice).unwrap_or_default();
+    write_field(out, "event", "notice");
+    write_field(out, "data", data);
     out.put_u8(b'\n');
 }
 

@@ -257,6 +257,7 @@ const fn fanout_settings(args: &Args) -> FanoutSettings {
     FanoutSettings {
         coalesce: args.streams.coalesce,
         heartbeat: args.streams.heartbeat,
+        retry: args.streams.retry,
         write_timeout: args.streams.write_timeout,
     }
 }

@@ -42,10 +42,10 @@ mod tests {
     #[test]
     fn a_deadline_is_over_at_its_moment_and_at_most_a_tick_later() {
         let now = Instant::now();
-        let at = now + Duration::from_millis(1234);
-        let deadline = Deadline::at(at);
-        assert!(!deadline.is_over(at - Duration::from_millis(1)));
-        assert!(deadline.is_over(at + TICK));
+        let after = |ms| now + Duration::from_millis(ms);
+        let deadline = Deadline::at(after(1234));
+        assert!(!deadline.is_over(after(1233)));
+        assert!(deadline.is_over(after(1234) + TICK));
         assert!(Deadline::at(now) < deadline && deadline < Deadline::NEVER);
     }
 

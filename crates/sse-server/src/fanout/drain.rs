@@ -75,7 +75,12 @@ impl Drain {
     /// Returns when one more stream ends; `None` if the drain has not begun.
     pub(super) fn next_end(&self, now: Instant) -> Option<Instant> {
         let plan = self.plan()?;
-        let number = self.0.planned.fetch_add(1, Ordering::Relaxed);
+        // The first stream must not end at once.
+        let number = self
+            .0
+            .planned
+            .fetch_add(1, Ordering::Relaxed)
+            .wrapping_add(1);
         let part = number.wrapping_mul(GOLDEN_STEP);
         Some(plan.moment(now, f64::from(part) / f64::from(u32::MAX)))
     }

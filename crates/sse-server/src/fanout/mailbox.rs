@@ -112,8 +112,6 @@ pub(super) struct Inbox {
     /// Streams to close because blocked streams hold too much: the key of each, and the id of its
     /// blocked write.
     pub(super) evicted: Vec<(u32, u64)>,
-    /// The drain has begun.
-    pub(super) starts_drain: bool,
     /// All streams end, including new ones.
     pub(super) is_stopping: bool,
     /// No stream is sent any more, and the thread may end.

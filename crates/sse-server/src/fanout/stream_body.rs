@@ -218,7 +218,7 @@ impl Driver {
         let is_draining = self.is_draining;
         Some(tokio::select! {
             biased;
-            () = stopping.cancelled() => self.end(CloseReason::Shutdown),
+            () = stopping.cancelled() => self.end_early(CloseReason::Shutdown),
             () = wait_until_cancelled(unreachable) => self.abort(),
             reason = caller_ends => self.end_early(reason),
             () = drain.started(), if !is_draining => {

@@ -98,6 +98,11 @@ impl CloseReason {
         Self::Shutdown,
     ];
 
+    /// Whether the server ends the stream although its client wants more.
+    pub(super) const fn expects_reconnect(self) -> bool {
+        matches!(self, Self::Life | Self::Drain | Self::Shutdown)
+    }
+
     /// Value of the label `reason` in the metrics.
     pub(super) const fn as_str(self) -> &'static str {
         match self {

@@ -100,7 +100,8 @@ impl Fanout {
 
     /// Lets the streams end within the time of the drain, which has begun.
     pub fn start_drain(&self) {
-        self.send_to_all(|inbox| inbox.starts_drain = true);
+        // The threads see that it has begun whenever they are awake.
+        self.send_to_all(|_| {});
     }
 
     /// Ends all streams, including those that are added later.

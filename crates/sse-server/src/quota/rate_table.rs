@@ -47,9 +47,10 @@ impl<C: Clock + Clone> RateTable<C> {
     fn with_clock(rate: Rate, keys_max: usize, clock: C) -> Self {
         let amount = rate.amount().get();
         let units_max = UNITS_PER_SECOND_MAX.saturating_mul(rate.period().as_secs());
-        let unit = match rate.is_count() {
-            true => 1,
-            false => amount.div_ceil(units_max.clamp(1, u64::from(u32::MAX))),
+        let unit = if rate.is_count() {
+            1
+        } else {
+            amount.div_ceil(units_max.clamp(1, u64::from(u32::MAX)))
         };
         let burst = u32::try_from(amount.div_ceil(unit)).unwrap_or(u32::MAX);
         let burst = NonZeroU32::new(burst).unwrap_or(NonZeroU32::MIN);

@@ -89,6 +89,7 @@ pub async fn run(
     reloads: mpsc::Receiver<Config>,
 ) -> anyhow::Result<()> {
     let (failed, log_failed) = oneshot::channel();
+    // Brokers that cannot fail drop the sender.
     let mut log_failed = log_failed.fuse();
     let access = AccessControl::new(Access::new(config.access.clone()), Revocations::default());
     let running = start(&config, &access, failed).await?;
@@ -163,7 +164,7 @@ async fn start(
         _sweeper: sweeper,
         broker,
         access_log,
-        drain: state.streams.drain.clone(),
+        drain: state.streams.drain,
         retry: config.streams.retry,
     })
 }

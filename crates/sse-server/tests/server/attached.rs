@@ -16,6 +16,7 @@ mod drain;
 mod fanout;
 mod footprint;
 mod listen_unix;
+mod notices;
 mod resume;
 mod shutdown;
 mod slow;

@@ -28,6 +28,7 @@
 //! | `metrics_formats` | `/metrics` has every documented metric from the start, in two valid formats. |
 //! | `multi_channel` (a) | A stream of several channels is exact in each channel. |
 //! | `multi_history` | The history of several channels is in order, and leads to their stream. |
+//! | `notices` (a) | A stream reports about itself to clients that ask for it. |
 //! | `protocol_errors` | Clients that do not speak HTTP are logged with their address, once. |
 //! | `quotas` | A client that exceeds a limit of its own waits, and other clients notice nothing. |
 //! | `redis_connection` | Silent and broken connections to Redis are detected and replaced. |
@@ -79,6 +80,7 @@ mod lost_tail;
 mod metrics_formats;
 mod multi_channel;
 mod multi_history;
+mod notices;
 mod protocol_errors;
 mod quotas;
 mod redis_connection;

@@ -46,13 +46,12 @@ impl EndSearch {
 
     /// Returns the next of `keys` to visit; `None` if there is nothing to do.
     fn next(&mut self, now: Instant, keys: usize) -> Option<usize> {
-        let key = match self.next_key {
-            Some(key) => key,
-            None => {
-                self.next_search.take_if(|at| *at <= now)?;
-                self.earliest_search = now + INTERVAL;
-                0
-            }
+        let key = if let Some(key) = self.next_key {
+            key
+        } else {
+            self.next_search.take_if(|at| *at <= now)?;
+            self.earliest_search = now + INTERVAL;
+            0
         };
         self.next_key = (key < keys).then_some(key + 1);
         (key < keys).then_some(key)

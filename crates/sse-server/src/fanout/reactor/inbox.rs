@@ -13,7 +13,6 @@ impl Reactor<'_> {
             list_requests,
             unreachable,
             evicted,
-            starts_drain,
             is_stopping,
             is_closed,
             ..
@@ -30,7 +29,8 @@ impl Reactor<'_> {
             let _ = request.send(self.list_streams());
         }
         self.close_evicted(evicted);
-        if starts_drain {
+        if !self.is_draining && self.context.drain.plan().is_some() {
+            self.is_draining = true;
             self.start_drain();
         }
         if let Some(cookies) = unreachable {

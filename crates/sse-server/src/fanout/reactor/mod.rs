@@ -70,6 +70,8 @@ pub struct FanoutSettings {
     pub coalesce: Duration,
     /// Silence after which a heartbeat is sent.
     pub heartbeat: Duration,
+    /// Time after which clients reconnect.
+    pub retry: Duration,
     /// Shortest time without progress after which a client is stalled; see
     /// [`stall`](crate::fanout::stall).
     pub write_timeout: Duration,
@@ -126,6 +128,7 @@ pub(super) struct Reactor<'p> {
     /// Bytes of the chunks in these caches.
     cached_bytes: usize,
     deliveries: UnreportedDeliveries,
+    is_draining: bool,
     is_stopping: bool,
     is_closed: bool,
     /// Time of the last clock reading.
@@ -188,6 +191,7 @@ impl<'p> Reactor<'p> {
             used_views: Vec::new(),
             cached_bytes: 0,
             deliveries: UnreportedDeliveries::default(),
+            is_draining: false,
             is_stopping: false,
             is_closed: false,
             now,

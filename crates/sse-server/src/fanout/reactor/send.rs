@@ -8,7 +8,7 @@ use mio::event::Event;
 use super::{CHUNKS_IN_A_ROW, Pass, Reactor};
 use crate::fanout::{
     connection::WriteOutcome,
-    farewell::farewell,
+    farewell::Farewell,
     shared_state::{Action, EncodedChunk},
     stream_guard::CloseReason,
 };
@@ -110,20 +110,34 @@ impl Reactor<'_> {
     /// reconnection time during a drain, and the terminator.
     pub(super) fn end_stream(&mut self, key: usize, reason: CloseReason) {
         let mut last = self.last_position(key);
-        let farewell = farewell(reason, &self.context.drain).map(EncodedChunk::new);
+        last.extend(self.farewell(key, reason));
         let connection = &mut self.connections[key];
         connection.guard.set_close_reason(reason);
-        if let Some(farewell) = farewell {
-            last.extend_from_slice(farewell.bytes(connection.coding));
-            connection.guard.record_bytes(farewell.len());
-            self.deliveries.bytes += farewell.len();
-        }
         last.extend_from_slice(connection.coding.terminator());
         connection.set_ending();
         let written = connection.write(&Bytes::from(last), self.now);
         if self.handle_write(key, &written) {
             self.close_stream(key, reason);
         }
+    }
+
+    /// Encodes what the client is sent about the end of its stream. Returns no bytes if that is
+    /// nothing.
+    pub(super) fn farewell(&mut self, key: usize, reason: CloseReason) -> Vec<u8> {
+        let Some(connection) = self.connections.get(key) else {
+            return Vec::new();
+        };
+        let farewell = Farewell {
+            drain: &self.context.drain,
+            retry: self.context.settings.retry,
+        };
+        let Some(chunk) = farewell.encode(reason, Some(&connection.state.subscription)) else {
+            return Vec::new();
+        };
+        let chunk = EncodedChunk::new(chunk);
+        connection.guard.record_bytes(chunk.len());
+        self.deliveries.bytes += chunk.len();
+        chunk.bytes(connection.coding).to_vec()
     }
 
     /// Encodes the position of a stream that ends. Returns no bytes if the client knows it.

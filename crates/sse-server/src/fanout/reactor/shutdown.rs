@@ -11,21 +11,21 @@ impl Reactor<'_> {
         while self.admit_next(self.now) {}
         let keys: Vec<usize> = self.connections.iter().map(|(key, _)| key).collect();
         for key in keys {
-            self.end_at_block(key, CloseReason::Shutdown);
+            self.end_for_shutdown(key);
         }
         self.end_of_round();
     }
 
-    /// Ends a stream at the end of a block. A blocked stream loses the rest of its last chunk.
-    pub(super) fn end_at_block(&mut self, key: usize, reason: CloseReason) {
+    fn end_for_shutdown(&mut self, key: usize) {
+        let mut last = self.farewell(key, CloseReason::Shutdown);
         let Some(connection) = self.connections.get_mut(key) else {
             return;
         };
         if !connection.is_blocked() {
-            let terminator = Bytes::from_static(connection.coding.terminator());
+            last.extend_from_slice(connection.coding.terminator());
             // The connection closes even if the terminator cannot be written.
-            let _ = connection.write(&terminator, self.now);
+            let _ = connection.write(&Bytes::from(last), self.now);
         }
-        self.close_stream(key, reason);
+        self.close_stream(key, CloseReason::Shutdown);
     }
 }

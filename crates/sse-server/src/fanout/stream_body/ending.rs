@@ -4,7 +4,7 @@ use bytes::BytesMut;
 
 use super::{Driver, Next, state::State};
 use crate::fanout::{
-    farewell::farewell, shared_state::encode_heartbeat, stream_guard::CloseReason,
+    farewell::Farewell, shared_state::encode_heartbeat, stream_guard::CloseReason,
 };
 
 impl Driver {
@@ -17,17 +17,23 @@ impl Driver {
     }
 
     /// Ends the stream before its client wants it: sends the position, if the client does not know
-    /// it, and a reconnection time during a drain.
+    /// it, and what the client must know about the end. At a shutdown there is no time for a
+    /// position, and a client without notices gets nothing.
     pub(super) fn end_early(&mut self, reason: CloseReason) -> Next {
         self.is_ending = true;
         self.close_reason = reason;
         let mut last = BytesMut::new();
-        if let State::Attached(attached) = &mut self.state
+        if reason != CloseReason::Shutdown
+            && let State::Attached(attached) = &mut self.state
             && let Some(position) = attached.subscription.take_unsent_cursor()
         {
             last.extend_from_slice(&encode_heartbeat(Some(position)));
         }
-        if let Some(farewell) = farewell(reason, &self.streams.drain) {
+        let farewell = Farewell {
+            drain: &self.streams.drain,
+            retry: self.streams.settings.retry,
+        };
+        if let Some(farewell) = farewell.encode(reason, self.state.subscription()) {
             last.extend_from_slice(&farewell.bytes);
         }
         if last.is_empty() {

@@ -35,12 +35,19 @@ impl From<NewSubscription> for State {
 impl State {
     /// Returns the channels; none while the subscription is unknown.
     pub(super) fn channels(&self) -> Vec<Channel> {
-        let subscription = match self {
-            Self::Ready(subscription) => subscription,
-            Self::Attached(attached) => &attached.subscription,
-            Self::Starting(_) | Self::Detached => return Vec::new(),
-        };
-        subscription.channels().cloned().collect()
+        let subscription = self.subscription();
+        subscription.map_or_else(Vec::new, |subscription| {
+            subscription.channels().cloned().collect()
+        })
+    }
+
+    /// Returns the subscription, if it is known and the body has it.
+    pub(super) fn subscription(&self) -> Option<&MultiSubscription> {
+        match self {
+            Self::Ready(subscription) => Some(subscription),
+            Self::Attached(attached) => Some(&attached.subscription),
+            Self::Starting(_) | Self::Detached => None,
+        }
     }
 
     /// Returns the last cursor that the client was sent.

@@ -30,6 +30,7 @@ fn start_fanout(threads: usize) -> Fanout {
     let settings = FanoutSettings {
         coalesce: Duration::from_millis(5),
         heartbeat: Duration::from_secs(15),
+        retry: Duration::from_secs(3),
         write_timeout: Duration::from_secs(10),
     };
     let context = FanoutContext {

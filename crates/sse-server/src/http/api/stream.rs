@@ -23,7 +23,7 @@ use futures::stream;
 use rand::RngExt as _;
 use sse_proto::{Channel, EventId, wire};
 
-use super::stream_place::{NoPlace, Place, TOO_MANY_STREAMS, take_place};
+use super::stream_shares::{NoShare, StreamShares, TOO_MANY_STREAMS, take_shares};
 use crate::http::{
     access::{caller::Caller, channel_query::ChannelQuery},
     error::{ApiError, ApiResult},
@@ -70,8 +70,11 @@ impl StreamRequest {
 
     /// Whether the log may be read for this stream alone.
     fn searches(&self) -> bool {
-        let reads_back = matches!(self.start, Some(StartParam::Last(_)));
-        reads_back || (self.start.is_some() && !self.options.filter.is_all())
+        match self.start {
+            Some(StartParam::Last(_)) => true,
+            Some(StartParam::Since(_) | StartParam::Oldest) => !self.options.filter.is_all(),
+            Some(StartParam::Resume(_)) | None => false,
+        }
     }
 }
 
@@ -84,21 +87,21 @@ pub(crate) async fn stream(
     let caller = match caller {
         // A 503 would end an `EventSource`, although the condition is temporary.
         Err(ApiError::AccessUnavailable) => {
-            return Ok(refuse(&request, &state, NoPlace::AccessUnavailable));
+            return Ok(refuse(&request, &state, NoShare::AccessUnavailable));
         }
         caller => caller?,
     };
     let asked = parse_request(&request, &caller)?;
-    let place = take_place(&request, &state, &caller, &asked.channels, asked.searches());
-    let refused = place.as_ref().err().copied();
-    let reason = refused.map(NoPlace::reason);
+    let shares = take_shares(&request, &state, &caller, &asked.channels, asked.searches());
+    let refused = shares.as_ref().err().copied();
+    let reason = refused.map(NoShare::reason);
     let decision = state.streams.admission.admit(asked.resumes(), reason);
-    Ok(match (decision, place) {
-        (AdmissionDecision::Admitted(guard), Ok(place)) => {
-            open_stream(&request, &state, &caller, asked, guard, place).await
+    Ok(match (decision, shares) {
+        (AdmissionDecision::Admitted(guard), Ok(shares)) => {
+            open_stream(&request, &state, &caller, asked, guard, shares).await
         }
         (AdmissionDecision::Rejected(guard, reason), _) => {
-            let comment = refused.map_or_else(|| TOO_MANY_STREAMS.to_owned(), NoPlace::comment);
+            let comment = refused.map_or_else(|| TOO_MANY_STREAMS.to_owned(), NoShare::comment);
             let retry = rejection_retry(&state.streams.drain);
             reject(&request, guard, reason, rejection(retry, &comment))
         }
@@ -109,7 +112,7 @@ pub(crate) async fn stream(
 }
 
 /// Ends a stream at once, before it is known what the client asks for.
-fn refuse(request: &HttpRequest, state: &AppState, why: NoPlace) -> HttpResponse {
+fn refuse(request: &HttpRequest, state: &AppState, why: NoShare) -> HttpResponse {
     match state.streams.admission.admit(false, Some(why.reason())) {
         AdmissionDecision::Rejected(guard, reason) => {
             let retry = rejection_retry(&state.streams.drain);
@@ -120,7 +123,7 @@ fn refuse(request: &HttpRequest, state: &AppState, why: NoPlace) -> HttpResponse
 }
 
 fn parse_request(request: &HttpRequest, caller: &Caller) -> ApiResult<StreamRequest> {
-    let known = start_params::known_parameters(&["channel", "event", "envelope"]);
+    let known = start_params::known_parameters(&["channel", "event", "envelope", "notices"]);
     let ChannelQuery { params, channels } =
         ChannelQuery::of_read(request.query_string(), caller, &known)?;
     Ok(StreamRequest {
@@ -135,6 +138,7 @@ fn parse_options(params: &Params) -> ApiResult<SubscriptionOptions> {
         filter: event_filter::parse(params)?,
         envelope: parse_envelope(params)?,
         until: start_params::parse_until(params)?,
+        notices: params.is_given("notices", "1")?,
     })
 }
 
@@ -148,7 +152,7 @@ async fn open_stream(
         start,
     }: StreamRequest,
     mut guard: StreamGuard,
-    Place { reserved, permit }: Place,
+    StreamShares { reserved, permit }: StreamShares,
 ) -> HttpResponse {
     let comment = opening_comment(&channels);
     let client = ClientNet::of_request(request);

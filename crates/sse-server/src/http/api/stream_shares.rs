@@ -1,4 +1,4 @@
-//! The place of a new stream: what it needs of all limits, apart from the number of all streams.
+//! What a new stream needs of all limits, apart from the number of all streams.
 
 use actix_web::HttpRequest;
 use sse_proto::Channel;
@@ -20,14 +20,14 @@ use crate::{
 pub(super) const TOO_MANY_STREAMS: &str = "too many open streams; reconnect later";
 
 /// What a stream holds while it is open.
-pub(super) struct Place {
+pub(super) struct StreamShares {
     pub(super) reserved: ReservedChannels,
     pub(super) permit: Option<StreamPermit>,
 }
 
-/// Why there is no place for a stream.
+/// Why a stream does not get what it needs.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum NoPlace {
+pub(super) enum NoShare {
     /// The server is draining.
     Draining,
     /// The credential cannot be verified now.
@@ -40,7 +40,7 @@ pub(super) enum NoPlace {
     Quota(LimitKind),
 }
 
-impl NoPlace {
+impl NoShare {
     pub(super) const fn reason(self) -> RejectReason {
         match self {
             Self::ReservedConnection | Self::Channels => RejectReason::Limit,
@@ -66,31 +66,31 @@ impl NoPlace {
     }
 }
 
-impl From<FollowLimitReached> for NoPlace {
+impl From<FollowLimitReached> for NoShare {
     fn from(FollowLimitReached: FollowLimitReached) -> Self {
         Self::Channels
     }
 }
 
-impl From<QuotaExceeded> for NoPlace {
+impl From<QuotaExceeded> for NoShare {
     fn from(exceeded: QuotaExceeded) -> Self {
         Self::Quota(exceeded.limit)
     }
 }
 
 /// Takes what the stream needs of the limits, apart from the number of all streams.
-pub(super) fn take_place(
+pub(super) fn take_shares(
     request: &HttpRequest,
     state: &AppState,
     caller: &Caller,
     channels: &[Channel],
     searches: bool,
-) -> Result<Place, NoPlace> {
+) -> Result<StreamShares, NoShare> {
     if state.streams.drain.plan().is_some() {
-        return Err(NoPlace::Draining);
+        return Err(NoShare::Draining);
     }
     if !socket_of(request).is_none_or(DetachableSocket::may_stream) {
-        return Err(NoPlace::ReservedConnection);
+        return Err(NoShare::ReservedConnection);
     }
     let quota = quota_of(request, state, caller);
     let permit = quota.open_stream()?;
@@ -99,5 +99,5 @@ pub(super) fn take_place(
     }
     let client = ClientNet::of_request(request);
     let reserved = state.hub.reserve(channels, client)?;
-    Ok(Place { reserved, permit })
+    Ok(StreamShares { reserved, permit })
 }
