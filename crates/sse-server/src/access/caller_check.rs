@@ -101,13 +101,12 @@ impl AccessControl {
     fn check_revocations(&self, identity: &Identity) -> Result<(), CredentialError> {
         match identity.principal() {
             Principal::Anonymous => return Ok(()),
-            Principal::Key { .. } => {}
             Principal::Subject { .. } | Principal::Ticket { .. }
                 if self.is_too_old_for_tokens() =>
             {
                 return Err(CredentialError::Unavailable);
             }
-            Principal::Subject { .. } | Principal::Ticket { .. } => {}
+            Principal::Key { .. } | Principal::Subject { .. } | Principal::Ticket { .. } => {}
         }
         self.revocations.check(identity)
     }

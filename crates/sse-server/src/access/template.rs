@@ -20,10 +20,10 @@ pub(crate) const VALUES_MAX: usize = 64;
 
 /// A pattern in which `{claim}` is replaced by a claim's value.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Template(Vec<Part>);
+pub struct Template(Vec<Segment>);
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Part {
+enum Segment {
     /// Characters of a pattern.
     Literal(Box<str>),
     /// The name of a claim.
@@ -48,8 +48,8 @@ impl Template {
     /// Returns the names of the claims in the template.
     pub(crate) fn claims(&self) -> impl Iterator<Item = &str> {
         self.0.iter().filter_map(|part| match part {
-            Part::Claim(name) => Some(&**name),
-            Part::Literal(_) => None,
+            Segment::Claim(name) => Some(&**name),
+            Segment::Literal(_) => None,
         })
     }
 
@@ -59,9 +59,9 @@ impl Template {
     #[must_use]
     pub fn is_ambiguous(&self) -> bool {
         self.0.windows(2).any(|pair| match pair {
-            [Part::Claim(_), Part::Literal(text)] => text.starts_with('*'),
-            [Part::Literal(text), Part::Claim(_)] => text.ends_with('*'),
-            [Part::Claim(_), Part::Claim(_)] => true,
+            [Segment::Claim(_), Segment::Literal(text)] => text.starts_with('*'),
+            [Segment::Literal(text), Segment::Claim(_)] => text.ends_with('*'),
+            [Segment::Claim(_), Segment::Claim(_)] => true,
             _ => false,
         })
     }
@@ -71,8 +71,8 @@ impl Template {
         let mut texts = vec![String::new()];
         for part in &self.0 {
             texts = match part {
-                Part::Literal(literal) => append(&texts, &[literal.to_string()]),
-                Part::Claim(name) => {
+                Segment::Literal(literal) => append(&texts, &[literal.to_string()]),
+                Segment::Claim(name) => {
                     let values = values.get(name).map_or(&[][..], Vec::as_slice);
                     let escaped: Vec<_> = values.iter().map(|value| escape_value(value)).collect();
                     append(&texts, &escaped)
@@ -160,7 +160,7 @@ impl FromStr for Template {
                 return Err(InvalidTemplate::Braces);
             }
             parts.extend(literal_part(literal)?);
-            parts.push(Part::Claim(claim.into()));
+            parts.push(Segment::Claim(claim.into()));
             rest = after;
         }
         parts.extend(literal_part(rest)?);
@@ -171,7 +171,7 @@ impl FromStr for Template {
     }
 }
 
-fn literal_part(text: &str) -> Result<Option<Part>, InvalidTemplate> {
+fn literal_part(text: &str) -> Result<Option<Segment>, InvalidTemplate> {
     if text.contains('}') {
         return Err(InvalidTemplate::Braces);
     }
@@ -179,14 +179,14 @@ fn literal_part(text: &str) -> Result<Option<Part>, InvalidTemplate> {
         return Ok(None);
     }
     text.parse::<Pattern>()?;
-    Ok(Some(Part::Literal(text.into())))
+    Ok(Some(Segment::Literal(text.into())))
 }
 
 impl fmt::Display for Template {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.iter().try_for_each(|part| match part {
-            Part::Literal(text) => f.write_str(text),
-            Part::Claim(name) => write!(f, "{{{name}}}"),
+            Segment::Literal(text) => f.write_str(text),
+            Segment::Claim(name) => write!(f, "{{{name}}}"),
         })
     }
 }

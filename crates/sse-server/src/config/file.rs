@@ -90,13 +90,17 @@ impl ConfigFile {
     /// What is wrong, where, and what to write instead.
     pub(super) fn read_access(&self, public_url: Option<&str>) -> Result<FileAccess, String> {
         let mut notes = Notes::default();
-        let table = parse_table(&self.text).map_err(|error| self.locate(error))?;
+        let table = parse_table(&self.text).map_err(|error| self.with_line(error))?;
         let rules = match table.get_ref().get(ACCESS) {
             Some(value) => read_access(value, &self.path, public_url, &mut notes)
-                .map_err(|error| self.locate(error))?,
+                .map_err(|error| self.with_line(error))?,
             None => AccessRules::default(),
         };
-        let warnings = notes.0.into_iter().map(|note| self.locate(note)).collect();
+        let warnings = notes
+            .0
+            .into_iter()
+            .map(|note| self.with_line(note))
+            .collect();
         Ok(FileAccess { rules, warnings })
     }
 
@@ -110,7 +114,7 @@ impl ConfigFile {
     }
 
     /// Adds the file and the line to a message.
-    fn locate(&self, (offset, message): ErrorAt) -> String {
+    fn with_line(&self, (offset, message): ErrorAt) -> String {
         format!(
             "{}:{}: {message}",
             self.path.display(),

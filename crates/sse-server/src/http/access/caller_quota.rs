@@ -19,13 +19,11 @@ pub(in crate::http) fn quota_of(
     state: &AppState,
     caller: &Caller,
 ) -> CallerQuota {
-    match caller.quota_principal() {
-        Some((principal, limits)) => state.quotas.of_principal(principal, limits),
-        None => {
-            let client = ClientNet::of_request(request);
-            state.quotas.of_client(client, caller.identity().limits())
-        }
+    if let Some((principal, limits)) = caller.quota_principal() {
+        return state.quotas.of_principal(principal, limits);
     }
+    let client = ClientNet::of_request(request);
+    state.quotas.of_client(client, caller.identity().limits())
 }
 
 impl From<QuotaExceeded> for ApiError {

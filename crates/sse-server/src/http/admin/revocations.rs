@@ -27,7 +27,7 @@ use crate::{
 /// Longest text in a revocation.
 const TEXT_BYTES_MAX: usize = 8 << 10;
 /// What is added to the life of a token, because clocks differ.
-const LEEWAY: Duration = Duration::from_secs(60);
+const LEEWAY: Duration = Duration::from_mins(1);
 
 /// The body of the request.
 #[derive(Deserialize)]

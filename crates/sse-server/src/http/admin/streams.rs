@@ -159,38 +159,33 @@ impl Owner {
 
     /// Whether the owner has opened a stream of `principal`, perhaps with a ticket.
     fn opened(&self, principal: &Principal) -> bool {
-        match (self, principal) {
-            (Self::Key(key), Principal::Key { name })
-            | (
-                Self::Key(key),
-                Principal::Ticket {
-                    by: Creator::Key(name),
-                    ..
-                },
-            ) => **key == **name,
-            (
-                Self::Subject { iss, sub },
-                Principal::Subject {
-                    iss: of,
-                    sub: subject,
-                },
-            )
-            | (
-                Self::Subject { iss, sub },
-                Principal::Ticket {
-                    by:
-                        Creator::Subject {
-                            iss: of,
-                            sub: subject,
-                        },
-                    ..
-                },
-            ) => **iss == **of && **sub == **subject,
-            (Self::Subject { sub, .. }, Principal::Ticket { sub: subject, .. }) => {
-                **sub == **subject
-            }
-            _ => false,
+        match principal {
+            Principal::Anonymous => false,
+            Principal::Key { name } => self.is_key(name),
+            Principal::Subject { iss, sub } => self.is_subject(iss, sub),
+            Principal::Ticket { by, sub } => self.is_creator(by) || self.is_named(sub),
         }
+    }
+
+    fn is_key(&self, name: &str) -> bool {
+        matches!(self, Self::Key(key) if key == name)
+    }
+
+    fn is_subject(&self, of: &str, subject: &str) -> bool {
+        matches!(self, Self::Subject { iss, sub } if iss == of && sub == subject)
+    }
+
+    fn is_creator(&self, creator: &Creator) -> bool {
+        match creator {
+            Creator::Key(name) => self.is_key(name),
+            Creator::Subject { iss, sub } => self.is_subject(iss, sub),
+            Creator::Operator => false,
+        }
+    }
+
+    /// Whether a ticket is for the subject.
+    fn is_named(&self, subject: &str) -> bool {
+        matches!(self, Self::Subject { sub, .. } if sub == subject)
     }
 }
 

@@ -4,7 +4,7 @@ use std::{fs, path::Path, process::Command};
 
 use reqwest::{Method, RequestBuilder, Response, StatusCode};
 use serde_json::{Value, json};
-use sha2::{Digest as _, Sha256};
+use sse_server::access::to_hex;
 use tempfile::TempDir;
 
 use crate::common::{Backend, RedisServer, TestServer, server_command, until};
@@ -38,8 +38,7 @@ pub(super) fn key(name: &str) -> String {
 }
 
 fn digest(name: &str) -> String {
-    let digest = Sha256::digest(key(name));
-    digest.iter().map(|byte| format!("{byte:02x}")).collect()
+    to_hex(&sse_server::access::digest(&key(name)))
 }
 
 /// Writes the configuration and the signing key, and returns the path of the configuration.
@@ -120,12 +119,12 @@ impl Deployment {
         command
     }
 
-    pub(super) fn request(&self, method: Method, path: &str) -> RequestBuilder {
+    pub(super) fn request(&self, method: &Method, path: &str) -> RequestBuilder {
         let request = self
             .server
             .http
             .request(method.clone(), self.server.at(path));
-        if method == Method::POST {
+        if *method == Method::POST {
             request
                 .header("content-type", "application/json")
                 .body(body_of(path))
@@ -136,7 +135,7 @@ impl Deployment {
 
     /// Sends a request with the API key of this name.
     pub(super) async fn send_as(&self, name: &str, method: Method, path: &str) -> Response {
-        let request = self.request(method, path).bearer_auth(key(name));
+        let request = self.request(&method, path).bearer_auth(key(name));
         request.send().await.expect("a response")
     }
 

@@ -40,7 +40,7 @@ async fn each_caller_gets_what_the_table_of_the_docs_lists() {
         let (method, path) = row[0].split_once(' ').unwrap();
         for (caller, expected) in callers.iter().zip(&row).skip(1) {
             let method: Method = method.parse().unwrap();
-            let request = deployment.request(method, path);
+            let request = deployment.request(&method, path);
             let request = match caller.as_str() {
                 "no credential" => request,
                 "wrong key" => request.bearer_auth(key("unknown")),
@@ -90,7 +90,7 @@ async fn rights_are_decided_before_everything_else() {
     }
     // A body is not read either: this one would be rejected as too large.
     let large = "x".repeat(2 << 20);
-    let request = deployment.request(Method::POST, "/event/click?channel=secret");
+    let request = deployment.request(&Method::POST, "/event/click?channel=secret");
     let response = request
         .bearer_auth(key("publisher"))
         .body(large)

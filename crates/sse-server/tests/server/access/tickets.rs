@@ -39,7 +39,7 @@ async fn a_ticket_reads_its_channels_by_url_and_nothing_else() {
     // It never publishes, and is a parameter of no other route.
     let publish = format!("/event/click?channel=orders.1&access_token={token}");
     let request = deployment
-        .request(Method::POST, &publish)
+        .request(&Method::POST, &publish)
         .bearer_auth(key("publisher"));
     let (found, body) = status(request).await;
     assert_eq!(found, StatusCode::BAD_REQUEST);
