@@ -62,6 +62,8 @@ pub struct Config {
     pub addresses: Vec<ListenAddress>,
     /// Permissions of the files of unix sockets.
     pub socket_mode: u32,
+    /// Whether clients that connect over TLS may choose HTTP/2.
+    pub http2: bool,
     /// Levels of the log on stderr, as a filter of `tracing_subscriber`.
     pub log: String,
     /// Form of the log and of the access log.
@@ -146,6 +148,7 @@ impl Config {
             origins: args.network.named_origins(),
             addresses: args.network.addresses.clone(),
             socket_mode: args.network.socket_mode,
+            http2: args.network.http2,
             broker,
             retention: retention(&args),
             requests: request_limits(&args),

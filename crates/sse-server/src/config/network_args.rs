@@ -2,10 +2,10 @@
 
 use std::num::NonZeroUsize;
 
-use clap::Args;
+use clap::{ArgAction, Args};
 use sse_cli::switch::parse_switch;
 
-use super::values::{parse_positive, parse_socket_mode};
+use super::values::{parse_on_off, parse_positive, parse_socket_mode};
 use crate::{
     ListenAddress,
     http::{NamedOrigins, OriginPattern, PublicUrl},
@@ -57,6 +57,20 @@ pub(super) struct NetworkArgs {
         allow_negative_numbers = true
     )]
     pub(super) client_connections_max: Option<NonZeroUsize>,
+
+    /// Offer HTTP/2 to clients that connect over TLS: on or off
+    ///
+    /// A client chooses it during the handshake. Over HTTP/2 a browser has one connection for all
+    /// streams and publishes of all its tabs.
+    #[arg(
+        long,
+        env = "SSE_HTTP2",
+        default_value = "on",
+        value_name = "on|off",
+        action = ArgAction::Set,
+        value_parser = parse_on_off
+    )]
+    pub(super) http2: bool,
 
     /// Let every client that reaches the address publish and read
     #[arg(long, env = "SSE_ALLOW_ANONYMOUS", value_parser = parse_switch)]

@@ -18,6 +18,7 @@ pub mod attached_list;
 pub mod attached_sockets;
 pub mod blocked;
 pub mod detach;
+pub mod multiplexed;
 pub mod page_cache;
 #[cfg(target_os = "linux")]
 pub mod reachability;

@@ -15,15 +15,18 @@
 //! are here. A body that is not polled, because the socket is full, does nothing and holds at most
 //! one chunk.
 
-use std::{fmt::Display, io, mem, time::Duration};
+mod state;
+
+use std::{io, mem};
 
 use actix_web::body::{BodyStream, MessageBody};
-use bytes::{Bytes, BytesMut};
-use futures::{future::BoxFuture, stream};
-use sse_proto::{EventId, wire};
+use bytes::Bytes;
+use futures::stream;
+use sse_proto::EventId;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
+use self::state::State;
 use super::{
     TransferCoding,
     admission::{CloseReason, StreamGuard},
@@ -31,13 +34,14 @@ use super::{
     attached_sockets::AttachedSocket,
     detach::DetachableSocket,
     mailbox::NewStream,
+    multiplexed::MultiplexedStream,
     page_slot::PageSlot,
     shared_state::encode_heartbeat,
     start::NewSubscription,
     streams::Streams,
     thread::Fanout,
 };
-use crate::channel::{MultiSubscription, ReservedChannels, Searcher};
+use crate::channel::{ReservedChannels, Searcher};
 
 /// What a fan-out thread needs to take over the connection of a stream.
 #[derive(Debug)]
@@ -62,6 +66,8 @@ pub struct OpenStream {
     pub searcher: Searcher,
     /// `None` if the stream must stay attached.
     pub handover: Option<Handover>,
+    /// `None` if the stream has its connection for itself.
+    pub multiplexed: Option<MultiplexedStream>,
 }
 
 /// Creates the body of a stream.
@@ -79,6 +85,7 @@ pub fn stream_body(
         reserved,
         searcher,
         handover,
+        multiplexed,
     }: OpenStream,
     comment: &str,
 ) -> impl MessageBody + use<> {
@@ -90,6 +97,9 @@ pub fn stream_body(
         socket.start_stream();
         socket.count_blocked(streams.blocked.clone(), page.clone());
     }
+    if let Some(multiplexed) = &multiplexed {
+        multiplexed.count_blocked(streams.blocked.clone(), page.clone());
+    }
     let handover = handover.and_then(|handover| Some((handover, streams.fanout.clone()?)));
     // The driver is boxed, because `unfold` moves it with every chunk.
     let driver = Box::new(Driver {
@@ -97,6 +107,7 @@ pub fn stream_body(
         state,
         until,
         socket,
+        multiplexed,
         page,
         attached_socket: None,
         handover,
@@ -123,6 +134,8 @@ struct Driver {
     until: Option<EventId>,
     /// Connection of the response; `None` if `server/transport` did not accept it.
     socket: Option<DetachableSocket>,
+    /// The stream as its connection knows it, if the connection carries other requests as well.
+    multiplexed: Option<MultiplexedStream>,
     /// Page read in flight, which the connection drops when the socket is full.
     page: PageSlot,
     /// `None` until the body waits, and after a detach.
@@ -154,51 +167,13 @@ impl Drop for Driver {
         {
             self.close_reason = CloseReason::BlockedBytes;
         }
+        let multiplexed = self.multiplexed.as_ref();
+        if let Some(reason) = multiplexed.and_then(MultiplexedStream::close_reason) {
+            self.close_reason = reason;
+        }
         // This has no effect after a detach, which takes the count out of the guard.
         self.guard.set_close_reason(self.close_reason);
         self.guard.record_end(self.state.sent_cursor(), 0);
-    }
-}
-
-enum State {
-    /// The start position is unknown, because the broker has not answered yet.
-    Starting(BoxFuture<'static, MultiSubscription>),
-    /// The subscription has a start position, and has sent nothing.
-    Ready(MultiSubscription),
-    /// The body serves the stream.
-    Attached(Box<AttachedStream>),
-    /// A fan-out thread serves the stream.
-    Detached,
-}
-
-impl From<NewSubscription> for State {
-    fn from(new: NewSubscription) -> Self {
-        match new {
-            NewSubscription::Ready(subscription) => Self::Ready(subscription),
-            NewSubscription::Pending(starting) => Self::Starting(starting),
-        }
-    }
-}
-
-impl State {
-    /// Returns the last cursor that the client was sent.
-    fn sent_cursor(&self) -> Option<impl Display> {
-        match self {
-            Self::Ready(subscription) => subscription.sent_cursor(),
-            Self::Attached(attached) => attached.subscription.sent_cursor(),
-            Self::Starting(_) | Self::Detached => None,
-        }
-    }
-
-    /// Encodes the opening, with the start position if it is known.
-    fn encode_opening(&self, retry: Duration, comment: &str) -> Bytes {
-        let position = match self {
-            Self::Ready(subscription) => subscription.opening_cursor(),
-            _ => None,
-        };
-        let mut opening = BytesMut::new();
-        wire::opening(&mut opening, retry, position, comment);
-        opening.freeze()
     }
 }
 

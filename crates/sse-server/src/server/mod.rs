@@ -6,12 +6,24 @@
 //! | `listen` | the listening sockets |
 //! | `unix_socket` | one of them, and its file |
 //! | `transport` | from an accepted socket to HTTP |
+//! | `app` | the routes and the middlewares |
+//! | `http2` | HTTP/2 |
 //! | `track_requests` | reports requests to their connection |
 //! | `protocol_errors` | logs clients that do not speak HTTP |
 //! | `announce` | the log lines and the URL at start |
 //! | `shutdown` | the order in which the parts end |
 
 mod announce;
+mod app;
+#[cfg_attr(
+    not(test),
+    allow(
+        dead_code,
+        unused_imports,
+        reason = "TLS, which is not here yet, chooses it"
+    )
+)]
+mod http2;
 mod listen;
 mod open_broker;
 mod protocol_errors;

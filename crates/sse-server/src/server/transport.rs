@@ -17,18 +17,16 @@ use std::{future::ready, io, net::SocketAddr, time::Duration};
 use actix_http::{Extensions, HttpService, KeepAlive, Request, error::DispatchError};
 use actix_server::{GracefulShutdownSignal, Server};
 use actix_service::{
-    IntoServiceFactory as _, Service as _, ServiceFactory, ServiceFactoryExt as _,
-    apply_fn_factory, fn_service, map_config,
+    Service as _, ServiceFactory, ServiceFactoryExt as _, apply_fn_factory, fn_service, map_config,
 };
 use actix_web::{
-    App,
     dev::AppConfig,
-    middleware::{Condition, from_fn},
     rt::net::{TcpStream, UnixStream},
 };
 use socket2::{SockRef, TcpKeepalive};
 
 use super::{
+    app::app,
     cores,
     listen::{Listener, ListeningSocket},
     protocol_errors::ProtocolErrorLog,
@@ -221,20 +219,7 @@ fn http_service(
     let limits = state.limits;
     let rejections = state.rejections.clone();
     let access_log = state.access_log.clone();
-    let app = App::new()
-        .wrap(from_fn(http::apply_cors))
-        .wrap(from_fn(http::check_host))
-        .wrap(from_fn(http::ignore_upgrade))
-        .wrap(from_fn(http::record_rejections))
-        // It also sees the responses of the other middlewares.
-        .wrap(from_fn(http::add_common_headers))
-        .wrap(Condition::new(
-            access_log.is_some(),
-            from_fn(http::log_requests),
-        ))
-        .configure(move |config| http::routes(config, state, address))
-        .into_factory()
-        .map_err(|error: actix_web::Error| error.error_response());
+    let app = app(state, address);
     // The table of connections limits the times of heads and of idle connections. actix would limit
     // only the first head of a connection.
     HttpService::build()

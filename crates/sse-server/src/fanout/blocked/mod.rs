@@ -20,11 +20,13 @@
 //! | `chunks` | the distinct chunks |
 //! | `streams` | the blocked streams by client, and which of them is closed next |
 //! | `buffer` | what actix buffers for a stream with a full socket |
+//! | `chunk_holder` | the chunk that a multiplexed stream cannot send |
 //!
 //! A stream that is not blocked costs nothing here. A stream takes the lock when it becomes blocked,
 //! and when it is no longer blocked.
 
 mod buffer;
+mod chunk_holder;
 mod chunks;
 mod streams;
 
@@ -35,7 +37,7 @@ use std::{
 
 use bytes::Bytes;
 
-pub(super) use self::buffer::BlockedBuffer;
+pub(super) use self::{buffer::BlockedBuffer, chunk_holder::BlockedChunk};
 use self::{
     buffer::CloseRequest,
     chunks::{ChunkKey, Chunks},
@@ -98,7 +100,7 @@ impl Holding {
 pub(super) enum Closer {
     /// A stream of a fan-out thread, by its key.
     Fanout { mailbox: Arc<Mailbox>, key: u32 },
-    /// A stream that actix serves.
+    /// A stream that a worker thread serves.
     Attached(Arc<CloseRequest>),
 }
 

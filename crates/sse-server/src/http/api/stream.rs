@@ -5,7 +5,7 @@
 use std::{convert::Infallible, time::Duration};
 
 use actix_web::{
-    HttpRequest, HttpResponse, HttpResponseBuilder,
+    HttpMessage as _, HttpRequest, HttpResponse, HttpResponseBuilder,
     body::{BodyStream, MessageBody},
     dev::ResponseHead,
     http::{
@@ -40,6 +40,7 @@ use crate::{
         TransferCoding,
         admission::{AdmissionDecision, StreamGuard},
         detach::DetachableSocket,
+        multiplexed::MultiplexedStream,
         start::{NewSubscription, is_over, start_subscription},
         stream_body::{self, Handover, OpenStream},
     },
@@ -70,7 +71,7 @@ pub(crate) async fn stream(
     let asked = parse_request(&request)?;
     let client = ClientNet::of_request(&request);
     let reserved = state.hub.reserve(&asked.channels, client);
-    let may_stream = socket_of(&request).is_none_or(DetachableSocket::may_stream);
+    let may_stream = may_stream(&request);
     let admission = &state.streams.admission;
     let may_open = may_stream && reserved.is_ok();
     Ok(
@@ -145,6 +146,7 @@ async fn open_stream(
         reserved,
         searcher,
         handover: handover(request),
+        multiplexed: multiplexed(request),
     };
     let body = stream_body::stream_body(state.streams.clone(), stream, &comment);
     with_note(event_stream(request, body), ResponseNote::StreamStart)
@@ -170,6 +172,17 @@ fn handover(request: &HttpRequest) -> Option<Handover> {
 
 fn socket_of(request: &HttpRequest) -> Option<&DetachableSocket> {
     request.conn_data()
+}
+
+/// Returns the request as its connection knows it, if the connection carries several at a time.
+fn multiplexed(request: &HttpRequest) -> Option<MultiplexedStream> {
+    request.extensions().get().cloned()
+}
+
+/// Whether the connection has room for one more stream.
+fn may_stream(request: &HttpRequest) -> bool {
+    socket_of(request).is_none_or(DetachableSocket::may_stream)
+        && multiplexed(request).is_none_or(|stream| stream.claim_place())
 }
 
 /// Returns the coding of the response: an HTTP/1.0 response has no chunks.
@@ -198,9 +211,11 @@ fn joined_names(channels: &[Channel]) -> String {
 /// do not return at the same moment.
 fn reject(request: &HttpRequest, guard: StreamGuard, comment: &str) -> HttpResponse {
     let opening = rejection(comment);
-    // The rejected client counts until its connection is closed.
+    // The rejected client counts until its connection is closed, or its response has ended.
     if let Some(socket) = socket_of(request) {
         socket.keep_rejected(guard);
+    } else if let Some(stream) = multiplexed(request) {
+        stream.keep_rejected(guard);
     }
     let response = event_stream(request, streamed_once(opening));
     with_note(response, ResponseNote::Rejected("limit"))
@@ -223,10 +238,14 @@ fn rejection(comment: &str) -> Bytes {
 
 /// Closes the connection without a response, because too many clients are being rejected already.
 ///
-/// To an `EventSource` that is a broken connection, after which it reconnects.
+/// To an `EventSource` that is a broken connection, after which it reconnects. A connection that
+/// carries other requests stays open, and only the request ends.
 fn drop_connection(request: &HttpRequest) -> HttpResponse {
     if let Some(connection) = socket_of(request) {
         connection.close();
+    }
+    if let Some(stream) = multiplexed(request) {
+        stream.refuse();
     }
     // If the connection cannot be closed, this is the shortest response.
     with_note(event_stream(request, ()), ResponseNote::Rejected("dropped"))
