@@ -3,6 +3,9 @@
 //! If the client reads nothing, the frames of up to 256 responses would wait in `h2`, where nothing
 //! counts them. So a connection has a limit for all of them. Beyond it a chunk waits with its
 //! response, where `--blocked-bytes` counts it and where its timer runs.
+//!
+//! The head of a frame and its data are two buffers in `h2`. [`QueuedIo`] writes them as one, because
+//! TLS would make a record of each.
 
 use std::{
     cell::{Cell, RefCell},
@@ -13,6 +16,14 @@ use std::{
 };
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+/// Bytes of one write: a frame and its head, and what is queued before it.
+const WRITE_BYTES_MAX: usize = 32 << 10;
+
+thread_local! {
+    /// Joins the parts of one write.
+    static JOINED: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
 
 /// Bytes after which no response adds another frame.
 const BYTES_MAX: usize = 64 << 10;
@@ -98,16 +109,22 @@ impl<I: AsyncWrite + Unpin> AsyncWrite for QueuedIo<I> {
     }
 
     fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
+        self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-        bytes: &[io::IoSlice<'_>],
+        parts: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.io).poll_write_vectored(cx, bytes);
-        self.record(written)
+        JOINED.with_borrow_mut(|joined| {
+            joined.clear();
+            for part in parts {
+                let room = WRITE_BYTES_MAX - joined.len();
+                joined.extend_from_slice(&part[..part.len().min(room)]);
+            }
+            self.poll_write(cx, joined)
+        })
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.io.is_write_vectored()
+        true
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
