@@ -18,6 +18,7 @@ pub mod attached_list;
 pub mod attached_sockets;
 pub mod blocked;
 pub mod detach;
+pub mod open_stream;
 pub mod page_cache;
 #[cfg(target_os = "linux")]
 pub mod reachability;
@@ -27,6 +28,7 @@ pub mod start;
 pub mod stream_body;
 pub mod streams;
 pub mod thread;
+pub mod tls_socket;
 
 mod attached;
 mod connection;
