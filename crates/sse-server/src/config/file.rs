@@ -5,6 +5,7 @@
 //! history_age = "7d"                                  --history-age
 //! channels_max = 50_000                               --channels-max
 //! memory = true                                       --memory, a switch
+//! [[tls]]                                             see `tls_pairs`
 //! ```
 //!
 //! A value of the file takes the place of the flag's default, so flags and variables override it.
@@ -21,6 +22,9 @@ use toml::{
     de::{DeTable, DeValue},
 };
 
+use super::tls_pairs;
+use crate::tls::CertificateFiles;
+
 /// A larger file is rejected. It may not be a configuration file at all.
 const BYTES_MAX: u64 = 1 << 20;
 
@@ -29,6 +33,7 @@ const BYTES_MAX: u64 = 1 << 20;
 pub(super) struct ConfigFile {
     path: PathBuf,
     settings: Vec<FileSetting>,
+    tls_pairs: Vec<CertificateFiles>,
 }
 
 #[derive(Debug)]
@@ -60,14 +65,19 @@ impl ConfigFile {
         }
         let text = String::from_utf8(bytes);
         let text = text.map_err(|_| format!("{} is not UTF-8 text", path.display()))?;
-        let settings = parse(&text, command);
-        let settings = settings.map_err(|(offset, message)| {
+        let parsed = parse(&text, command);
+        let (settings, tls_pairs) = parsed.map_err(|(offset, message)| {
             format!("{}:{}: {message}", path.display(), line(&text, offset))
         })?;
         Ok(Self {
             path: path.to_owned(),
             settings,
+            tls_pairs,
         })
+    }
+
+    pub(super) fn tls_pairs(&self) -> &[CertificateFiles] {
+        &self.tls_pairs
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -107,7 +117,10 @@ pub(super) fn flags(command: &Command) -> impl Iterator<Item = &Arg> {
 /// An error, and where it is in the text.
 type ErrorAt = (usize, String);
 
-fn parse(text: &str, command: &Command) -> Result<Vec<FileSetting>, ErrorAt> {
+fn parse(
+    text: &str,
+    command: &Command,
+) -> Result<(Vec<FileSetting>, Vec<CertificateFiles>), ErrorAt> {
     let table = DeTable::parse(text).map_err(|error| {
         let offset = error.span().map_or(0, |span| span.start);
         (offset, format!("this is not TOML: {}", error.message()))
@@ -115,6 +128,7 @@ fn parse(text: &str, command: &Command) -> Result<Vec<FileSetting>, ErrorAt> {
     let mut settings: Vec<_> = table
         .get_ref()
         .iter()
+        .filter(|(key, _)| key.get_ref() != tls_pairs::KEY)
         .map(|(key, value)| {
             let offset = key.span().start;
             let flag = find_flag(command, key.get_ref()).map_err(|message| (offset, message))?;
@@ -128,7 +142,8 @@ fn parse(text: &str, command: &Command) -> Result<Vec<FileSetting>, ErrorAt> {
         })
         .collect::<Result<_, _>>()?;
     settings.sort_by_key(|setting| setting.line);
-    Ok(settings)
+    let tls_pairs = table.get_ref().get(tls_pairs::KEY).map(tls_pairs::parse);
+    Ok((settings, tls_pairs.transpose()?.unwrap_or_default()))
 }
 
 /// Returns the number of the line that contains the byte at `offset`.

@@ -3,9 +3,10 @@
 //! | file | contents |
 //! |---|---|
 //! | `cli` | the grammar: flags, their variables, defaults and help |
-//! | `network_args`, `publish_args`, `stream_args`, `redis_args`, `log_args` | the parts of the grammar about the network, publishing, streams, Redis and the logs |
+//! | `network_args`, `tls_args`, `publish_args`, `stream_args`, `redis_args`, `log_args` | the parts of the grammar about the network, TLS, publishing, streams, Redis and the logs |
 //! | `environment` | how flags, variables and the file are read together |
 //! | `file` | the configuration file |
+//! | `tls_pairs` | the certificates that the flags and the file name |
 //! | `sources` | where a value comes from |
 //! | `print` | `config print` |
 //! | `values` | the forms of single values, such as a number of threads |
@@ -28,6 +29,8 @@ mod publish_args;
 mod redis_args;
 mod sources;
 mod stream_args;
+mod tls_args;
+mod tls_pairs;
 mod validate;
 mod values;
 
@@ -51,6 +54,7 @@ use crate::{
     channel::TailLimits,
     fanout::{streams::StreamSettings, thread::FanoutSettings},
     http::{NamedOrigins, RequestLimits},
+    tls::CertificateFiles,
 };
 
 /// The validated settings.
@@ -60,6 +64,8 @@ pub struct Config {
     pub file: Option<PathBuf>,
     /// Addresses to listen on, at least one; port 0 takes a free port.
     pub addresses: Vec<ListenAddress>,
+    /// Certificates of the https addresses. The first one is for clients that request no name.
+    pub certificates: Vec<CertificateFiles>,
     /// Permissions of the files of unix sockets.
     pub socket_mode: u32,
     /// Whether clients that connect over TLS may choose HTTP/2.
@@ -139,14 +145,16 @@ impl Invocation {
 impl Config {
     fn from_given(given: GivenSettings) -> Result<Self, clap::Error> {
         let broker = choose_broker(&given).map_err(misused)?;
-        Ok(Self::from_valid(given.args, broker))
+        let certificates = tls_pairs::all(&given.args.tls, given.file.tls_pairs());
+        Ok(Self::from_valid(given.args, broker, certificates))
     }
 
-    fn from_valid(args: Args, broker: BrokerConfig) -> Self {
+    fn from_valid(args: Args, broker: BrokerConfig, certificates: Vec<CertificateFiles>) -> Self {
         Self {
             file: args.config.clone(),
             origins: args.network.named_origins(),
             addresses: args.network.addresses.clone(),
+            certificates,
             socket_mode: args.network.socket_mode,
             http2: args.network.http2,
             broker,
@@ -172,6 +180,8 @@ impl Config {
 fn choose_broker(given: &GivenSettings) -> Result<BrokerConfig, String> {
     let broker = broker_choice::choose(given)?;
     validate::validate(&given.args, &broker.kind)?;
+    let addresses = &given.args.network.addresses;
+    tls_pairs::check(&given.args.tls, given.file.tls_pairs(), addresses)?;
     Ok(broker)
 }
 

@@ -17,7 +17,9 @@ pub(super) struct NetworkArgs {
     /// Listen on this address, or on a unix socket like `unix:/run/sse.sock` (repeatable;
     /// comma-separated in the variable)
     ///
-    /// Port 0 takes a free port and prints its URL on stdout. An address that other machines can
+    /// `https://0.0.0.0:8443` uses TLS, and needs --tls-cert. At an address that ends with
+    /// `?proxy=v2`, every connection must begin with a header of the PROXY protocol, version 2,
+    /// whose source counts as the client. Port 0 takes a free port and prints its URL on stdout. An address that other machines can
     /// reach needs --allow-anonymous, because there is no authentication yet. A file that an ended
     /// server has left at the path of a unix socket is replaced; every other file stays.
     #[arg(

@@ -8,6 +8,7 @@ use super::{
     environment::GivenSettings,
     file::{flags, key_of},
     sources::Source,
+    tls_pairs,
 };
 use crate::broker::redis::without_password;
 
@@ -39,6 +40,7 @@ pub(super) fn settings(given: &GivenSettings) -> String {
             format!("{comment}{key} = {value}")
         );
     }
+    text.push_str(&tls_pairs::print(given.file.tls_pairs()));
     text
 }
 
@@ -66,6 +68,7 @@ pub(super) fn example(command: &Command) -> String {
         };
         let _ = writeln!(text, "# {key} = {value}");
     }
+    text.push_str(tls_pairs::EXAMPLE);
     text
 }
 

@@ -137,6 +137,8 @@ pub enum CloseReason {
     Unreachable,
     /// The client sent too much after its request.
     TooMuchInput,
+    /// The keys of TLS must not encrypt more.
+    TlsKeysUsed,
     /// No event up to `until` can appear any more.
     UntilReached,
     /// The server is stopping.
@@ -144,12 +146,13 @@ pub enum CloseReason {
 }
 
 impl CloseReason {
-    const ALL: [Self; 7] = [
+    const ALL: [Self; 8] = [
         Self::Client,
         Self::Stalled,
         Self::BlockedBytes,
         Self::Unreachable,
         Self::TooMuchInput,
+        Self::TlsKeysUsed,
         Self::UntilReached,
         Self::Shutdown,
     ];
@@ -162,6 +165,7 @@ impl CloseReason {
             Self::BlockedBytes => "blocked_bytes",
             Self::Unreachable => "unreachable",
             Self::TooMuchInput => "too_much_input",
+            Self::TlsKeysUsed => "tls_keys_used",
             Self::UntilReached => "until_reached",
             Self::Shutdown => "shutdown",
         }

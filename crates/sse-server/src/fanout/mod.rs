@@ -19,6 +19,7 @@ pub mod attached_sockets;
 pub mod blocked;
 pub mod detach;
 pub mod multiplexed;
+pub mod open_stream;
 pub mod page_cache;
 #[cfg(target_os = "linux")]
 pub mod reachability;
@@ -28,6 +29,7 @@ pub mod start;
 pub mod stream_body;
 pub mod streams;
 pub mod thread;
+pub mod tls_socket;
 
 mod attached;
 mod connection;

@@ -28,47 +28,19 @@ use tokio_util::sync::CancellationToken;
 
 use self::state::State;
 use super::{
-    TransferCoding,
     admission::{CloseReason, StreamGuard},
     attached::AttachedStream,
     attached_sockets::AttachedSocket,
     detach::DetachableSocket,
     mailbox::NewStream,
     multiplexed::MultiplexedStream,
+    open_stream::{Handover, OpenStream},
     page_slot::PageSlot,
     shared_state::encode_heartbeat,
-    start::NewSubscription,
     streams::Streams,
     thread::Fanout,
 };
 use crate::channel::{ReservedChannels, Searcher};
-
-/// What a fan-out thread needs to take over the connection of a stream.
-#[derive(Debug)]
-pub struct Handover {
-    /// Connection of the response.
-    pub socket: DetachableSocket,
-    /// How the body goes over the connection.
-    pub coding: TransferCoding,
-}
-
-/// A stream that is about to be served.
-pub struct OpenStream {
-    /// What the client receives, or that this is unknown yet.
-    pub subscription: NewSubscription,
-    /// The last event that the client wants.
-    pub until: Option<EventId>,
-    /// Counts the stream.
-    pub guard: StreamGuard,
-    /// Keeps the channels until the stream has joined them.
-    pub reserved: ReservedChannels,
-    /// Searches for the client.
-    pub searcher: Searcher,
-    /// `None` if the stream must stay attached.
-    pub handover: Option<Handover>,
-    /// `None` if the stream has its connection for itself.
-    pub multiplexed: Option<MultiplexedStream>,
-}
 
 /// Creates the body of a stream.
 ///
@@ -100,6 +72,7 @@ pub fn stream_body(
     if let Some(multiplexed) = &multiplexed {
         multiplexed.count_blocked(streams.blocked.clone(), page.clone());
     }
+    let handover = handover.filter(|handover| handover.may_detach);
     let handover = handover.and_then(|handover| Some((handover, streams.fanout.clone()?)));
     // The driver is boxed, because `unfold` moves it with every chunk.
     let driver = Box::new(Driver {
@@ -197,6 +170,9 @@ impl Driver {
             State::Detached => return std::future::pending().await,
             _ => {}
         }
+        if self.is_worn_out() {
+            return self.end(CloseReason::TlsKeysUsed);
+        }
         self.watch_socket();
         let unreachable = self.unreachable();
         let stopping = self.streams.stopping.clone();
@@ -211,6 +187,12 @@ impl Driver {
             },
             () = sleep_until(heartbeat_due) => self.send_heartbeat(),
         }
+    }
+
+    /// Whether the keys of TLS must not encrypt more.
+    fn is_worn_out(&self) -> bool {
+        let socket = self.socket.as_ref();
+        socket.is_some_and(DetachableSocket::is_worn_out)
     }
 
     /// Lets the sweep report that the client is unreachable.

@@ -14,17 +14,36 @@ use crate::{
     http::{self, AppState},
 };
 
+/// Creates the app.
+pub(super) trait AppFactory:
+    ServiceFactory<
+        Request,
+        Config = AppConfig,
+        Response = ServiceResponse<Self::Body>,
+        Error = HttpResponse,
+        InitError = (),
+    >
+{
+    /// The body of every response.
+    type Body: MessageBody + 'static;
+}
+
+impl<T, B> AppFactory for T
+where
+    T: ServiceFactory<
+            Request,
+            Config = AppConfig,
+            Response = ServiceResponse<B>,
+            Error = HttpResponse,
+            InitError = (),
+        >,
+    B: MessageBody + 'static,
+{
+    type Body = B;
+}
+
 /// Creates the app for one worker. `address` is that of the listener.
-pub(super) fn app(
-    state: AppState,
-    address: ListenAddress,
-) -> impl ServiceFactory<
-    Request,
-    Config = AppConfig,
-    Response = ServiceResponse<impl MessageBody + 'static>,
-    Error = HttpResponse,
-    InitError = (),
-> {
+pub(super) fn app(state: AppState, address: ListenAddress) -> impl AppFactory {
     App::new()
         .wrap(from_fn(http::apply_cors))
         .wrap(from_fn(http::check_host))

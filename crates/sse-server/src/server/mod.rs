@@ -5,7 +5,10 @@
 //! | `open_broker` | opens the broker that the settings choose |
 //! | `listen` | the listening sockets |
 //! | `unix_socket` | one of them, and its file |
-//! | `transport` | from an accepted socket to HTTP |
+//! | `accept` | from an accepted socket to a connection that is ready for HTTP |
+//! | `proxy_header` | the header with which a load balancer names its client |
+//! | `handshake` | TLS handshakes |
+//! | `transport` | serves HTTP over accepted connections |
 //! | `app` | the routes and the middlewares |
 //! | `http2` | HTTP/2 |
 //! | `track_requests` | reports requests to their connection |
@@ -13,20 +16,15 @@
 //! | `announce` | the log lines and the URL at start |
 //! | `shutdown` | the order in which the parts end |
 
+mod accept;
 mod announce;
 mod app;
-#[cfg_attr(
-    not(test),
-    allow(
-        dead_code,
-        unused_imports,
-        reason = "TLS, which is not here yet, chooses it"
-    )
-)]
+mod handshake;
 mod http2;
 mod listen;
 mod open_broker;
 mod protocol_errors;
+mod proxy_header;
 mod shutdown;
 mod track_requests;
 mod transport;
@@ -41,7 +39,9 @@ use tokio::{runtime::Handle, sync::oneshot};
 use tokio_util::sync::CancellationToken;
 
 pub use self::shutdown::StopReason;
-use self::{listen::Listening, shutdown::Running, transport::Acceptor};
+use self::{
+    accept::Acceptor, listen::Listening, protocol_errors::ProtocolErrorLog, shutdown::Running,
+};
 #[cfg(target_os = "linux")]
 use crate::{
     ListenAddress,
@@ -61,6 +61,7 @@ use crate::{
     metrics::Metrics,
     open_files::{OpenFiles, raise_open_files},
     supervised::supervised_task,
+    tls::{Certificates, refresh_certificates, server_settings},
 };
 
 /// Connections that are reserved for publishers and health checks.
@@ -110,7 +111,8 @@ async fn start(config: &Config, failed: oneshot::Sender<BrokerError>) -> anyhow:
         connections_max: files.connections_max,
         stopping: stopping.clone(),
     };
-    let acceptor = acceptor(config, files, resources.metrics.clone());
+    let tls = start_tls(config, &resources)?;
+    let acceptor = acceptor(config, files, tls, &resources);
     let state = resources.app_state(config)?;
     let fanout = state.streams.fanout.clone();
     #[cfg(target_os = "linux")]
@@ -135,8 +137,38 @@ async fn start(config: &Config, failed: oneshot::Sender<BrokerError>) -> anyhow:
     })
 }
 
+/// Loads the certificates and keeps them up to date; returns `None` if there are none.
+fn start_tls(
+    config: &Config,
+    resources: &Resources,
+) -> anyhow::Result<Option<Arc<rustls::ServerConfig>>> {
+    if config.certificates.is_empty() {
+        return Ok(None);
+    }
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let metrics = resources.metrics.clone();
+    let certificates = Certificates::load(&config.certificates, provider.clone(), metrics)
+        .context("cannot use a certificate")?;
+    let settings = server_settings(
+        certificates.clone(),
+        provider,
+        transport::offered_protocols(config.http2),
+    )
+    .context("cannot set up TLS")?;
+    tokio::spawn(supervised_task(
+        "the refresh of certificates",
+        refresh_certificates(certificates, resources.stopping.clone()),
+    ));
+    Ok(Some(settings))
+}
+
 /// What decides on accepted connections.
-fn acceptor(config: &Config, files: OpenFiles, metrics: Metrics) -> Acceptor {
+fn acceptor(
+    config: &Config,
+    files: OpenFiles,
+    tls: Option<Arc<rustls::ServerConfig>>,
+    resources: &Resources,
+) -> Acceptor {
     let open_max = files.connections_max;
     let reserve = reserve(config.streams_max, open_max);
     let limits = ConnectionLimits {
@@ -149,10 +181,14 @@ fn acceptor(config: &Config, files: OpenFiles, metrics: Metrics) -> Acceptor {
         ),
     };
     Acceptor {
-        connections: ConnectionTable::new(limits, metrics),
+        connections: ConnectionTable::new(limits, resources.metrics.clone()),
         connections_max: open_max,
         files_max: files.files_max,
         write_timeout: config.fanout.write_timeout,
+        tls,
+        stopping: resources.stopping.clone(),
+        log: ProtocolErrorLog::default(),
+        metrics: resources.metrics.clone(),
     }
 }
 

@@ -19,6 +19,7 @@ mod shutdown;
 mod slow;
 mod stream;
 mod tails;
+mod tls;
 mod upgrade;
 #[cfg(target_os = "linux")]
 mod vanished;

@@ -27,6 +27,7 @@
 //! | `multi_channel` (a) | A stream of several channels is exact in each channel. |
 //! | `multi_history` | The history of several channels is in order, and leads to their stream. |
 //! | `protocol_errors` | Clients that do not speak HTTP are logged with their address, once. |
+//! | `proxy_header` | A PROXY header names the client where it is required, and nowhere else. |
 //! | `redis_connection` | Silent and broken connections to Redis are detected and replaced. |
 //! | `redis_errors` | Errors that Redis returns (full, replica) never become a 500. |
 //! | `redis_foreign` | Entries of other programs in Redis forge nothing, and cost only a gap. |
@@ -44,6 +45,8 @@
 //! | `start_table` (a) | Every start × every state of the log has the first block and event of its table. |
 //! | `stream` (a) | A stream has the documented head, first block, frames and heartbeats. |
 //! | `tails` (a) | The newest events of all channels share a bound, and nothing is lost beyond it. |
+//! | `tls` (a) | Requests and streams over TLS are those without it, and stalled handshakes delay no one else. |
+//! | `tls_certificates` | A name chooses a certificate, and a new certificate cuts no stream. |
 //! | `trimming` (a) | Trimming never removes an unread event without a gap. |
 //! | `upgrade` (a) | A request that asks for another protocol is answered as if it did not. |
 //! | `until` (a) | A stream with `until` ends there, and a reconnecting client gets a 204. |
@@ -73,6 +76,7 @@ mod metrics_formats;
 mod multi_channel;
 mod multi_history;
 mod protocol_errors;
+mod proxy_header;
 mod redis_connection;
 mod redis_errors;
 mod redis_foreign;
@@ -90,6 +94,8 @@ mod start_params;
 mod start_table;
 mod stream;
 mod tails;
+mod tls;
+mod tls_certificates;
 mod trimming;
 mod until;
 mod upgrade;

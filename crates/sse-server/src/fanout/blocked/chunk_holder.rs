@@ -53,7 +53,7 @@ impl BlockedChunk {
             let closer = Closer::Attached(self.close_request.clone());
             // A chunk can be a small part of a large allocation.
             let own = |chunk: &Bytes| Bytes::copy_from_slice(chunk);
-            let (held, share) = self.blocked.hold_chunk(chunk, own, self.client, closer);
+            let (held, share) = self.blocked.hold_chunk(chunk, 0, own, self.client, closer);
             (*chunk, self.share) = (held, Some(share));
         }
         !self.close_request.is_sent()

@@ -77,8 +77,8 @@ const CLOSING_PART: usize = 4;
 /// What a blocked stream holds.
 #[derive(Debug, Clone, Copy)]
 enum Holding {
-    /// A chunk, which other streams may hold too.
-    Chunk(ChunkKey),
+    /// A chunk, which other streams may hold too, and this many bytes of its own.
+    Chunk(ChunkKey, usize),
     /// A buffer of this many bytes.
     Buffer(usize),
 }
@@ -86,8 +86,7 @@ enum Holding {
 impl Holding {
     const fn buffer_bytes(self) -> usize {
         match self {
-            Self::Chunk(_) => 0,
-            Self::Buffer(bytes) => bytes,
+            Self::Chunk(_, bytes) | Self::Buffer(bytes) => bytes,
         }
     }
 }
@@ -121,7 +120,7 @@ pub(super) struct BlockedShare {
     blocked: BlockedBytes,
     client: Option<ClientNet>,
     id: u64,
-    /// Length of the buffer; 0 for a chunk.
+    /// Bytes that belong to this stream alone.
     buffer_bytes: usize,
 }
 
@@ -169,11 +168,12 @@ impl BlockedBytes {
     /// Holds a chunk for a stream of `client`.
     ///
     /// The stream must keep the returned chunk in place of its own. They are equal, but only the
-    /// returned one is counted. `own` returns the chunk as an allocation of its own, in case that no
+    /// returned one is counted. `own_bytes` belong to this stream alone. `own` returns the chunk as an allocation of its own, in case that no
     /// other stream holds an equal one.
     pub(super) fn hold_chunk(
         &self,
         chunk: &Bytes,
+        own_bytes: usize,
         own: impl FnOnce(&Bytes) -> Bytes,
         client: Option<ClientNet>,
         closer: Closer,
@@ -184,7 +184,12 @@ impl BlockedBytes {
         let held = equal.unwrap_or_else(|| own(chunk));
         let mut state = self.lock();
         let (key, held) = state.chunks.add(sample, held);
-        let holding = Holding::Chunk(key);
+        let own_bytes = match own_bytes {
+            0 => 0,
+            bytes => allocated_bytes(bytes),
+        };
+        state.buffer_bytes += own_bytes;
+        let holding = Holding::Chunk(key, own_bytes);
         (held, self.add_stream(state, client, holding, closer))
     }
 
@@ -254,7 +259,10 @@ impl State {
 
     fn release(&mut self, stream: &BlockedStream) {
         match stream.holding {
-            Holding::Chunk(key) => self.chunks.release(key),
+            Holding::Chunk(key, bytes) => {
+                self.chunks.release(key);
+                self.buffer_bytes -= bytes;
+            }
             Holding::Buffer(bytes) => self.buffer_bytes -= bytes,
         }
     }

@@ -16,7 +16,7 @@ use bytes::Bytes;
 use futures::stream;
 use socket2::SockRef;
 use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
     net::{TcpStream, UnixStream},
     sync::mpsc,
     time::Instant,

@@ -16,9 +16,12 @@ impl Reactor<'_> {
     /// Lets a stream do what it can do now: up to [`CHUNKS_IN_A_ROW`] chunks.
     pub(super) fn step(&mut self, key: usize) {
         for _ in 0..CHUNKS_IN_A_ROW {
+            if self.must_end(key) {
+                return self.end_stream(key, CloseReason::TlsKeysUsed);
+            }
             let may_continue = match self.next_action(key) {
                 None | Some(Action::Wait) => return,
-                Some(Action::End) => return self.end_stream(key),
+                Some(Action::End) => return self.end_stream(key, CloseReason::UntilReached),
                 Some(Action::Send(chunk)) => self.send_chunk(key, &chunk),
                 Some(Action::Fetch(fetch)) => {
                     self.start_fetch(key, fetch);
@@ -30,6 +33,12 @@ impl Reactor<'_> {
             }
         }
         self.queue_stream(key);
+    }
+
+    /// Whether a stream must end at the end of its last block, because of the keys of TLS.
+    fn must_end(&self, key: usize) -> bool {
+        let connection = self.connections.get(key);
+        connection.is_some_and(|connection| connection.is_worn_out() && !connection.is_blocked())
     }
 
     /// Moves a stream to its next state. Returns `None` if the stream is closed, blocked, or waits
@@ -105,16 +114,15 @@ impl Reactor<'_> {
         true
     }
 
-    /// Ends a stream whose `until` is reached: sends its last position, if the client does not know
-    /// it, and the terminator.
-    fn end_stream(&mut self, key: usize) {
+    /// Ends a stream: sends its last position, if the client does not know it, and the terminator.
+    fn end_stream(&mut self, key: usize, reason: CloseReason) {
         let mut last = self.last_position(key);
         let connection = &mut self.connections[key];
         last.extend_from_slice(connection.coding.terminator());
-        connection.set_ending();
+        connection.set_ending(reason);
         let written = connection.write(&Bytes::from(last), self.now);
         if self.handle_write(key, &written) {
-            self.close_stream(key, CloseReason::UntilReached);
+            self.close_stream(key, reason);
         }
     }
 
@@ -177,10 +185,18 @@ impl Reactor<'_> {
             return;
         };
         let has_input = event.is_readable() || event.is_read_closed() || event.is_error();
-        if has_input && let Err(reason) = connection.discard_input() {
-            return self.close_stream(key, reason);
+        if has_input {
+            if let Err(reason) = connection.discard_input() {
+                return self.close_stream(key, reason);
+            }
+            // What was received may require a response of TLS.
+            let written = connection.flush_session(self.now);
+            self.handle_write(key, &written);
         }
-        if event.is_writable() && connection.is_blocked() {
+        if event.is_writable()
+            && let Some(connection) = self.connections.get(key)
+            && connection.is_blocked()
+        {
             self.resume_write(key);
         }
     }
@@ -190,10 +206,10 @@ impl Reactor<'_> {
         let connection = &mut self.connections[key];
         match connection.resume_write(self.now) {
             Ok(WriteOutcome::Blocked) => {}
-            Ok(WriteOutcome::Complete) if connection.is_ending() => {
-                self.close_stream(key, CloseReason::UntilReached);
-            }
             Ok(WriteOutcome::Complete) => {
+                if let Some(reason) = connection.ending() {
+                    return self.close_stream(key, reason);
+                }
                 self.blocked.remove(&key);
                 connection.poll_for_room(self.poll.registry(), key);
                 self.queue_stream(key);

@@ -41,8 +41,9 @@ use crate::{
         admission::{AdmissionDecision, StreamGuard},
         detach::DetachableSocket,
         multiplexed::MultiplexedStream,
+        open_stream::{Handover, OpenStream},
         start::{NewSubscription, is_over, start_subscription},
-        stream_body::{self, Handover, OpenStream},
+        stream_body,
     },
 };
 
@@ -167,7 +168,13 @@ fn no_content() -> HttpResponse {
 fn handover(request: &HttpRequest) -> Option<Handover> {
     let socket = socket_of(request)?.clone();
     let coding = transfer_coding(request);
-    Some(Handover { socket, coding })
+    // The end of a session of TLS is no end of a body without chunks that every client accepts.
+    let may_detach = coding == TransferCoding::Chunked || !socket.uses_tls();
+    Some(Handover {
+        socket,
+        coding,
+        may_detach,
+    })
 }
 
 fn socket_of(request: &HttpRequest) -> Option<&DetachableSocket> {

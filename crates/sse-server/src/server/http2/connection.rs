@@ -51,11 +51,17 @@ const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// A connection whose client has chosen HTTP/2.
 pub(in crate::server) struct Http2Connection<I> {
-    /// The bytes of the connection.
-    pub(in crate::server) io: I,
-    /// Its entry in the table of connections.
+    /// Reads and writes plaintext.
+    pub(in crate::server) socket: I,
+    /// Counts the connection as open, and reports requests to close it.
     pub(in crate::server) connection: OpenConnection,
+    /// The address of the client, if it is known.
     pub(in crate::server) peer: Option<SocketAddr>,
+}
+
+/// What all connections share.
+#[derive(Debug, Clone)]
+pub(in crate::server) struct Http2Settings {
     /// Shortest time without progress after which a client is stalled.
     pub(in crate::server) write_timeout: Duration,
     /// Ends the connection once its streams have ended.
@@ -67,12 +73,14 @@ pub(in crate::server) struct Http2Connection<I> {
 /// Must run on a thread with a `LocalSet`.
 pub(in crate::server) async fn serve_connection<I, S, B>(
     Http2Connection {
-        io,
+        socket,
         connection,
         peer,
+    }: Http2Connection<I>,
+    Http2Settings {
         write_timeout,
         stopping,
-    }: Http2Connection<I>,
+    }: Http2Settings,
     app: Rc<S>,
 ) where
     I: AsyncRead + AsyncWrite + Unpin + 'static,
@@ -83,7 +91,7 @@ pub(in crate::server) async fn serve_connection<I, S, B>(
 {
     let connection = MultiplexedConnection::new(connection);
     let queue = WriteQueue::default();
-    let io = QueuedIo::new(io, queue.clone());
+    let io = QueuedIo::new(socket, queue.clone());
     let Some(mut h2) = open_connection(io, &connection).await else {
         return;
     };

@@ -5,7 +5,7 @@ use std::{future::poll_fn, net::SocketAddr, pin::pin, rc::Rc, task::Poll, time::
 use actix_http::{HttpMessage as _, Request, Response};
 use actix_service::Service;
 use actix_web::{
-    body::{BoxBody, MessageBody},
+    body::{BodySize, BoxBody, MessageBody},
     http::{Method, header},
 };
 use bytes::Bytes;
@@ -48,10 +48,15 @@ impl Exchange {
         request.head_mut().peer_addr = self.peer;
         request.extensions_mut().insert(self.multiplexed.clone());
         let is_head = request.method() == Method::HEAD;
-        let response = self.call(request, body, &*app).await;
+        let response = self.call(request, &body, &*app).await;
         drop(app);
-        if let Some(response) = response {
+        let Some(response) = response else { return };
+        if response.body().size() == BodySize::Stream {
+            drop(body);
             self.respond(response, is_head).await;
+        } else {
+            self.respond(response, is_head).await;
+            body.discard_rest().await;
         }
     }
 
@@ -59,7 +64,7 @@ impl Exchange {
     async fn call<S, B>(
         &mut self,
         request: Request,
-        body: RequestBody,
+        body: &RequestBody,
         app: &S,
     ) -> Option<Response<BoxBody>>
     where
@@ -89,7 +94,7 @@ impl Exchange {
         })
     }
 
-    async fn respond(mut self, response: Response<BoxBody>, is_head: bool) {
+    async fn respond(&mut self, response: Response<BoxBody>, is_head: bool) {
         if self.multiplexed.is_refused() {
             return self.respond.send_reset(Reason::REFUSED_STREAM);
         }
@@ -103,7 +108,7 @@ impl Exchange {
         };
         if !is_complete {
             let body = pin!(body);
-            let (queue, write_timeout) = (self.queue, self.write_timeout);
+            let (queue, write_timeout) = (self.queue.clone(), self.write_timeout);
             send_body(body, stream, &self.multiplexed, queue, write_timeout).await;
         }
     }

@@ -40,4 +40,4 @@ mod response_head;
 mod tests;
 mod write_queue;
 
-pub(super) use self::connection::{Http2Connection, serve_connection};
+pub(super) use self::connection::{Http2Connection, Http2Settings, serve_connection};

@@ -14,6 +14,7 @@ use std::{
     pin::Pin,
     rc::Rc,
     task::{Context, Poll, Waker},
+    time::Duration,
 };
 
 use actix_http::{BoxedPayloadStream, Payload};
@@ -21,6 +22,10 @@ use actix_web::error::PayloadError;
 use bytes::{Bytes, BytesMut};
 use futures::Stream;
 use h2::RecvStream;
+use tokio::time::timeout;
+
+/// How long a client may take to notice that its body is not wanted.
+const DISCARD_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The body of a request, as the task of the request has it.
 pub(super) struct RequestBody(Option<Rc<RefCell<Shared>>>);
@@ -67,6 +72,26 @@ impl RequestBody {
         if let Some(shared) = &self.0 {
             shared.borrow_mut().read_frames(cx);
         }
+    }
+
+    /// Reads the rest of a body that no handler wants, for a while. Some clients take the reset of
+    /// a request whose body they have not sent completely for a failure, although they have the
+    /// response.
+    pub(super) async fn discard_rest(self) {
+        let Some(shared) = &self.0 else { return };
+        let incoming = {
+            let mut shared = shared.borrow_mut();
+            let _ = shared.take_unread();
+            let is_complete = shared.end.is_some();
+            shared.incoming.take().filter(|_| !is_complete)
+        };
+        let Some(mut incoming) = incoming else { return };
+        let rest = async {
+            while let Some(Ok(bytes)) = incoming.data().await {
+                let _ = incoming.flow_control().release_capacity(bytes.len());
+            }
+        };
+        let _ = timeout(DISCARD_TIMEOUT, rest).await;
     }
 
     /// Whether the handler waits for a body of which nothing has arrived.

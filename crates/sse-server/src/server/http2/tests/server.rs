@@ -15,9 +15,8 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::super::{Http2Connection, serve_connection};
+use super::super::{Http2Connection, Http2Settings, serve_connection};
 use crate::{
-    ListenAddress,
     config::{Config, Invocation},
     connections::{ConnectionLimits, ConnectionTable},
     http::AppState,
@@ -98,7 +97,7 @@ impl TestServer {
             stopping: stopping.clone(),
         };
         let state = resources.app_state(&config).unwrap();
-        let address = ListenAddress::Tcp("127.0.0.1:5000".parse().unwrap());
+        let address = "127.0.0.1:5000".parse().unwrap();
         let service = app(state.clone(), address).new_service(AppConfig::default());
         let service = service.await.unwrap();
         let call = move |request| {
@@ -119,23 +118,25 @@ impl TestServer {
 
     /// Opens a connection, and returns the client's end of its pipe.
     pub(super) fn open(&self) -> DuplexStream {
-        let (client, io) = duplex(PIPE_BYTES);
+        let (client, socket) = duplex(PIPE_BYTES);
         let peer = "192.0.2.7:4000".parse().unwrap();
         let connection = self.table.accept(
             Some("192.0.2.7".parse::<std::net::IpAddr>().unwrap().into()),
             false,
         );
         let connection = Http2Connection {
-            io,
+            socket,
             connection: connection.expect("there is room"),
             peer: Some(peer),
+        };
+        let settings = Http2Settings {
             write_timeout: self.write_timeout,
             stopping: self.stopping.clone(),
         };
         let (app, open) = (self.app.clone(), self.open.clone());
         open.set(open.get() + 1);
         spawn_local(async move {
-            serve_connection(connection, app).await;
+            serve_connection(connection, settings, app).await;
             open.set(open.get() - 1);
         });
         client
