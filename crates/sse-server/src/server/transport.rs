@@ -12,7 +12,11 @@
 //!
 //! Only `accept` and its caller know the type of the socket.
 
-use std::{future::ready, io, time::Duration};
+use std::{
+    future::{Ready, ready},
+    io,
+    time::Duration,
+};
 
 use actix_http::{Extensions, HttpService, KeepAlive, Request, error::DispatchError};
 use actix_server::{GracefulShutdownSignal, Server};
@@ -140,7 +144,7 @@ fn by_protocol(
 }
 
 /// Serves HTTP/2. No client chooses it as long as [`ALPN`] does not offer it.
-async fn serve_http_2(connection: Http2Connection) -> Result<(), DispatchError> {
+fn serve_http_2(connection: Http2Connection) -> Ready<Result<(), DispatchError>> {
     let Http2Connection {
         socket,
         connection,
@@ -148,7 +152,7 @@ async fn serve_http_2(connection: Http2Connection) -> Result<(), DispatchError> 
     } = connection;
     tracing::error!(?peer, "HTTP/2 is not served");
     drop((socket, connection));
-    Ok(())
+    ready(Ok(()))
 }
 
 /// A service of connections.
