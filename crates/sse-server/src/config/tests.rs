@@ -237,7 +237,7 @@ fn certificates_are_tables_that_are_printed_as_they_were_read() {
         "cert = \"a\"\nkey = \"b\"\nx = 1",
     ] {
         let (_directory, file) = file_with(&format!("[[tls]]\n{wrong}"));
-        let error = config(&["--config", &file]).unwrap_err().to_string();
+        let error = config(&["--config", &file]).unwrap_err();
         assert!(error.contains(":1: write a table [[tls]]"), "{error}");
     }
 }

@@ -92,6 +92,12 @@ impl From<tokio::net::UnixStream> for AcceptedSocket {
     }
 }
 
+impl From<TlsSocket> for AcceptedSocket {
+    fn from(socket: TlsSocket) -> Self {
+        Self::Tls(Box::new(socket))
+    }
+}
+
 impl AcceptedSocket {
     /// Returns the address of the client, if it has one and is still connected.
     #[must_use]

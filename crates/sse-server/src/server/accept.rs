@@ -144,7 +144,7 @@ impl WorkerAcceptor {
             (Some(handshaker), AcceptedSocket::Tcp(tcp)) => {
                 let session = self.shake_hands(handshaker, tcp, &connection).await?;
                 let is_http_2 = session.alpn() == Some(HTTP_2);
-                socket = AcceptedSocket::Tls(Box::new(session));
+                socket = session.into();
                 is_http_2
             }
             (_, plain) => {

@@ -73,9 +73,9 @@ fn parse_source(
     [command, family]: [u8; 2],
     rest: &[u8],
 ) -> Result<Option<SocketAddr>, ProxyHeaderError> {
-    let is_local = command & 0xf == 0;
+    const LOCAL: u8 = 0;
     match family {
-        _ if is_local => Ok(None),
+        _ if command & 0xf == LOCAL => Ok(None),
         0x11 => parse_addresses::<4>(rest).map(Some),
         0x21 => parse_addresses::<16>(rest).map(Some),
         _ => Ok(None),

@@ -19,7 +19,7 @@ mod scratch;
 mod server_settings;
 mod session;
 #[cfg(test)]
-mod test_support;
+pub(crate) mod test_support;
 
 pub use self::{
     certificate::{CertificateError, CertificateFiles},

@@ -279,18 +279,18 @@ impl TlsSession {
                 self.encrypt(record, |traffic, record| traffic.encrypt(plaintext, record))?;
             self.records = self.records.saturating_add(1);
             self.in_flight = plaintext.len();
-            let mut sent = 0;
-            while sent < length {
-                match send(&record[sent..length])? {
+            let mut accepted = 0;
+            while accepted < length {
+                match send(&record[accepted..length])? {
                     Some(0) => return Err(io::ErrorKind::WriteZero.into()),
-                    Some(count) => sent += count,
+                    Some(count) => accepted += count,
                     None => {
-                        self.outgoing = record[sent..length].to_vec();
+                        self.outgoing = record[accepted..length].to_vec();
                         break;
                     }
                 }
             }
-            self.accepted += sent;
+            self.accepted += accepted;
             Ok(())
         })
     }

@@ -12,12 +12,12 @@ use tempfile::TempDir;
 use super::{CertificateFiles, Certificates, TlsSession, server_settings};
 use crate::metrics::Metrics;
 
-pub(super) fn provider() -> Arc<CryptoProvider> {
+pub(crate) fn provider() -> Arc<CryptoProvider> {
     Arc::new(ring::default_provider())
 }
 
 /// Writes a new certificate for `name`, with its key.
-pub(super) fn write_pair(directory: &Path, name: &str) -> CertificateFiles {
+pub(crate) fn write_pair(directory: &Path, name: &str) -> CertificateFiles {
     let pair = rcgen::generate_simple_self_signed([name.to_owned()]).unwrap();
     let files = CertificateFiles {
         certificate: directory.join(format!("{name}.pem")),
@@ -29,7 +29,7 @@ pub(super) fn write_pair(directory: &Path, name: &str) -> CertificateFiles {
 }
 
 /// Loads certificates for these names.
-pub(super) fn certificates(directory: &TempDir, names: &[&str]) -> Certificates {
+pub(crate) fn certificates(directory: &TempDir, names: &[&str]) -> Certificates {
     let files = names.iter().map(|name| write_pair(directory.path(), name));
     let files: Vec<_> = files.collect();
     Certificates::load(&files, provider(), Metrics::new()).unwrap()
@@ -53,16 +53,16 @@ fn client_settings<'a>(
 }
 
 /// A client and the session of the server, whose sockets are two buffers.
-pub(super) struct TestConnection {
-    pub(super) client: ClientConnection,
-    pub(super) server: TlsSession,
+pub(crate) struct TestConnection {
+    pub(crate) client: ClientConnection,
+    pub(crate) server: TlsSession,
     /// What the server received.
-    pub(super) received: Vec<u8>,
+    pub(crate) received: Vec<u8>,
 }
 
 impl TestConnection {
     /// Connects without a handshake. The client requests `name`.
-    pub(super) fn new(
+    pub(crate) fn new(
         certificates: &Certificates,
         name: &str,
         version: &'static SupportedProtocolVersion,
@@ -78,7 +78,7 @@ impl TestConnection {
     }
 
     /// Exchanges messages until both sides have nothing to send.
-    pub(super) fn exchange(&mut self) -> Result<(), rustls::Error> {
+    pub(crate) fn exchange(&mut self) -> Result<(), rustls::Error> {
         loop {
             let mut to_server = Vec::new();
             while self.client.wants_write() {
@@ -86,7 +86,7 @@ impl TestConnection {
             }
             let received = &mut self.received;
             self.server.receive(&mut to_server, &mut |bytes| {
-                received.extend_from_slice(bytes)
+                received.extend_from_slice(bytes);
             })?;
             let is_silent = to_server.is_empty() && !self.server.wants_write();
             self.deliver_to_client()?;
@@ -104,7 +104,7 @@ impl TestConnection {
     }
 
     /// Lets the client read encrypted bytes.
-    pub(super) fn client_reads(&mut self, mut bytes: &[u8]) -> Result<(), rustls::Error> {
+    pub(crate) fn client_reads(&mut self, mut bytes: &[u8]) -> Result<(), rustls::Error> {
         while !bytes.is_empty() {
             self.client.read_tls(&mut bytes).unwrap();
             self.client.process_new_packets()?;
@@ -114,7 +114,7 @@ impl TestConnection {
 }
 
 /// A socket that accepts everything.
-pub(super) fn collect(
+pub(crate) fn collect(
     bytes: &mut Vec<u8>,
 ) -> impl FnMut(&[u8]) -> std::io::Result<Option<usize>> + use<'_> {
     |more| {

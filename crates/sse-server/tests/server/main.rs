@@ -18,6 +18,7 @@
 //! | `fanout` (a) | A slow, stalled or talkative client does not affect the other streams. |
 //! | `faults` (a) | Acknowledged events survive crashes and outages, and the server recovers. |
 //! | `footprint` (a) | Memory and open files stay bounded under load. |
+//! | `http2` | Streams and publishes share a connection, and have the responses of HTTP/1. |
 //! | `idempotency` | A publish that is sent again with its key is stored once. |
 //! | `limits` (a) | Each limit (history, channels, connections) has its documented effect. |
 //! | `listen` | Each of several addresses is announced and serves the same channels. |
@@ -67,6 +68,7 @@ mod failover;
 mod fanout;
 mod faults;
 mod footprint;
+mod http2;
 mod idempotency;
 mod limits;
 mod listen;

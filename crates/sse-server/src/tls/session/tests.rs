@@ -51,7 +51,11 @@ fn plaintext_goes_both_ways_and_an_idle_session_has_no_buffers() {
 #[test]
 fn received_bytes_may_be_cut_anywhere() {
     let mut connection = connected(&TLS13);
-    connection.client.writer().write_all(&[7; 40_000]).unwrap();
+    connection
+        .client
+        .writer()
+        .write_all(&vec![7; 40_000])
+        .unwrap();
     let mut bytes = Vec::new();
     while connection.client.wants_write() {
         connection.client.write_tls(&mut bytes).unwrap();
@@ -67,7 +71,7 @@ fn received_bytes_may_be_cut_anywhere() {
         let mut sent = Vec::new();
         server.write(b"x", &mut collect(&mut sent)).unwrap();
     }
-    assert_eq!(received, [7; 40_000]);
+    assert_eq!(received, vec![7; 40_000]);
     assert_eq!(connection.server.incoming.capacity(), 0);
 }
 

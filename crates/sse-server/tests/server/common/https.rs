@@ -77,6 +77,15 @@ impl TlsServer {
             .unwrap()
     }
 
+    /// A connection without TLS whose client has little room for what it does not read.
+    pub(crate) async fn connect_small(&self) -> TcpStream {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.set_recv_buffer_size(2048).unwrap();
+        within("a connection", socket.connect(self.address))
+            .await
+            .unwrap()
+    }
+
     /// A connection with TLS.
     pub(crate) async fn connect(&self) -> TlsStream<TcpStream> {
         self.connect_with(client_settings(&self.certificate(), rustls::ALL_VERSIONS))
