@@ -120,3 +120,42 @@ fn convert_name(name: &http::HeaderName) -> Result<HeaderName, InvalidHead> {
 fn convert_value(value: &[u8]) -> Result<HeaderValue, InvalidHead> {
     HeaderValue::from_bytes(value).map_err(|_| InvalidHead("a field is not valid"))
 }
+
+#[cfg(test)]
+mod tests {
+    use actix_http::HttpMessage as _;
+
+    use super::*;
+
+    fn converted(request: http::request::Builder) -> Request {
+        let (head, ()) = request.body(()).unwrap().into_parts();
+        convert_request(&head, Payload::None).unwrap()
+    }
+
+    #[test]
+    fn cookies_are_one_field_and_other_fields_stay_apart() {
+        let request = http::Request::get("https://localhost/stream?channel=a")
+            .header("cookie", "a=b")
+            .header("x-forwarded-for", "192.0.2.1")
+            .header("cookie", "c=d; e=f")
+            .header("x-forwarded-for", "192.0.2.2");
+        let request = converted(request);
+        let all = |name: &str| {
+            let values = request.headers().get_all(name);
+            values.map(|value| value.to_str().unwrap()).collect::<Vec<_>>()
+        };
+        assert_eq!(all("cookie"), ["a=b; c=d; e=f"]);
+        assert_eq!(all("x-forwarded-for"), ["192.0.2.1", "192.0.2.2"]);
+        assert_eq!(all("host"), ["localhost"]);
+    }
+
+    #[test]
+    fn the_target_has_the_scheme_the_host_and_the_query() {
+        let request = http::Request::get("/events?last=1").header("host", "hub.example:8443");
+        let request = converted(request);
+        assert_eq!(request.uri(), "https://hub.example:8443/events?last=1");
+        assert_eq!(request.version(), Version::HTTP_2);
+        let connect = http::Request::builder().method("CONNECT").uri("hub.example:443");
+        assert_eq!(converted(connect).uri(), "hub.example:443");
+    }
+}
