@@ -16,6 +16,7 @@ use super::{
     publish_args::PublishArgs,
     redis_args::RedisArgs,
     stream_args::StreamArgs,
+    tls_args::TlsArgs,
     values::{parse_history_events, parse_positive},
 };
 use crate::broker::embedded::DataMode;
@@ -60,6 +61,9 @@ pub(super) struct Args {
 
     #[command(flatten)]
     pub(super) network: NetworkArgs,
+
+    #[command(flatten)]
+    pub(super) tls: TlsArgs,
 
     /// Keep the log in this directory
     #[arg(

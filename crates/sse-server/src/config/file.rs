@@ -5,6 +5,7 @@
 //! history_age = "7d"                                  --history-age
 //! channels_max = 50_000                               --channels-max
 //! memory = true                                       --memory, a switch
+//! [[tls]]                                             see `tls_pairs`
 //! ```
 //!
 //! Only the table `[access]` has no flags; `config::access` reads it.
@@ -23,8 +24,11 @@ use toml::{
     de::{DeTable, DeValue},
 };
 
-use super::access::{Notes, print_tables, read_access};
-use crate::access::AccessRules;
+use super::{
+    access::{Notes, print_tables, read_access},
+    tls_pairs,
+};
+use crate::{access::AccessRules, tls::CertificateFiles};
 
 /// The table of access rules, which has no flags.
 const ACCESS: &str = "access";
@@ -37,6 +41,7 @@ pub(super) struct ConfigFile {
     path: PathBuf,
     text: String,
     settings: Vec<FileSetting>,
+    tls_pairs: Vec<CertificateFiles>,
 }
 
 #[derive(Debug)]
@@ -68,15 +73,20 @@ impl ConfigFile {
         }
         let text = String::from_utf8(bytes);
         let text = text.map_err(|_| format!("{} is not UTF-8 text", path.display()))?;
-        let settings = parse(&text, command);
-        let settings = settings.map_err(|(offset, message)| {
+        let parsed = parse(&text, command);
+        let (settings, tls_pairs) = parsed.map_err(|(offset, message)| {
             format!("{}:{}: {message}", path.display(), line(&text, offset))
         })?;
         Ok(Self {
             path: path.to_owned(),
             text,
             settings,
+            tls_pairs,
         })
+    }
+
+    pub(super) fn tls_pairs(&self) -> &[CertificateFiles] {
+        &self.tls_pairs
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -171,12 +181,15 @@ fn parse_table(text: &str) -> Result<Spanned<DeTable<'_>>, ErrorAt> {
     })
 }
 
-fn parse(text: &str, command: &Command) -> Result<Vec<FileSetting>, ErrorAt> {
+fn parse(
+    text: &str,
+    command: &Command,
+) -> Result<(Vec<FileSetting>, Vec<CertificateFiles>), ErrorAt> {
     let table = parse_table(text)?;
     let mut settings: Vec<_> = table
         .get_ref()
         .iter()
-        .filter(|(key, _)| key.get_ref() != ACCESS)
+        .filter(|(key, _)| ![ACCESS, tls_pairs::KEY].contains(&key.get_ref().as_ref()))
         .map(|(key, value)| {
             let offset = key.span().start;
             let flag = find_flag(command, key.get_ref()).map_err(|message| (offset, message))?;
@@ -190,7 +203,8 @@ fn parse(text: &str, command: &Command) -> Result<Vec<FileSetting>, ErrorAt> {
         })
         .collect::<Result<_, _>>()?;
     settings.sort_by_key(|setting| setting.line);
-    Ok(settings)
+    let tls_pairs = table.get_ref().get(tls_pairs::KEY).map(tls_pairs::parse);
+    Ok((settings, tls_pairs.transpose()?.unwrap_or_default()))
 }
 
 /// Returns the number of the line that contains the byte at `offset`.

@@ -3,11 +3,12 @@
 //! | file | contents |
 //! |---|---|
 //! | `cli` | the grammar: flags, their variables, defaults and help |
-//! | `network_args`, `publish_args`, `stream_args`, `limit_args`, `redis_args`, `log_args` | the parts of the grammar about the network, publishing, streams, limits of one client, Redis and the logs |
+//! | `network_args`, `tls_args`, `publish_args`, `stream_args`, `limit_args`, `redis_args`, `log_args` | the parts of the grammar about the network, TLS, publishing, streams, limits of one client, Redis and the logs |
 //! | `environment` | how flags, variables and the file are read together |
 //! | `file` | the configuration file |
 //! | `access` | the table `[access]` of the file |
 //! | `commands` | `config`, `key` and `token`, which print and exit |
+//! | `tls_pairs` | the certificates that the flags and the file name |
 //! | `sources` | where a value comes from |
 //! | `print` | `config print` |
 //! | `values` | the forms of single values, such as a number of threads |
@@ -33,6 +34,8 @@ mod publish_args;
 mod redis_args;
 mod sources;
 mod stream_args;
+mod tls_args;
+mod tls_pairs;
 mod validate;
 mod values;
 
@@ -59,6 +62,7 @@ use crate::{
     fanout::{streams::StreamSettings, thread::FanoutSettings},
     http::{NamedOrigins, RequestLimits, TrustedProxy},
     quota::Limits,
+    tls::CertificateFiles,
 };
 
 /// The validated settings.
@@ -74,8 +78,12 @@ pub struct Config {
     /// The first URL at which clients reach this server through a proxy. It names the issuer of
     /// tickets.
     pub public_url: Option<String>,
+    /// Certificates of the https addresses. The first one is for clients that request no name.
+    pub certificates: Vec<CertificateFiles>,
     /// Permissions of the files of unix sockets.
     pub socket_mode: u32,
+    /// Whether clients that connect over TLS may choose HTTP/2.
+    pub http2: bool,
     /// Levels of the log on stderr, as a filter of `tracing_subscriber`.
     pub log: String,
     /// Form of the log and of the access log.
@@ -154,7 +162,13 @@ impl Invocation {
 impl Config {
     fn from_given(given: GivenSettings) -> Result<Self, clap::Error> {
         let broker = choose_broker(&given).map_err(misused)?;
-        Ok(Self::from_valid(given.args, given.access, broker))
+        let certificates = tls_pairs::all(&given.args.tls, given.file.tls_pairs());
+        Ok(Self::from_valid(
+            given.args,
+            given.access,
+            broker,
+            certificates,
+        ))
     }
 
     /// Reads the access rules of the file again; everything else stays.
@@ -171,7 +185,12 @@ impl Config {
         Ok(access)
     }
 
-    fn from_valid(args: Args, access: FileAccess, broker: BrokerConfig) -> Self {
+    fn from_valid(
+        args: Args,
+        access: FileAccess,
+        broker: BrokerConfig,
+        certificates: Vec<CertificateFiles>,
+    ) -> Self {
         Self {
             access: access.rules,
             access_warnings: access.warnings,
@@ -182,7 +201,9 @@ impl Config {
             trusted_proxies: args.network.trusted_proxies.clone(),
             hsts: args.network.hsts,
             addresses: args.network.addresses.clone(),
+            certificates,
             socket_mode: args.network.socket_mode,
+            http2: args.network.http2,
             broker,
             retention: retention(&args),
             limits: args.limits.limits(),
@@ -208,6 +229,8 @@ impl Config {
 fn choose_broker(given: &GivenSettings) -> Result<BrokerConfig, String> {
     let broker = broker_choice::choose(given)?;
     validate::validate(&given.args, &given.access.rules, &broker.kind)?;
+    let addresses = &given.args.network.addresses;
+    tls_pairs::check(&given.args.tls, given.file.tls_pairs(), addresses)?;
     Ok(broker)
 }
 

@@ -2,11 +2,11 @@
 
 use std::{num::NonZeroUsize, time::Duration};
 
-use clap::Args;
+use clap::{ArgAction, Args};
 use sse_cli::switch::parse_switch;
 use sse_proto::units::parse_duration;
 
-use super::values::{parse_positive, parse_socket_mode};
+use super::values::{parse_on_off, parse_positive, parse_socket_mode};
 use crate::{
     ListenAddress,
     http::{NamedOrigins, OriginPattern, PublicUrl, TrustedProxy},
@@ -18,7 +18,9 @@ pub(super) struct NetworkArgs {
     /// Listen on this address, or on a unix socket like `unix:/run/sse.sock` (repeatable;
     /// comma-separated in the variable)
     ///
-    /// Port 0 takes a free port and prints its URL on stdout. An address that other machines can
+    /// `https://0.0.0.0:8443` uses TLS, and needs --tls-cert. At an address that ends with
+    /// `?proxy=v2`, every connection must begin with a header of the PROXY protocol, version 2,
+    /// whose source counts as the client. Port 0 takes a free port and prints its URL on stdout. An address that other machines can
     /// reach needs the table [access] in the configuration file, or --allow-anonymous. A file that an ended
     /// server has left at the path of a unix socket is replaced; every other file stays.
     #[arg(
@@ -58,6 +60,20 @@ pub(super) struct NetworkArgs {
         allow_negative_numbers = true
     )]
     pub(super) client_connections_max: Option<NonZeroUsize>,
+
+    /// Offer HTTP/2 to clients that connect over TLS: on or off
+    ///
+    /// A client chooses it during the handshake. Over HTTP/2 a browser has one connection for all
+    /// streams and publishes of all its tabs.
+    #[arg(
+        long,
+        env = "SSE_HTTP2",
+        default_value = "on",
+        value_name = "on|off",
+        action = ArgAction::Set,
+        value_parser = parse_on_off
+    )]
+    pub(super) http2: bool,
 
     /// Let every client that reaches the address publish and read, or do what [access.anonymous]
     /// grants

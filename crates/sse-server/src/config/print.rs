@@ -9,6 +9,7 @@ use super::{
     environment::GivenSettings,
     file::{flags, key_of},
     sources::Source,
+    tls_pairs,
 };
 use crate::broker::redis::without_password;
 
@@ -40,6 +41,7 @@ pub(super) fn settings(given: &GivenSettings) -> String {
             format!("{comment}{key} = {value}")
         );
     }
+    text.push_str(&tls_pairs::print(given.file.tls_pairs()));
     text + &given.file.print_access()
 }
 
@@ -67,6 +69,7 @@ pub(super) fn example(command: &Command) -> String {
         };
         let _ = writeln!(text, "# {key} = {value}");
     }
+    text.push_str(tls_pairs::EXAMPLE);
     text + EXAMPLE
 }
 

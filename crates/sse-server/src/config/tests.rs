@@ -201,7 +201,8 @@ fn every_flag_has_a_key_in_the_example_whose_defaults_are_valid() {
     };
     let (example, tables) = example.split_once("# [access]\n").unwrap();
     assert!(tables.contains("# [[access.key]]\n"));
-    let keys = example.lines().filter_map(|line| line.strip_prefix("# "));
+    let (flags, _) = example.split_once("# [[tls]]").unwrap();
+    let keys = flags.lines().filter_map(|line| line.strip_prefix("# "));
     let keys: Vec<_> = keys.filter(|line| line.contains(" = ")).collect();
     let command = Args::command();
     assert_eq!(keys.len(), file::flags(&command).count());
@@ -211,6 +212,36 @@ fn every_flag_has_a_key_in_the_example_whose_defaults_are_valid() {
         .collect();
     let (_directory, file) = file_with(&with_default.join("\n"));
     config(&["--config", &file]).unwrap();
+}
+
+#[test]
+fn certificates_are_tables_that_are_printed_as_they_were_read() {
+    let tables = "[[tls]]\ncert = \"a.pem\"\nkey = \"a.key\"\n\n\
+                  [[tls]]\ncert = \"b.pem\"\nkey = \"b.key\"\n";
+    let (_directory, file) = file_with(&format!("bind = \"https://[::1]:1\"\n{tables}"));
+    let text = printed(&["--config", &file]);
+    assert!(text.ends_with(tables), "{text}");
+    let flags = [
+        "--config",
+        &file,
+        "--tls-cert",
+        "c.pem",
+        "--tls-key",
+        "c.key",
+    ];
+    let certificates = config(&flags).unwrap().certificates;
+    let files = certificates.iter().map(|files| files.certificate.as_path());
+    let expected = ["c.pem", "a.pem", "b.pem"].map(std::path::Path::new);
+    assert_eq!(files.collect::<Vec<_>>(), expected);
+    for wrong in [
+        "cert = \"a\"",
+        "cert = \"a\"\nkey = 1",
+        "cert = \"a\"\nkey = \"b\"\nx = 1",
+    ] {
+        let (_directory, file) = file_with(&format!("[[tls]]\n{wrong}"));
+        let error = config(&["--config", &file]).unwrap_err();
+        assert!(error.contains(":1: write a table [[tls]]"), "{error}");
+    }
 }
 
 #[test]

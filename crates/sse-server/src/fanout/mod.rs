@@ -19,6 +19,8 @@ pub mod attached_sockets;
 pub mod blocked;
 pub mod detach;
 pub mod drain;
+pub mod multiplexed;
+pub mod open_stream;
 pub mod page_cache;
 #[cfg(target_os = "linux")]
 pub mod reachability;
@@ -30,6 +32,7 @@ pub mod stream_caller;
 pub mod stream_guard;
 pub mod streams;
 pub mod thread;
+pub mod tls_socket;
 
 mod attached;
 mod connection;

@@ -29,44 +29,19 @@ use tokio_util::sync::CancellationToken;
 
 use self::state::State;
 use super::{
-    TransferCoding,
     attached::AttachedStream,
     attached_sockets::AttachedSocket,
     detach::DetachableSocket,
     mailbox::NewStream,
+    multiplexed::MultiplexedStream,
+    open_stream::{Handover, OpenStream},
     page_slot::PageSlot,
     shared_state::encode_heartbeat,
-    start::NewSubscription,
     stream_guard::{CloseReason, StreamGuard},
     streams::Streams,
     thread::Fanout,
 };
 use crate::channel::{ReservedChannels, Searcher};
-
-/// What a fan-out thread needs to take over the connection of a stream.
-#[derive(Debug)]
-pub struct Handover {
-    /// Connection of the response.
-    pub socket: DetachableSocket,
-    /// How the body goes over the connection.
-    pub coding: TransferCoding,
-}
-
-/// A stream that is about to be served.
-pub struct OpenStream {
-    /// What the client receives, or that this is unknown yet.
-    pub subscription: NewSubscription,
-    /// The last event that the client wants.
-    pub until: Option<EventId>,
-    /// Counts the stream.
-    pub guard: StreamGuard,
-    /// Keeps the channels until the stream has joined them.
-    pub reserved: ReservedChannels,
-    /// Searches for the client.
-    pub searcher: Searcher,
-    /// `None` if the stream must stay attached.
-    pub handover: Option<Handover>,
-}
 
 /// Creates the body of a stream.
 ///
@@ -83,6 +58,7 @@ pub fn stream_body(
         reserved,
         searcher,
         handover,
+        multiplexed,
     }: OpenStream,
     comment: &str,
 ) -> impl MessageBody + use<> {
@@ -95,6 +71,10 @@ pub fn stream_body(
         let client = guard.client().or_else(|| socket.peer_net());
         socket.count_blocked(streams.blocked.clone(), client, page.clone());
     }
+    if let Some(multiplexed) = &multiplexed {
+        multiplexed.count_blocked(streams.blocked.clone(), page.clone());
+    }
+    let handover = handover.filter(|handover| handover.may_detach);
     let handover = handover.and_then(|handover| Some((handover, streams.fanout.clone()?)));
     // The driver is boxed, because `unfold` moves it with every chunk.
     let driver = Box::new(Driver {
@@ -102,6 +82,7 @@ pub fn stream_body(
         state,
         until,
         socket,
+        multiplexed,
         page,
         attached_socket: None,
         handover,
@@ -130,6 +111,8 @@ struct Driver {
     until: Option<EventId>,
     /// Connection of the response; `None` if `server/transport` did not accept it.
     socket: Option<DetachableSocket>,
+    /// The stream as its connection knows it, if the connection carries other requests as well.
+    multiplexed: Option<MultiplexedStream>,
     /// Page read in flight, which the connection drops when the socket is full.
     page: PageSlot,
     /// `None` until the body waits, and after a detach.
@@ -164,6 +147,10 @@ impl Drop for Driver {
         {
             self.close_reason = CloseReason::BlockedBytes;
         }
+        let multiplexed = self.multiplexed.as_ref();
+        if let Some(reason) = multiplexed.and_then(MultiplexedStream::close_reason) {
+            self.close_reason = reason;
+        }
         // This has no effect after a detach, which takes the count out of the guard.
         self.guard.set_close_reason(self.close_reason);
         self.guard.record_end(self.state.sent_cursor(), 0);
@@ -192,6 +179,9 @@ impl Driver {
             // After an end, actix would handle the requests that were sent behind this one.
             State::Detached => return std::future::pending().await,
             _ => {}
+        }
+        if self.is_worn_out() {
+            return self.end(CloseReason::TlsKeysUsed);
         }
         self.watch_socket();
         loop {
@@ -249,6 +239,12 @@ impl Driver {
                 _ => std::future::pending().await,
             }
         }
+    }
+
+    /// Whether the keys of TLS must not encrypt more.
+    fn is_worn_out(&self) -> bool {
+        let socket = self.socket.as_ref();
+        socket.is_some_and(DetachableSocket::is_worn_out)
     }
 
     /// Lets the sweep report that the client is unreachable.

@@ -66,6 +66,8 @@ pub enum CloseReason {
     Unreachable,
     /// The client sent too much after its request.
     TooMuchInput,
+    /// The keys of TLS must not encrypt more.
+    TlsKeysUsed,
     /// No event up to `until` can appear any more.
     UntilReached,
     /// The credential has expired.
@@ -83,12 +85,13 @@ pub enum CloseReason {
 }
 
 impl CloseReason {
-    pub(super) const ALL: [Self; 12] = [
+    pub(super) const ALL: [Self; 13] = [
         Self::Client,
         Self::Stalled,
         Self::BlockedBytes,
         Self::Unreachable,
         Self::TooMuchInput,
+        Self::TlsKeysUsed,
         Self::UntilReached,
         Self::Expired,
         Self::RightLost,
@@ -111,6 +114,7 @@ impl CloseReason {
             Self::BlockedBytes => "blocked_bytes",
             Self::Unreachable => "unreachable",
             Self::TooMuchInput => "too_much_input",
+            Self::TlsKeysUsed => "tls_keys_used",
             Self::UntilReached => "until_reached",
             Self::Expired => "expired",
             Self::RightLost => "right_lost",
@@ -239,11 +243,6 @@ impl StreamGuard {
     /// Sets the reason that is reported when the guard is dropped.
     pub const fn set_close_reason(&mut self, reason: CloseReason) {
         self.close_reason = Some(reason);
-    }
-
-    /// Returns the reason that was set last.
-    pub(super) const fn close_reason(&self) -> Option<CloseReason> {
-        self.close_reason
     }
 
     /// Lets the stream end at this moment, unless it ends earlier.

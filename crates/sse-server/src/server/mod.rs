@@ -6,17 +6,27 @@
 //! | `listen` | the listening sockets |
 //! | `unix_socket` | one of them, and its file |
 //! | `connection_limits` | how the connections are divided |
-//! | `transport` | from an accepted socket to HTTP |
+//! | `accept` | from an accepted socket to a connection that is ready for HTTP |
+//! | `proxy_header` | the header with which a load balancer names its client |
+//! | `handshake` | TLS handshakes |
+//! | `transport` | serves HTTP over accepted connections |
+//! | `app` | the routes and the middlewares |
+//! | `http2` | HTTP/2 |
 //! | `track_requests` | reports requests to their connection |
 //! | `protocol_errors` | logs clients that do not speak HTTP |
 //! | `announce` | the log lines and the URL at start |
 //! | `shutdown` | the order in which the parts end |
 
+mod accept;
 mod announce;
+mod app;
 mod connection_limits;
+mod handshake;
+mod http2;
 mod listen;
 mod open_broker;
 mod protocol_errors;
+mod proxy_header;
 mod shutdown;
 mod track_requests;
 mod transport;
@@ -36,10 +46,11 @@ use tokio_util::sync::CancellationToken;
 
 pub use self::shutdown::StopReason;
 use self::{
+    accept::Acceptor,
     connection_limits::{client_max, most_streams, reserve, streams_max},
     listen::Listening,
+    protocol_errors::ProtocolErrorLog,
     shutdown::Running,
-    transport::Acceptor,
 };
 #[cfg(target_os = "linux")]
 use crate::{
@@ -71,6 +82,7 @@ use crate::{
     open_files::{OpenFiles, raise_open_files},
     quota::CallerQuotas,
     supervised::supervised_task,
+    tls::{Certificates, refresh_certificates, server_settings},
 };
 
 /// Serves until the first call of `next_stop` is ready, and then shuts down in order. If the server
@@ -140,7 +152,8 @@ async fn start(
         connections_max: files.connections_max,
         stopping: stopping.clone(),
     };
-    let acceptor = acceptor(config, files, resources.metrics.clone());
+    let tls = start_tls(config, &resources)?;
+    let acceptor = acceptor(config, files, tls, &resources);
     let state = resources.app_state(config, access.clone())?;
     let fanout = state.streams.fanout.clone();
     #[cfg(target_os = "linux")]
@@ -177,8 +190,38 @@ async fn apply_reloads(access: AccessControl, mut reloads: mpsc::Receiver<Config
     }
 }
 
+/// Loads the certificates and keeps them up to date; returns `None` if there are none.
+fn start_tls(
+    config: &Config,
+    resources: &Resources,
+) -> anyhow::Result<Option<Arc<rustls::ServerConfig>>> {
+    if config.certificates.is_empty() {
+        return Ok(None);
+    }
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let metrics = resources.metrics.clone();
+    let certificates = Certificates::load(&config.certificates, provider.clone(), metrics)
+        .context("cannot use a certificate")?;
+    let settings = server_settings(
+        certificates.clone(),
+        provider,
+        transport::offered_protocols(config.http2),
+    )
+    .context("cannot set up TLS")?;
+    tokio::spawn(supervised_task(
+        "the refresh of certificates",
+        refresh_certificates(certificates, resources.stopping.clone()),
+    ));
+    Ok(Some(settings))
+}
+
 /// What decides on accepted connections.
-fn acceptor(config: &Config, files: OpenFiles, metrics: Metrics) -> Acceptor {
+fn acceptor(
+    config: &Config,
+    files: OpenFiles,
+    tls: Option<Arc<rustls::ServerConfig>>,
+    resources: &Resources,
+) -> Acceptor {
     let open_max = files.connections_max;
     let reserve = reserve(config.streams_max, open_max);
     let limits = ConnectionLimits {
@@ -191,11 +234,15 @@ fn acceptor(config: &Config, files: OpenFiles, metrics: Metrics) -> Acceptor {
         ),
     };
     Acceptor {
-        connections: ConnectionTable::new(limits, metrics),
+        connections: ConnectionTable::new(limits, resources.metrics.clone()),
         connections_max: open_max,
         files_max: files.files_max,
         trusted_proxies: TrustedProxies::new(&config.trusted_proxies),
         write_timeout: config.fanout.write_timeout,
+        tls,
+        stopping: resources.stopping.clone(),
+        log: ProtocolErrorLog::default(),
+        metrics: resources.metrics.clone(),
     }
 }
 

@@ -23,6 +23,7 @@ mod slow;
 mod stream;
 mod stream_life;
 mod tails;
+mod tls;
 mod trusted_proxies;
 mod upgrade;
 #[cfg(target_os = "linux")]

@@ -20,6 +20,7 @@
 //! | `fanout` (a) | A slow, stalled or talkative client does not affect the other streams. |
 //! | `faults` (a) | Acknowledged events survive crashes and outages, and the server recovers. |
 //! | `footprint` (a) | Memory and open files stay bounded under load. |
+//! | `http2` | Streams and publishes share a connection, and have the responses of HTTP/1. |
 //! | `idempotency` | A publish that is sent again with its key is stored once. |
 //! | `limits` (a) | Each limit (history, channels, connections) has its documented effect. |
 //! | `listen` | Each of several addresses is announced and serves the same channels. |
@@ -30,6 +31,7 @@
 //! | `multi_history` | The history of several channels is in order, and leads to their stream. |
 //! | `notices` (a) | A stream reports about itself to clients that ask for it. |
 //! | `protocol_errors` | Clients that do not speak HTTP are logged with their address, once. |
+//! | `proxy_header` | A PROXY header names the client where it is required, and nowhere else. |
 //! | `quotas` | A client that exceeds a limit of its own waits, and other clients notice nothing. |
 //! | `redis_connection` | Silent and broken connections to Redis are detected and replaced. |
 //! | `redis_errors` | Errors that Redis returns (full, replica) never become a 500. |
@@ -49,6 +51,8 @@
 //! | `stream` (a) | A stream has the documented head, first block, frames and heartbeats. |
 //! | `stream_life` (a) | A stream ends between two blocks when its time is over. |
 //! | `tails` (a) | The newest events of all channels share a bound, and nothing is lost beyond it. |
+//! | `tls` (a) | Requests and streams over TLS are those without it, and stalled handshakes delay no one else. |
+//! | `tls_certificates` | A name chooses a certificate, and a new certificate cuts no stream. |
 //! | `trimming` (a) | Trimming never removes an unread event without a gap. |
 //! | `upgrade` (a) | A request that asks for another protocol is answered as if it did not. |
 //! | `trusted_proxies` (a) | Limits and logs use the client that a trusted proxy reports. |
@@ -72,6 +76,7 @@ mod failover;
 mod fanout;
 mod faults;
 mod footprint;
+mod http2;
 mod idempotency;
 mod limits;
 mod listen;
@@ -82,6 +87,7 @@ mod multi_channel;
 mod multi_history;
 mod notices;
 mod protocol_errors;
+mod proxy_header;
 mod quotas;
 mod redis_connection;
 mod redis_errors;
@@ -101,6 +107,8 @@ mod start_table;
 mod stream;
 mod stream_life;
 mod tails;
+mod tls;
+mod tls_certificates;
 mod trimming;
 mod trusted_proxies;
 mod until;

@@ -42,9 +42,13 @@ impl Reactor<'_> {
         if let Some(bound) = until {
             self.start_settling(&mut connection, stored_key, bound);
         }
+        let early_input = connection.handle_early_input();
         self.connections.insert(connection);
         self.plan_end(key);
-        self.step(key);
+        match early_input {
+            Ok(()) => self.step(key),
+            Err(reason) => self.close_stream(key, reason),
+        }
         Ok(())
     }
 

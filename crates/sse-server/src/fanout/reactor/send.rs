@@ -17,6 +17,9 @@ impl Reactor<'_> {
     /// Lets a stream do what it can do now: up to [`CHUNKS_IN_A_ROW`] chunks.
     pub(super) fn step(&mut self, key: usize) {
         for _ in 0..CHUNKS_IN_A_ROW {
+            if self.must_end(key) {
+                return self.end_stream(key, CloseReason::TlsKeysUsed);
+            }
             let may_continue = match self.next_action(key) {
                 None | Some(Action::Wait) => return,
                 Some(Action::End) => return self.end_stream(key, CloseReason::UntilReached),
@@ -31,6 +34,12 @@ impl Reactor<'_> {
             }
         }
         self.queue_stream(key);
+    }
+
+    /// Whether a stream must end at the end of its last block, because of the keys of TLS.
+    fn must_end(&self, key: usize) -> bool {
+        let connection = self.connections.get(key);
+        connection.is_some_and(|connection| connection.is_worn_out() && !connection.is_blocked())
     }
 
     /// Moves a stream to its next state. Returns `None` if the stream is closed, blocked, or waits
@@ -112,9 +121,8 @@ impl Reactor<'_> {
         let mut last = self.last_position(key);
         last.extend(self.farewell(key, reason));
         let connection = &mut self.connections[key];
-        connection.guard.set_close_reason(reason);
         last.extend_from_slice(connection.coding.terminator());
-        connection.set_ending();
+        connection.set_ending(reason);
         let written = connection.write(&Bytes::from(last), self.now);
         if self.handle_write(key, &written) {
             self.close_stream(key, reason);
@@ -199,10 +207,18 @@ impl Reactor<'_> {
             return;
         };
         let has_input = event.is_readable() || event.is_read_closed() || event.is_error();
-        if has_input && let Err(reason) = connection.discard_input() {
-            return self.close_stream(key, reason);
+        if has_input {
+            if let Err(reason) = connection.discard_input() {
+                return self.close_stream(key, reason);
+            }
+            // What was received may require a response of TLS.
+            let written = connection.flush_session(self.now);
+            self.handle_write(key, &written);
         }
-        if event.is_writable() && connection.is_blocked() {
+        if event.is_writable()
+            && let Some(connection) = self.connections.get(key)
+            && connection.is_blocked()
+        {
             self.resume_write(key);
         }
     }
@@ -212,11 +228,10 @@ impl Reactor<'_> {
         let connection = &mut self.connections[key];
         match connection.resume_write(self.now) {
             Ok(WriteOutcome::Blocked) => {}
-            Ok(WriteOutcome::Complete) if connection.is_ending() => {
-                let reason = connection.guard.close_reason();
-                self.close_stream(key, reason.unwrap_or(CloseReason::UntilReached));
-            }
             Ok(WriteOutcome::Complete) => {
+                if let Some(reason) = connection.ending() {
+                    return self.close_stream(key, reason);
+                }
                 self.blocked.remove(&key);
                 connection.poll_for_room(self.poll.registry(), key);
                 if !self.end_if_due(key) {

@@ -1,4 +1,4 @@
-//! State of a stream as a body.
+//! The states of a stream's body.
 
 use std::{fmt::Display, time::Duration};
 
@@ -11,7 +11,7 @@ use crate::{
     fanout::{attached::AttachedStream, start::NewSubscription},
 };
 
-/// Who serves a stream, if anyone does.
+/// What a stream is, and who serves it.
 pub(super) enum State {
     /// The start position is unknown, because the broker has not answered yet.
     Starting(BoxFuture<'static, MultiSubscription>),

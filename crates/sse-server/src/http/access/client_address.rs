@@ -116,7 +116,7 @@ impl TrustedProxies {
         let peer = head.peer_addr;
         let is_trusted = match peer {
             Some(peer) => self.contains(peer.ip()),
-            None => self.trusts_unix_sockets && matches!(to, ListenAddress::Unix(_)),
+            None => self.trusts_unix_sockets && to.tcp().is_none(),
         };
         if !is_trusted {
             return peer;

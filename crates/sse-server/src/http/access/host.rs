@@ -70,10 +70,9 @@ pub(crate) fn names_this_machine(request: &HttpRequest) -> bool {
 }
 
 fn is_on_loopback(address: &ListenAddress) -> bool {
-    match address {
-        ListenAddress::Tcp(address) => is_loopback_ip(address.ip()),
-        ListenAddress::Unix(_) => false,
-    }
+    address
+        .tcp()
+        .is_some_and(|address| is_loopback_ip(address.ip()))
 }
 
 /// Returns the host and port that the client requested; `None` if it named none.

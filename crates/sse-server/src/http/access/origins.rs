@@ -165,11 +165,14 @@ fn origin_of(url: &str) -> String {
 }
 
 /// Whether the request was sent by a page of the host that it is addressed to.
+///
+/// Anyone on the network can forge a page at `http:`, so it is no page of an HTTPS server.
 fn is_origin_of_host(request: &HttpRequest, origin: &str) -> bool {
     let host = header_text(request, header::HOST).unwrap_or_default();
-    origin
-        .split_once("://")
-        .is_some_and(|(_, authority)| authority.eq_ignore_ascii_case(&host))
+    let is_secure = |scheme| scheme == "https" || !listen_address(request).uses_tls();
+    origin.split_once("://").is_some_and(|(scheme, authority)| {
+        authority.eq_ignore_ascii_case(&host) && is_secure(scheme)
+    })
 }
 
 /// Whether a foreign name leads to this machine.

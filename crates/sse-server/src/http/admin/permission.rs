@@ -9,7 +9,6 @@ use actix_web::{HttpRequest, http::header};
 use sse_cli::loopback::is_loopback_ip;
 
 use crate::{
-    ListenAddress,
     access::ServerRight,
     http::{
         access::{caller::Caller, host::names_this_machine},
@@ -46,10 +45,8 @@ pub(super) fn check_permission(
 }
 
 fn is_of_this_machine(request: &HttpRequest) -> bool {
-    let is_to_loopback = match listen_address(request) {
-        ListenAddress::Tcp(address) => is_loopback_ip(address.ip()),
-        ListenAddress::Unix(_) => false,
-    };
+    let address = listen_address(request).tcp();
+    let is_to_loopback = address.is_some_and(|address| is_loopback_ip(address.ip()));
     let is_forwarded = FORWARDING_HEADERS
         .iter()
         .any(|name| request.headers().contains_key(*name));

@@ -9,7 +9,7 @@ use std::{
 };
 
 use actix_web::{
-    HttpRequest, HttpResponse, HttpResponseBuilder,
+    HttpMessage as _, HttpRequest, HttpResponse, HttpResponseBuilder,
     body::{BodyStream, MessageBody},
     dev::ResponseHead,
     http::{
@@ -45,8 +45,10 @@ use crate::{
         admission::{AdmissionDecision, RejectReason},
         detach::DetachableSocket,
         drain::Drain,
+        multiplexed::MultiplexedStream,
+        open_stream::{Handover, OpenStream},
         start::{NewSubscription, is_over, start_subscription},
-        stream_body::{self, Handover, OpenStream},
+        stream_body,
         stream_caller::StreamCaller,
         stream_guard::{CloseReason, StreamDetails, StreamGuard},
     },
@@ -181,6 +183,7 @@ async fn open_stream(
         reserved,
         searcher,
         handover: handover(request),
+        multiplexed: multiplexed(request),
     };
     let body = stream_body::stream_body(state.streams.clone(), stream, &comment);
     with_note(event_stream(request, body), ResponseNote::StreamStart)
@@ -228,11 +231,28 @@ fn no_content() -> HttpResponse {
 fn handover(request: &HttpRequest) -> Option<Handover> {
     let socket = socket_of(request)?.clone();
     let coding = transfer_coding(request);
-    Some(Handover { socket, coding })
+    // The end of a session of TLS is no end of a body without chunks that every client accepts.
+    let may_detach = coding == TransferCoding::Chunked || !socket.uses_tls();
+    Some(Handover {
+        socket,
+        coding,
+        may_detach,
+    })
 }
 
 pub(super) fn socket_of(request: &HttpRequest) -> Option<&DetachableSocket> {
     request.conn_data()
+}
+
+/// Returns the request as its connection knows it, if the connection carries several at a time.
+fn multiplexed(request: &HttpRequest) -> Option<MultiplexedStream> {
+    request.extensions().get().cloned()
+}
+
+/// Whether the connection has room for one more stream.
+pub(super) fn may_stream(request: &HttpRequest) -> bool {
+    socket_of(request).is_none_or(DetachableSocket::may_stream)
+        && multiplexed(request).is_none_or(|stream| stream.claim_place())
 }
 
 /// Returns the coding of the response: an HTTP/1.0 response has no chunks.
@@ -265,9 +285,11 @@ fn reject(
     reason: RejectReason,
     opening: Bytes,
 ) -> HttpResponse {
-    // The rejected client counts until its connection is closed.
+    // The rejected client counts until its connection is closed, or its response has ended.
     if let Some(socket) = socket_of(request) {
         socket.keep_rejected(guard);
+    } else if let Some(stream) = multiplexed(request) {
+        stream.keep_rejected(guard);
     }
     let response = event_stream(request, streamed_once(opening));
     with_note(response, ResponseNote::Rejected(reason.as_str()))
@@ -293,10 +315,14 @@ fn rejection(retry: Duration, comment: &str) -> Bytes {
 
 /// Closes the connection without a response, because too many clients are being rejected already.
 ///
-/// To an `EventSource` that is a broken connection, after which it reconnects.
+/// To an `EventSource` that is a broken connection, after which it reconnects. A connection that
+/// carries other requests stays open, and only the request ends.
 fn drop_connection(request: &HttpRequest) -> HttpResponse {
     if let Some(connection) = socket_of(request) {
         connection.close();
+    }
+    if let Some(stream) = multiplexed(request) {
+        stream.refuse();
     }
     // If the connection cannot be closed, this is the shortest response.
     with_note(event_stream(request, ()), ResponseNote::Rejected("dropped"))

@@ -3,12 +3,12 @@
 use actix_web::HttpRequest;
 use sse_proto::Channel;
 
-use super::stream::socket_of;
+use super::stream::may_stream;
 use crate::{
     broker::FollowLimitReached,
     budget::ClientNet,
     channel::ReservedChannels,
-    fanout::{admission::RejectReason, detach::DetachableSocket},
+    fanout::admission::RejectReason,
     http::{
         access::{caller::Caller, caller_quota::quota_of},
         state::AppState,
@@ -89,7 +89,7 @@ pub(super) fn take_shares(
     if state.streams.drain.plan().is_some() {
         return Err(NoShare::Draining);
     }
-    if !socket_of(request).is_none_or(DetachableSocket::may_stream) {
+    if !may_stream(request) {
         return Err(NoShare::ReservedConnection);
     }
     let quota = quota_of(request, state, caller);

@@ -4,6 +4,7 @@
 //! The harness never sleeps for a fixed time. Every wait has a condition and a time limit, after
 //! which the test fails with the reason.
 
+pub(crate) mod https;
 #[cfg(target_os = "linux")]
 mod network;
 mod proxy;
@@ -39,6 +40,7 @@ use tokio::{
 #[cfg(target_os = "linux")]
 pub(crate) use self::network::{Loss, Network, ServerSocket};
 pub(crate) use self::{
+    https::{TlsServer, client_settings},
     proxy::Proxy,
     raw_http::{AnySocket, RawConnection, RawHead, only_response},
     redis_server::RedisServer,
