@@ -3,8 +3,8 @@
 use sse_proto::EventId;
 
 use super::{
-    TransferCoding, stream_guard::StreamGuard, detach::DetachableSocket,
-    multiplexed::MultiplexedStream, start::NewSubscription,
+    TransferCoding, detach::DetachableSocket, multiplexed::MultiplexedStream,
+    start::NewSubscription, stream_guard::StreamGuard,
 };
 use crate::channel::{ReservedChannels, Searcher};
 

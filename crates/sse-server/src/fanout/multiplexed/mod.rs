@@ -30,9 +30,9 @@ use bytes::Bytes;
 
 pub use self::connection::MultiplexedConnection;
 use super::{
-    stream_guard::{CloseReason, StreamGuard},
     blocked::{BlockedBytes, BlockedChunk},
     page_slot::PageSlot,
+    stream_guard::{CloseReason, StreamGuard},
 };
 use crate::budget::ClientNet;
 

@@ -1,7 +1,5 @@
 //! Which hop of a request is the client.
 
-use std::path::Path;
-
 use actix_web::{http::header::HeaderMap, test::TestRequest};
 
 use super::*;
@@ -14,8 +12,8 @@ fn trusted(proxies: &[&str]) -> TrustedProxies {
 /// Returns the client of a request from `peer` with this `X-Forwarded-For`, as text.
 fn client_of(proxies: &[&str], peer: Option<&str>, forwarded_for: &str) -> String {
     let to = match peer {
-        Some(_) => ListenAddress::Tcp(SocketAddr::from(([127, 0, 0, 1], 5000))),
-        None => ListenAddress::Unix(Path::new("/run/sse.sock").into()),
+        Some(_) => "127.0.0.1:5000".parse().unwrap(),
+        None => "unix:/run/sse.sock".parse().unwrap(),
     };
     let mut request = TestRequest::default().insert_header(("x-forwarded-for", forwarded_for));
     if let Some(peer) = peer {
@@ -86,7 +84,7 @@ fn a_peer_without_an_address_is_a_unix_socket_only_at_one() {
     );
     let request = TestRequest::default().insert_header(("x-forwarded-for", "1.1.1.1"));
     let request = request.to_srv_request();
-    let to = ListenAddress::Tcp(SocketAddr::from(([127, 0, 0, 1], 5000)));
+    let to = "127.0.0.1:5000".parse().unwrap();
     assert_eq!(trusted(&["unix"]).client_address(request.head(), &to), None);
 }
 

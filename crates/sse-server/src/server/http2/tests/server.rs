@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::super::{Http2Connection, Http2Settings, serve_connection};
 use crate::{
+    access::{Access, AccessControl, revocations::Revocations},
     config::{Config, Invocation},
     connections::{ConnectionLimits, ConnectionTable},
     http::AppState,
@@ -89,6 +90,8 @@ impl TestServer {
         let (failed, _) = oneshot::channel();
         let broker = open_broker::open(&config, metrics.clone(), failed).await;
         let stopping = CancellationToken::new();
+        let access = Access::new(config.access.clone());
+        let access = AccessControl::new(access, Revocations::default());
         let resources = Resources {
             broker: broker.unwrap(),
             metrics: metrics.clone(),
@@ -96,7 +99,7 @@ impl TestServer {
             connections_max: 10_000,
             stopping: stopping.clone(),
         };
-        let state = resources.app_state(&config).unwrap();
+        let state = resources.app_state(&config, access).unwrap();
         let address = "127.0.0.1:5000".parse().unwrap();
         let service = app(state.clone(), address).new_service(AppConfig::default());
         let service = service.await.unwrap();
