@@ -220,6 +220,7 @@ impl Reactor<'_> {
                 self.blocked.remove(&key);
                 connection.poll_for_room(self.poll.registry(), key);
                 if !self.end_if_due(key) {
+                    self.warn_if_due(key);
                     self.queue_stream(key);
                 }
             }
