@@ -235,7 +235,7 @@ impl StreamGuard {
     }
 
     /// Lets the stream end at this moment, unless it ends earlier, because a right of its client
-    /// expires. A client with notices learns that [`WARNING`] before.
+    /// expires. A client with notices learns that a minute before.
     pub fn expire_at(&mut self, at: Instant, reason: CloseReason) {
         self.lower_end(at, reason, true);
     }
