@@ -1,10 +1,11 @@
 //! A Server-Sent Events server that loses nothing.
 //!
 //! Events are published over HTTP, kept in a log, and sent as streams. A channel is a log, and a
-//! subscriber is a cursor in it. `ARCHITECTURE.md` has the map. Dependencies go one way:
-//! `server` → `http` → `fanout` → `channel` → `broker` → `sse-proto`. The layers below `server` use
-//! `budget` and `metrics`; `server` and `fanout` use `connections`; `server`, `http` and `fanout`
-//! use `access_log`; `config`, `server`, `http` and `fanout` use `quota`. `main` and `server` use `config`, which names the settings of the layers.
+//! subscriber is a cursor in it. `ARCHITECTURE.md` has the map. Dependencies go one way: `server` →
+//! `http` → `fanout` → `channel` → `broker` → `sse-proto`. The layers below `server` use `budget`
+//! and `metrics`; `server` and `fanout` use `connections`; `server`, `http` and `fanout` use
+//! `access_log`; `config`, `server`, `http` and `fanout` use `quota`. `main` and `server` use
+//! `config`, which names the settings of the layers.
 
 pub mod access_log;
 pub mod broker;

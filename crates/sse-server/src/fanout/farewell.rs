@@ -30,8 +30,8 @@ pub(super) struct Farewell<'a> {
 impl Farewell<'_> {
     /// Returns the blocks before the end of a stream; `None` if there are none.
     ///
-    /// During a drain of an in-process log, the client learns that the server will be away. A client
-    /// with notices learns each time when to reconnect.
+    /// During a drain of an in-process log, the client learns that the server will be away. A
+    /// client with notices learns each time when to reconnect.
     pub(super) fn encode(
         self,
         reason: CloseReason,

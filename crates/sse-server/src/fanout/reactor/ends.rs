@@ -1,9 +1,9 @@
 //! Ends the streams whose time is over: those at the end of their life, and during a drain.
 //!
 //! Streams have a deadline, and no timer. When the earliest deadline is over, the thread visits all
-//! of its streams in slices, ends those that are due, and notes the earliest deadline of the others.
-//! A stream that is blocked ends when its block is written. A client whose right expires is warned
-//! before, if it has notices.
+//! of its streams in slices, ends those that are due, and notes the earliest deadline of the
+//! others. A stream that is blocked ends when its block is written. A client whose right expires is
+//! warned before, if it has notices.
 
 use std::time::{Duration, Instant};
 

@@ -106,8 +106,8 @@ impl Reactor<'_> {
         true
     }
 
-    /// Ends a stream that is not blocked: sends its last position, if the client does not know it, a
-    /// reconnection time during a drain, and the terminator.
+    /// Ends a stream that is not blocked: sends its last position, if the client does not know it,
+    /// a reconnection time during a drain, and the terminator.
     pub(super) fn end_stream(&mut self, key: usize, reason: CloseReason) {
         let mut last = self.last_position(key);
         last.extend(self.farewell(key, reason));
