@@ -1,7 +1,7 @@
 //! Notices: what a stream reports about itself, to clients that ask for it with `notices=1`.
 //!
-//! A notice is an event of the reserved type `notice`. It is never in the log, and has neither an id
-//! nor an envelope, so it does not change where a client resumes.
+//! A notice is an event of the reserved type `notice`. It is never in the log, and has neither an
+//! id nor an envelope, so it does not change where a client resumes.
 
 use serde::{Deserialize, Serialize};
 

@@ -203,6 +203,17 @@ mod tests {
     }
 
     #[test]
+    fn a_notice_has_no_id() {
+        let mut out = BytesMut::new();
+        notice(&mut out, &Notice::Live);
+        retry(&mut out, Duration::from_secs(2));
+        assert_eq!(
+            out,
+            "event: notice\ndata: {\"kind\":\"live\"}\n\nretry: 2000\n\n"
+        );
+    }
+
+    #[test]
     fn a_heartbeat_has_the_position_only_if_it_moved() {
         let mut out = BytesMut::new();
         heartbeat(&mut out, None::<&str>);

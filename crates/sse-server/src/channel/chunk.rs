@@ -26,7 +26,7 @@ pub struct Chunk {
 
 impl Chunk {
     /// A chunk of one notice.
-    pub(super) fn notice(notice: &Notice) -> Self {
+    pub(crate) fn notice(notice: &Notice) -> Self {
         let mut bytes = BytesMut::new();
         wire::notice(&mut bytes, notice);
         Self {

@@ -49,9 +49,9 @@ pub(super) struct NetworkArgs {
     /// reserved for publishers and health checks, or of --streams-max and 16 more if that is less]
     ///
     /// A client is an IPv4 address, or the /64 of an IPv6 address. A proxy counts as one client,
-    /// unless it is a --trusted-proxy, which has no limit, as one over a unix socket. Beyond the limit, a new connection closes the one of
-    /// the client that is idle for the longest time. If none is idle, the new connection can
-    /// publish, but not open a stream.
+    /// unless it is a --trusted-proxy, which has no limit, as one over a unix socket. Beyond the
+    /// limit, a new connection closes the one of the client that is idle for the longest time. If
+    /// none is idle, the new connection can publish, but not open a stream.
     #[arg(
         long,
         env = "SSE_CLIENT_CONNECTIONS_MAX",

@@ -8,6 +8,17 @@ use sse_proto::{Notice, wire};
 use super::{drain::Drain, stream_guard::CloseReason};
 use crate::channel::{Chunk, MultiSubscription};
 
+/// Returns the notice that a right is valid for this long.
+pub(super) fn expiry_notice(left: Duration) -> Notice {
+    Notice::Expires {
+        in_ms: milliseconds(left),
+    }
+}
+
+fn milliseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
 /// What the ends of all streams have in common.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Farewell<'a> {
@@ -19,8 +30,8 @@ pub(super) struct Farewell<'a> {
 impl Farewell<'_> {
     /// Returns the blocks before the end of a stream; `None` if there are none.
     ///
-    /// During a drain of an in-process log, the client learns that the server will be away. A client
-    /// with notices learns each time when to reconnect.
+    /// During a drain of an in-process log, the client learns that the server will be away. A
+    /// client with notices learns each time when to reconnect.
     pub(super) fn encode(
         self,
         reason: CloseReason,
@@ -35,7 +46,7 @@ impl Farewell<'_> {
         let has_notices = subscription.is_some_and(MultiSubscription::has_notices);
         if has_notices && reason.expects_reconnect() {
             let reconnect_in = new_retry.unwrap_or(self.retry);
-            let reconnect_in_ms = u64::try_from(reconnect_in.as_millis()).unwrap_or(u64::MAX);
+            let reconnect_in_ms = milliseconds(reconnect_in);
             wire::notice(&mut bytes, &Notice::Stopping { reconnect_in_ms });
         }
         (!bytes.is_empty()).then(|| Chunk {

@@ -190,6 +190,9 @@ impl Driver {
             if let Some(reason) = self.guard.due_end(now.into_std()) {
                 return self.end_early(reason);
             }
+            if let Some(warning) = self.warn(now.into_std()) {
+                return warning;
+            }
             if let Some(next) = self.wait().await {
                 return next;
             }
@@ -203,8 +206,8 @@ impl Driver {
         let caller_ends = self.wait_until_caller_ends();
         let (stopping, drain) = (self.streams.stopping.clone(), self.streams.drain.clone());
         let heartbeat_due = self.last_write + self.streams.settings.heartbeat;
-        let ends_at = self.guard.ends_at().map(Instant::from_std);
-        let wake_up_at = ends_at.map_or(heartbeat_due, |at| at.min(heartbeat_due));
+        let moment = self.guard.next_moment().map(Instant::from_std);
+        let wake_up_at = moment.map_or(heartbeat_due, |at| at.min(heartbeat_due));
         let is_draining = self.is_draining;
         Some(tokio::select! {
             biased;

@@ -4,7 +4,11 @@
 //! must end, and reports what happens to the stream to the metrics and to the access log by direct
 //! calls. A server has very many guards, so what only some streams have is behind one pointer.
 
-use std::{fmt::Display, sync::Arc, time::Instant};
+use std::{
+    fmt::Display,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use sse_proto::api::GapReason;
 
@@ -12,6 +16,9 @@ use super::{admission::Shared, deadline::Deadline, drain::Drain, stream_caller::
 use crate::{
     access_log::StreamRecord, budget::ClientNet, metrics::StreamEvent, quota::StreamPermit,
 };
+
+/// Time before the end of a right at which its client is warned.
+const WARNING: Duration = Duration::from_mins(1);
 
 /// Where a guard reports to.
 ///
@@ -136,6 +143,8 @@ pub struct StreamGuard {
     ends_at: Deadline,
     /// Why the stream ends then.
     end_reason: CloseReason,
+    /// The client is to be warned before that.
+    warns: bool,
 }
 
 impl StreamGuard {
@@ -146,6 +155,7 @@ impl StreamGuard {
             close_reason: None,
             ends_at: Deadline::NEVER,
             end_reason: CloseReason::Client,
+            warns: false,
         }
     }
 
@@ -158,6 +168,7 @@ impl StreamGuard {
             close_reason: self.close_reason.take(),
             ends_at: self.ends_at,
             end_reason: self.end_reason,
+            warns: self.warns,
         }
     }
 
@@ -247,9 +258,19 @@ impl StreamGuard {
 
     /// Lets the stream end at this moment, unless it ends earlier.
     pub fn end_by(&mut self, at: Instant, reason: CloseReason) {
+        self.lower_end(at, reason, false);
+    }
+
+    /// Lets the stream end at this moment, unless it ends earlier, because a right of its client
+    /// expires. A client with notices learns that a minute before.
+    pub fn expire_at(&mut self, at: Instant, reason: CloseReason) {
+        self.lower_end(at, reason, true);
+    }
+
+    fn lower_end(&mut self, at: Instant, reason: CloseReason, warns: bool) {
         let at = Deadline::at(at);
         if at < self.ends_at {
-            (self.ends_at, self.end_reason) = (at, reason);
+            (self.ends_at, self.end_reason, self.warns) = (at, reason, warns);
         }
     }
 
@@ -263,6 +284,21 @@ impl StreamGuard {
     /// Returns when the stream ends; `None` if it has no such moment.
     pub(super) fn ends_at(&self) -> Option<Instant> {
         self.ends_at.instant()
+    }
+
+    /// Returns when there is next something to do; `None` if the stream has no moment.
+    pub(super) fn next_moment(&self) -> Option<Instant> {
+        let end = self.ends_at()?;
+        let warning = end.checked_sub(WARNING).filter(|_| self.warns);
+        Some(warning.unwrap_or(end))
+    }
+
+    /// Returns how long the right of the client is valid, once, when it is about to expire.
+    pub(super) fn take_warning(&mut self, now: Instant) -> Option<Duration> {
+        let left = self.ends_at()?.saturating_duration_since(now);
+        let is_due = self.warns && left <= WARNING;
+        self.warns &= !is_due;
+        is_due.then_some(left)
     }
 
     /// Returns why the stream ends now; `None` if its moment has not come.
@@ -293,49 +329,4 @@ impl Drop for StreamGuard {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::{
-        fanout::admission::{Admission, AdmissionDecision},
-        metrics::Metrics,
-    };
-
-    #[test]
-    fn a_guard_is_small() {
-        assert_eq!(size_of::<StreamGuard>(), 16);
-    }
-
-    #[test]
-    fn the_earliest_moment_ends_the_stream() {
-        let admission = Admission::new(1, Metrics::new());
-        let AdmissionDecision::Admitted(mut guard) = admission.admit(false, None) else {
-            panic!("the first stream is admitted")
-        };
-        let now = Instant::now();
-        assert_eq!((guard.ends_at(), guard.due_end(now)), (None, None));
-        let at = |seconds| now + std::time::Duration::from_secs(seconds);
-        guard.end_by(at(20), CloseReason::Life);
-        guard.end_by(at(10), CloseReason::Drain);
-        guard.end_by(at(30), CloseReason::Life);
-        let moved = guard.transfer();
-        assert_eq!(moved.due_end(at(9)), None);
-        assert_eq!(moved.due_end(at(11)), Some(CloseReason::Drain));
-    }
-
-    #[test]
-    fn a_dropped_guard_reports_its_close_reason_and_the_end_of_the_lag() {
-        let metrics = Metrics::new();
-        let admission = Admission::new(1, metrics.clone());
-        let AdmissionDecision::Admitted(mut guard) = admission.admit(true, None) else {
-            panic!("the first stream is admitted")
-        };
-        guard.set_behind(true);
-        guard.set_close_reason(CloseReason::Stalled);
-        assert!(metrics.render().contains("sse_subscribers_behind_tail 1\n"));
-        drop(guard);
-        let text = metrics.render();
-        assert!(text.contains("sse_subscribers_behind_tail 0\n"));
-        assert!(text.contains("sse_subscribers 0\n"));
-        assert!(text.contains("sse_streams_closed_total{reason=\"stalled\"} 1\n"));
-    }
-}
+mod tests;

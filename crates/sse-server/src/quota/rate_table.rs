@@ -19,8 +19,8 @@ use super::{
 
 /// Shortest time between two searches for keys to forget, each of which visits all keys.
 const CLEANUP_INTERVAL: Duration = Duration::from_secs(1);
-/// Units of bytes per second at most. The time per unit is in whole nanoseconds, so it is exact to a
-/// thousandth then.
+/// Units of bytes per second at most. The time per unit is in whole nanoseconds, so it is exact to
+/// a thousandth then.
 const UNITS_PER_SECOND_MAX: u64 = 1_000_000;
 
 /// The buckets of one limit.

@@ -95,8 +95,8 @@ impl<'a> Client<'a> {
     }
 }
 
-/// Opens a stream, and reads the head of the response. A proxy reports an address that is not of this
-/// machine.
+/// Opens a stream, and reads the head of the response. A proxy reports an address that is not of
+/// this machine.
 async fn connect(
     server: &TestServer,
     address: [u8; 4],

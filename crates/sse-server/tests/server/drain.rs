@@ -257,6 +257,7 @@ async fn a_rolling_restart_loses_nothing_and_spreads_the_reconnects() {
 mod full {
     #[tokio::test(flavor = "multi_thread")]
     async fn a_rolling_restart_with_5000_streams_spreads_the_reconnects() {
+        crate::common::raise_the_limit_of_open_files();
         super::rolling_restart(5000, "30s").await;
     }
 }

@@ -1,12 +1,17 @@
 //! Ends the streams whose time is over: those at the end of their life, and during a drain.
 //!
 //! Streams have a deadline, and no timer. When the earliest deadline is over, the thread visits all
-//! of its streams in slices, ends those that are due, and notes the earliest deadline of the others.
-//! A stream that is blocked ends when its block is written.
+//! of its streams in slices, ends those that are due, and notes the earliest deadline of the
+//! others. A stream that is blocked ends when its block is written. A client whose right expires is
+//! warned before, if it has notices.
 
 use std::time::{Duration, Instant};
 
 use super::Reactor;
+use crate::{
+    channel::Chunk,
+    fanout::{farewell::expiry_notice, shared_state::EncodedChunk},
+};
 
 /// Shortest time between two searches.
 const INTERVAL: Duration = Duration::from_millis(100);
@@ -64,13 +69,15 @@ impl Reactor<'_> {
         let Some(key) = self.ends.next(self.now, self.connections.capacity()) else {
             return false;
         };
-        self.end_if_due(key);
+        if !self.end_if_due(key) {
+            self.warn_if_due(key);
+        }
         // One that is due and blocked ends when its block is written.
         if let Some(connection) = self.connections.get(key)
-            && let Some(deadline) = connection.guard.ends_at()
-            && deadline > self.now
+            && let Some(moment) = connection.guard.next_moment()
+            && moment > self.now
         {
-            self.ends.note(deadline);
+            self.ends.note(moment);
         }
         true
     }
@@ -89,14 +96,28 @@ impl Reactor<'_> {
         true
     }
 
+    /// Sends a client with notices that its right is about to expire.
+    pub(super) fn warn_if_due(&mut self, key: usize) {
+        let connection = self.connections.get_mut(key);
+        let Some(connection) = connection.filter(|connection| !connection.is_blocked()) else {
+            return;
+        };
+        let Some(left) = connection.guard.take_warning(self.now) else {
+            return;
+        };
+        if connection.state.subscription.has_notices() {
+            self.send_chunk(key, &EncodedChunk::new(Chunk::notice(&expiry_notice(left))));
+        }
+    }
+
     /// Gives a stream the deadline of the drain, and notes the earliest deadline.
     pub(super) fn plan_end(&mut self, key: usize) {
         let Some(connection) = self.connections.get_mut(key) else {
             return;
         };
         connection.guard.plan_drain(&self.context.drain, self.now);
-        if let Some(deadline) = connection.guard.ends_at() {
-            self.ends.note(deadline);
+        if let Some(moment) = connection.guard.next_moment() {
+            self.ends.note(moment);
         }
     }
 

@@ -115,8 +115,8 @@ impl Reactor<'_> {
         true
     }
 
-    /// Ends a stream that is not blocked: sends its last position, if the client does not know it, a
-    /// reconnection time during a drain, and the terminator.
+    /// Ends a stream that is not blocked: sends its last position, if the client does not know it,
+    /// a reconnection time during a drain, and the terminator.
     pub(super) fn end_stream(&mut self, key: usize, reason: CloseReason) {
         let mut last = self.last_position(key);
         last.extend(self.farewell(key, reason));
@@ -235,6 +235,7 @@ impl Reactor<'_> {
                 self.blocked.remove(&key);
                 connection.poll_for_room(self.poll.registry(), key);
                 if !self.end_if_due(key) {
+                    self.warn_if_due(key);
                     self.queue_stream(key);
                 }
             }

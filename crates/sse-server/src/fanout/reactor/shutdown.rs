@@ -17,11 +17,10 @@ impl Reactor<'_> {
     }
 
     fn end_for_shutdown(&mut self, key: usize) {
-        let mut last = self.farewell(key, CloseReason::Shutdown);
-        let Some(connection) = self.connections.get_mut(key) else {
-            return;
-        };
-        if !connection.is_blocked() {
+        let connection = self.connections.get(key);
+        if connection.is_some_and(|connection| !connection.is_blocked()) {
+            let mut last = self.farewell(key, CloseReason::Shutdown);
+            let connection = &mut self.connections[key];
             last.extend_from_slice(connection.coding.terminator());
             // The connection closes even if the terminator cannot be written.
             let _ = connection.write(&Bytes::from(last), self.now);

@@ -1,10 +1,17 @@
 //! The ends of a stream that stays attached.
 
+use std::time::Instant;
+
 use bytes::BytesMut;
 
 use super::{Driver, Next, state::State};
-use crate::fanout::{
-    farewell::Farewell, shared_state::encode_heartbeat, stream_guard::CloseReason,
+use crate::{
+    channel::Chunk,
+    fanout::{
+        farewell::{Farewell, expiry_notice},
+        shared_state::encode_heartbeat,
+        stream_guard::CloseReason,
+    },
 };
 
 impl Driver {
@@ -14,6 +21,16 @@ impl Driver {
             socket.abort();
         }
         self.end(CloseReason::Unreachable)
+    }
+
+    /// Sends a client with notices that its right is about to expire.
+    pub(super) fn warn(&mut self, now: Instant) -> Option<Next> {
+        let left = self.guard.take_warning(now)?;
+        let subscription = self.state.subscription()?;
+        if !subscription.has_notices() {
+            return None;
+        }
+        Some(self.send(Chunk::notice(&expiry_notice(left)).bytes, 0))
     }
 
     /// Ends the stream before its client wants it: sends the position, if the client does not know

@@ -29,10 +29,21 @@ pub(super) fn hops(headers: &HeaderMap) -> impl Iterator<Item = Option<IpAddr>> 
     let values = values.into_iter().rev();
     values.flat_map(move |value| {
         let value = value.as_bytes();
-        let value = &value[value.len().saturating_sub(BYTES_MAX)..];
-        let parse_hop = move |hop: &[u8]| parse(std::str::from_utf8(hop).ok()?);
-        split_from_right(value, b',', is_standard).map(parse_hop)
+        let end = &value[value.len().saturating_sub(BYTES_MAX)..];
+        let is_cut = end.len() < value.len();
+        split_from_right(end, b',', is_standard).map(move |item| {
+            // The first item of a value that was cut may be a part of a hop.
+            let is_whole = !(is_cut && item.is_first);
+            parse(std::str::from_utf8(item.text).ok().filter(|_| is_whole)?)
+        })
     })
+}
+
+/// An item of a list.
+struct Item<'a> {
+    text: &'a [u8],
+    /// It has no item before it.
+    is_first: bool,
 }
 
 /// Splits a list at `separator`, the last item first. Within quotes there is no separator if the
@@ -41,7 +52,7 @@ fn split_from_right(
     list: &[u8],
     separator: u8,
     has_quotes: bool,
-) -> impl Iterator<Item = &[u8]> + use<'_> {
+) -> impl Iterator<Item = Item<'_>> + use<'_> {
     let mut rest = Some(list);
     std::iter::from_fn(move || {
         let list = rest?;
@@ -51,11 +62,17 @@ fn split_from_right(
                 is_quoted = !is_quoted;
             } else if list[at] == separator && !is_quoted {
                 rest = Some(&list[..at]);
-                return Some(list[at + 1..].trim_ascii());
+                return Some(Item {
+                    text: list[at + 1..].trim_ascii(),
+                    is_first: false,
+                });
             }
         }
         rest = None;
-        Some(list.trim_ascii())
+        Some(Item {
+            text: list.trim_ascii(),
+            is_first: true,
+        })
     })
 }
 
@@ -69,7 +86,7 @@ fn is_escaped(list: &[u8], at: usize) -> bool {
 fn parse_element(element: &str) -> Option<IpAddr> {
     let mut node = None;
     for pair in split_from_right(element.as_bytes(), b';', true) {
-        let pair = std::str::from_utf8(pair).ok()?;
+        let pair = std::str::from_utf8(pair.text).ok()?;
         let (name, value) = pair.split_once('=')?;
         if name.eq_ignore_ascii_case("for") {
             let is_first = node.replace(unquote(value)?).is_none();

@@ -30,6 +30,7 @@ use std::{
 
 use futures::StreamExt as _;
 use reqwest::{Client, ClientBuilder, Response, StatusCode};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde_json::Value;
 use tempfile::{NamedTempFile, TempDir};
 use tokio::{
@@ -658,6 +659,16 @@ pub(crate) async fn logged_cause(server: &TestServer, message: &str) -> String {
         line.map(str::to_owned)
     })
     .await
+}
+
+/// Lets this process have a socket for each of many clients.
+pub(crate) fn raise_the_limit_of_open_files() {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: limit.maximum,
+        maximum: limit.maximum,
+    };
+    setrlimit(Resource::Nofile, raised).unwrap();
 }
 
 /// A port that no other program uses, for a program that must get the port again after a restart.

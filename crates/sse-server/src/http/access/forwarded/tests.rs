@@ -101,6 +101,24 @@ fn hops_of_all_lines_are_in_one_order_and_forwarded_counts_first() {
     assert_eq!(of_headers(&[]), []);
 }
 
+#[test]
+fn only_the_end_of_a_long_value_is_read() {
+    let long = format!("203.0.113.7{}, 10.0.0.1", " ".repeat(BYTES_MAX));
+    assert_eq!(
+        of_headers(&[("x-forwarded-for", &long)]),
+        [Some(address("10.0.0.1")), None]
+    );
+    // The cut is within the first address.
+    let text = format!(
+        "203.0.113.7,{}10.0.0.1",
+        " ".repeat(BYTES_MAX - "3.7,10.0.0.1".len())
+    );
+    assert_eq!(
+        of_headers(&[("x-forwarded-for", &text)]),
+        [Some(address("10.0.0.1")), None]
+    );
+}
+
 fn any_ip() -> impl Strategy<Value = IpAddr> {
     prop_oneof![
         any::<[u8; 4]>().prop_map(IpAddr::from),
