@@ -4,7 +4,8 @@
 //! subscriber is a cursor in it. `ARCHITECTURE.md` has the map. Dependencies go one way:
 //! `server` → `http` → `fanout` → `channel` → `broker` → `sse-proto`. The layers below `server` use
 //! `budget` and `metrics`; `server` and `fanout` use `connections`; `server`, `http` and `fanout`
-//! use `access_log`. `main` and `server` use `config`, which names the settings of the layers.
+//! use `access_log`. `http`, `config` and `main` use `access`. `main` and `server` use `config`, which
+//! names the settings of the layers.
 
 pub mod access;
 pub mod access_log;

@@ -6,6 +6,7 @@ use std::{sync::Arc, time::SystemTime};
 use super::{
     Access, CredentialError, CredentialSource, Digest, Identity, RejectionWord,
     api_key::{digest, is_api_key},
+    jwt::TOKEN_BYTES_MAX,
     keys::remote::RemoteKeys,
     snapshot::Denial,
     token_cache::Checked,
@@ -41,20 +42,17 @@ impl Access {
         text: &str,
         source: CredentialSource,
     ) -> Result<Result<Arc<Identity>, CredentialError>, MissingKey> {
+        if text.len() > TOKEN_BYTES_MAX {
+            return Ok(Err(RejectionWord::Malformed.into()));
+        }
         let digest = digest(text);
         if is_api_key(text) {
-            return Ok(self
-                .identify_key(&digest, source)
-                .map_err(CredentialError::Rejected));
+            return Ok(self.identify_key(&digest, source).map_err(Into::into));
         }
         let now = SystemTime::now();
-        match self.check_token(text, digest, now) {
-            Ok(checked) => {
-                let admitted = checked.and_then(|identity| self.admit(identity, source, now));
-                Ok(admitted.map_err(CredentialError::Rejected))
-            }
-            Err(missing) => Err(missing),
-        }
+        let checked = self.check_token(text, digest, now)?;
+        let admitted = checked.and_then(|identity| self.admit(identity, source, now));
+        Ok(admitted.map_err(Into::into))
     }
 
     fn identify_key(

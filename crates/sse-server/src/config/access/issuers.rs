@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use jsonwebtoken::Algorithm;
+use jsonwebtoken::{Algorithm, AlgorithmFamily};
 use sse_cli::loopback::is_loopback_url;
 use url::Url;
 
@@ -66,38 +66,60 @@ pub(super) fn read_issuer(
 }
 
 fn read_keys(table: &TableReader<'_>, files: &NamedFiles) -> Result<KeySource, ErrorAt> {
+    let source = find_source(table)?;
     let algorithm = table.parsed("algorithm", parse_algorithm)?;
-    let rsa_algorithm = algorithm.unwrap_or(Algorithm::RS256);
-    let mut given = SOURCES
-        .iter()
-        .filter(|source| table.value(source).is_some());
-    let (Some(source), None) = (given.next(), given.next()) else {
-        return Err((
-            table.offset(),
-            format!("an issuer needs one of {}", SOURCES.join(", ")),
-        ));
-    };
-    let set = match *source {
-        "jwks_url" => {
-            let url = table
-                .parsed(source, parse_url)?
-                .ok_or_else(|| table.missing(source))?;
-            return Ok(KeySource::Url { url, rsa_algorithm });
-        }
-        "jwks_file" => files.parse(table, source, |json| {
-            parse_key_set(json, SetOrigin::File, rsa_algorithm).and_then(|set| match set.len() {
-                0 => Err("the set has no key that verifies tokens".to_owned()),
-                _ => Ok(set),
-            })
+    let set = match source {
+        "secret_file" => files.parse(table, source, |secret| {
+            parse_secret(secret, algorithm).map(single_key_set)
         })?,
         "public_key_file" => files.parse(table, source, |pem| {
             parse_public_key(pem, algorithm).map(single_key_set)
         })?,
-        _ => files.parse(table, source, |secret| {
-            parse_secret(secret, algorithm).map(single_key_set)
-        })?,
+        _ => return read_key_set(table, source, files),
     };
     Ok(KeySource::Fixed(Arc::new(set)))
+}
+
+/// Returns the one key that states where the keys of an issuer are.
+fn find_source(table: &TableReader<'_>) -> Result<&'static str, ErrorAt> {
+    let mut given = SOURCES
+        .into_iter()
+        .filter(|source| table.value(source).is_some());
+    match (given.next(), given.next()) {
+        (Some(source), None) => Ok(source),
+        _ => Err(table.missing(&format!("one of {}", SOURCES.join(", ")))),
+    }
+}
+
+/// Reads a set of keys, in which `algorithm` is that of RSA keys whose entries name none.
+fn read_key_set(
+    table: &TableReader<'_>,
+    source: &'static str,
+    files: &NamedFiles,
+) -> Result<KeySource, ErrorAt> {
+    let algorithm = table.parsed("algorithm", parse_rsa_algorithm)?;
+    let rsa_algorithm = algorithm.unwrap_or(Algorithm::RS256);
+    if source == "jwks_url" {
+        let url = table.parsed(source, parse_url)?;
+        let url = url.ok_or_else(|| table.missing(source))?;
+        return Ok(KeySource::Url { url, rsa_algorithm });
+    }
+    let set = files.parse(table, source, |json| {
+        let set = parse_key_set(json, SetOrigin::File, rsa_algorithm)?;
+        if set.len() == 0 {
+            return Err("the set has no key that verifies tokens".to_owned());
+        }
+        Ok(set)
+    })?;
+    Ok(KeySource::Fixed(Arc::new(set)))
+}
+
+fn parse_rsa_algorithm(text: &str) -> Result<Algorithm, &'static str> {
+    let algorithm = parse_algorithm(text)?;
+    if algorithm.family() == AlgorithmFamily::Rsa {
+        return Ok(algorithm);
+    }
+    Err("in a key set it is for RSA keys without alg: write RS256 to RS512 or PS256 to PS512")
 }
 
 fn parse_algorithm(text: &str) -> Result<Algorithm, &'static str> {
