@@ -142,7 +142,7 @@ impl Access {
     ) -> Result<Arc<Identity>, CredentialError> {
         // The generation is read first: rights by older rules never count as those of newer ones.
         let generation = self.generation();
-        if let Some(Ok(known)) = self.shared.cache.get(&facts.digest, generation) {
+        if let Some(Ok(known)) = self.shared.cache.get(&facts.text_digest, generation) {
             return Ok(known);
         }
         let rights = self.shared.snapshot.load().rights_of(facts);
@@ -153,7 +153,7 @@ impl Access {
             Arc::new(Identity::of_token(Box::new(facts.clone()), caller))
         };
         let cache = &self.shared.cache;
-        cache.insert(facts.digest, generation, Ok(present.clone()));
+        cache.insert(facts.text_digest, generation, Ok(present.clone()));
         Ok(present)
     }
 

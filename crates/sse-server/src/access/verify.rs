@@ -6,7 +6,7 @@
 use std::{sync::Arc, time::SystemTime};
 
 use super::{
-    Digest, Identity, RejectionWord,
+    Digest, Identity, RejectionWord, digest,
     facts::{IssuerGrant, TokenFacts, TokenGrant},
     jwt::{UnverifiedToken, header::TokenType},
     keys::{key_set::NoKey, verifying_key::Thumbprint},
@@ -18,7 +18,7 @@ use super::{
 pub(super) fn verify_token(
     snapshot: &Snapshot,
     text: &str,
-    digest: Digest,
+    text_digest: Digest,
     now: SystemTime,
 ) -> Result<Arc<Identity>, Denial> {
     let token = UnverifiedToken::parse(text)?;
@@ -35,7 +35,8 @@ pub(super) fn verify_token(
         jti: claims.jti,
         issued_at: claims.issued_at,
         expires: claims.expires,
-        digest,
+        text_digest,
+        digest: digest(text),
         key,
         grant,
     };

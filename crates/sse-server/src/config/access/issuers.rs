@@ -132,11 +132,14 @@ fn parse_url(text: &str) -> Result<Url, &'static str> {
     const WRONG: &str = "write an https URL; http is only for this machine";
     let url = Url::parse(text).map_err(|_| WRONG)?;
     let is_safe = url.scheme() == "https" || url.scheme() == "http" && is_loopback_url(&url);
-    if is_safe && url.host().is_some() {
-        Ok(url)
-    } else {
-        Err(WRONG)
+    if !is_safe || url.host().is_none() {
+        return Err(WRONG);
     }
+    // The URL is logged.
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err("write the URL without a user name and a password");
+    }
+    Ok(url)
 }
 
 fn read_grants(table: &TableReader<'_>, notes: &mut Notes) -> Result<Grants, ErrorAt> {

@@ -116,6 +116,7 @@ fn an_error_in_an_issuer_names_the_line() {
             5,
             "RSA keys without alg",
         ),
+        ("jwks_url = \"https://u:pw@x\"", 4, "without a user name"),
         ("jwks_file = \"absent\"", 4, "cannot read"),
         ("jwks_file = \"secret\"", 4, "key set"),
         ("public_key_file = \"secret\"", 4, "not a public key"),
