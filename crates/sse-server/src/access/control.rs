@@ -175,6 +175,6 @@ impl Access {
             .restrictions()
             .and_then(|rules| rules.signing.as_ref());
         let signing = signing.ok_or(TicketError::NoSigningKey)?;
-        ticket::issue(signing, &creator, request, SystemTime::now())
+        ticket::issue_ticket(signing, &creator, request, SystemTime::now())
     }
 }

@@ -11,7 +11,7 @@ use super::{
     jwt::{UnverifiedToken, header::TokenType},
     keys::{key_set::NoKey, verifying_key::Thumbprint},
     snapshot::{Denial, Snapshot},
-    ticket::{SigningKeys, claims::ticket_grant},
+    ticket::{SigningKeys, claims::read_ticket_grant},
 };
 
 /// Verifies a token by the rules of `snapshot`.
@@ -51,7 +51,7 @@ fn verify_ticket(
 ) -> Result<(Thumbprint, TokenGrant), Denial> {
     check_type(token, TokenType::Ticket)?;
     token.claims.check(&[signing.issuer.to_string()], now)?;
-    let grant = ticket_grant(&token.claims)?;
+    let grant = read_ticket_grant(&token.claims)?;
     let key = signing.verify.verify(token).map_err(|error| match error {
         NoKey::Unknown => RejectionWord::UnknownKey,
         NoKey::Rejected(word) => word,
@@ -69,8 +69,8 @@ fn verify_of_issuer(
     check_type(token, TokenType::Token)?;
     token.claims.check(&issuer.rules.audience, now)?;
     let grant = IssuerGrant {
-        own: token.claims.rights(rights_claim)?,
-        values: issuer.values(&token.claims.all),
+        own: token.claims.read_rights(rights_claim)?,
+        values: issuer.read_values(&token.claims.all),
         audience: token.claims.audience.clone(),
     };
     let missing = issuer.missing_key();

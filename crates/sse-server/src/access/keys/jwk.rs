@@ -60,7 +60,7 @@ pub(crate) fn parse_key_set(
         .keys
         .iter()
         .filter_map(|entry| serde_json::from_str(entry.get()).ok());
-    let usable = entries.filter_map(|jwk| verifying_key(jwk, origin, rsa_algorithm));
+    let usable = entries.filter_map(|jwk| read_verifying_key(jwk, origin, rsa_algorithm));
     let keys: Vec<_> = usable.take(KEYS_MAX + 1).collect();
     if keys.len() > KEYS_MAX {
         return Err(format!("the key set has more than {KEYS_MAX} keys"));
@@ -69,7 +69,11 @@ pub(crate) fn parse_key_set(
 }
 
 /// Returns the key of an entry; `None` if it is not one that verifies tokens.
-fn verifying_key(jwk: Jwk, origin: SetOrigin, rsa_algorithm: Algorithm) -> Option<VerifyingKey> {
+fn read_verifying_key(
+    jwk: Jwk,
+    origin: SetOrigin,
+    rsa_algorithm: Algorithm,
+) -> Option<VerifyingKey> {
     if !jwk.is_for_signatures() {
         return None;
     }
@@ -101,28 +105,30 @@ fn decode_key(
     rsa_algorithm: Algorithm,
 ) -> Option<(DecodingKey, Algorithm)> {
     match (jwk.kty.as_str(), jwk.crv.as_deref()) {
-        ("RSA", _) => rsa_key(jwk).map(|key| (key, rsa_algorithm)),
-        ("EC", Some("P-256")) => ec_key(jwk).map(|key| (key, Algorithm::ES256)),
-        ("EC", Some("P-384")) => ec_key(jwk).map(|key| (key, Algorithm::ES384)),
-        ("OKP", Some("Ed25519")) => ed_key(jwk).map(|key| (key, Algorithm::EdDSA)),
-        ("oct", _) if origin == SetOrigin::File => secret(jwk).map(|key| (key, Algorithm::HS256)),
+        ("RSA", _) => read_rsa_key(jwk).map(|key| (key, rsa_algorithm)),
+        ("EC", Some("P-256")) => read_ec_key(jwk).map(|key| (key, Algorithm::ES256)),
+        ("EC", Some("P-384")) => read_ec_key(jwk).map(|key| (key, Algorithm::ES384)),
+        ("OKP", Some("Ed25519")) => read_ed_key(jwk).map(|key| (key, Algorithm::EdDSA)),
+        ("oct", _) if origin == SetOrigin::File => {
+            read_secret(jwk).map(|key| (key, Algorithm::HS256))
+        }
         _ => None,
     }
 }
 
-fn rsa_key(jwk: &Jwk) -> Option<DecodingKey> {
+fn read_rsa_key(jwk: &Jwk) -> Option<DecodingKey> {
     DecodingKey::from_rsa_components(jwk.n.as_ref()?, jwk.e.as_ref()?).ok()
 }
 
-fn ec_key(jwk: &Jwk) -> Option<DecodingKey> {
+fn read_ec_key(jwk: &Jwk) -> Option<DecodingKey> {
     DecodingKey::from_ec_components(jwk.x.as_ref()?, jwk.y.as_ref()?).ok()
 }
 
-fn ed_key(jwk: &Jwk) -> Option<DecodingKey> {
+fn read_ed_key(jwk: &Jwk) -> Option<DecodingKey> {
     DecodingKey::from_ed_components(jwk.x.as_ref()?).ok()
 }
 
-fn secret(jwk: &Jwk) -> Option<DecodingKey> {
+fn read_secret(jwk: &Jwk) -> Option<DecodingKey> {
     let bytes = Zeroizing::new(URL_SAFE_NO_PAD.decode(jwk.k.as_ref()?).ok()?);
     DecodingKey::from_secret(&bytes).ok()
 }

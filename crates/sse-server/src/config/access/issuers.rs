@@ -41,7 +41,7 @@ pub(super) fn read_issuer(
     files: &NamedFiles,
     notes: &mut Notes,
 ) -> Result<IssuerRules, ErrorAt> {
-    let (issuer_at, issuer) = table.required_text("issuer")?;
+    let (issuer_at, issuer) = table.read_required_text("issuer")?;
     if issuer.is_empty() || earlier.iter().any(|other| *other.issuer == *issuer) {
         return Err((
             issuer_at,
@@ -49,7 +49,7 @@ pub(super) fn read_issuer(
         ));
     }
     let audience: Vec<_> = table
-        .texts("audience")?
+        .read_texts("audience")?
         .into_iter()
         .map(|(_, text)| text.to_owned())
         .collect();
@@ -67,7 +67,7 @@ pub(super) fn read_issuer(
 
 fn read_keys(table: &TableReader<'_>, files: &NamedFiles) -> Result<KeySource, ErrorAt> {
     let source = find_source(table)?;
-    let algorithm = table.parsed("algorithm", parse_algorithm)?;
+    let algorithm = table.parse_text("algorithm", parse_algorithm)?;
     let set = match source {
         "secret_file" => files.parse(table, source, |secret| {
             parse_secret(secret, algorithm).map(single_key_set)
@@ -84,7 +84,7 @@ fn read_keys(table: &TableReader<'_>, files: &NamedFiles) -> Result<KeySource, E
 fn find_source(table: &TableReader<'_>) -> Result<&'static str, ErrorAt> {
     let mut given = SOURCES
         .into_iter()
-        .filter(|source| table.value(source).is_some());
+        .filter(|source| table.find_value(source).is_some());
     match (given.next(), given.next()) {
         (Some(source), None) => Ok(source),
         _ => Err(table.missing(&format!("one of {}", SOURCES.join(", ")))),
@@ -97,10 +97,10 @@ fn read_key_set(
     source: &'static str,
     files: &NamedFiles,
 ) -> Result<KeySource, ErrorAt> {
-    let algorithm = table.parsed("algorithm", parse_rsa_algorithm)?;
+    let algorithm = table.parse_text("algorithm", parse_rsa_algorithm)?;
     let rsa_algorithm = algorithm.unwrap_or(Algorithm::RS256);
     if source == "jwks_url" {
-        let url = table.parsed(source, parse_url)?;
+        let url = table.parse_text(source, parse_url)?;
         let url = url.ok_or_else(|| table.missing(source))?;
         return Ok(KeySource::Url { url, rsa_algorithm });
     }
@@ -143,17 +143,17 @@ fn parse_url(text: &str) -> Result<Url, &'static str> {
 }
 
 fn read_grants(table: &TableReader<'_>, notes: &mut Notes) -> Result<Grants, ErrorAt> {
-    let Some(value) = table.value("grants") else {
+    let Some(value) = table.find_value("grants") else {
         return Ok(Grants::default());
     };
     let grants = TableReader::new("grants", value, &GRANT_KEYS)?;
-    let templates = |key| grants.parsed_texts(key, str::parse::<Template>);
+    let templates = |key| grants.parse_texts(key, str::parse::<Template>);
     let read = Grants {
         publish: templates("publish")?,
         subscribe: templates("subscribe")?,
         manage: templates("manage")?,
-        observe: grants.switch("observe")?,
-        admin: grants.switch("admin")?,
+        observe: grants.read_switch("observe")?,
+        admin: grants.read_switch("admin")?,
     };
     for template in read
         .all_templates()
