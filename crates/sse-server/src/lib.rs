@@ -5,7 +5,7 @@
 //! `server` → `http` → `fanout` → `channel` → `broker` → `sse-proto`. The layers below `server` use
 //! `budget` and `metrics`; `server` and `fanout` use `connections`; `server`, `http` and `fanout`
 //! use `access_log`; `config`, `server`, `http` and `fanout` use `quota`; `server` and `fanout` use
-//! `tls`. `main` and `server` use `config`, which names the settings of the layers.
+//! `tls`; `http`, `fanout`, `config` and `server` use `access`. `main` and `server` use `config`, which names the settings of the layers.
 
 pub mod access;
 pub mod access_log;

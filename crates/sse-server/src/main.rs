@@ -93,6 +93,9 @@ fn serve(config: Config, mut failures: mpsc::Receiver<&'static str>) -> anyhow::
     #[cfg(target_os = "linux")]
     allocator::configure()?;
     start_log(&config.log, config.log_format)?;
+    for warning in &config.warnings {
+        tracing::warn!("{warning}");
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(
             std::thread::available_parallelism().map_or(1, |cores| cores.get().div_ceil(2)),

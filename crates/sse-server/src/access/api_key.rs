@@ -9,7 +9,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::Secret;
 
-/// The SHA-256 of a credential's text.
+/// A SHA-256.
 pub type Digest = [u8; 32];
 
 /// The beginning of every API key.
@@ -17,9 +17,18 @@ const PREFIX: &str = "sse_";
 const ID_BYTES: usize = 6;
 const SECRET_BYTES: usize = 32;
 
-/// Returns the SHA-256 of a credential's text.
+/// Returns the SHA-256 that identifies a credential: of a whole API key, or of a token without its
+/// signature.
+///
+/// The holder of a token with ES256 or ES384 can write its signature in another way that is valid
+/// too. A revocation by the hash of the whole text would not concern that token.
 #[must_use]
 pub fn digest(text: &str) -> Digest {
+    text_digest(text.rsplit_once('.').map_or(text, |(signed, _)| signed))
+}
+
+/// Returns the SHA-256 of a whole text.
+pub(super) fn text_digest(text: &str) -> Digest {
     Sha256::digest(text.as_bytes()).into()
 }
 
@@ -101,6 +110,8 @@ mod tests {
     fn a_digest_is_64_hexadecimal_digits() {
         let text = to_hex(&digest("sse_1_2"));
         assert_eq!(parse_digest(&text), Ok(digest("sse_1_2")));
+        assert_eq!(digest("sse_1_2"), text_digest("sse_1_2"));
+        assert_eq!(digest("a.b.c"), text_digest("a.b"));
         assert_eq!(parse_digest(&text.to_uppercase()), Ok(digest("sse_1_2")));
         for bad in [
             "",

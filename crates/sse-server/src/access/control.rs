@@ -8,6 +8,7 @@ use tokio::{runtime::Handle, sync::watch};
 use super::{
     AccessRules, CredentialError, Identity, IssuedTicket, RejectionWord, TicketError,
     TicketRequest,
+    facts::TokenFacts,
     generation::Generation,
     identity::Proof,
     keys::remote::FetchTiming,
@@ -122,30 +123,37 @@ impl Access {
         if identity.valid_until().is_some_and(|end| now >= end) {
             return Err(RejectionWord::Expired.into());
         }
-        let generation = self.generation();
         let snapshot = self.shared.snapshot.load();
-        let facts = match identity.proof() {
-            Proof::Anonymous => return Ok(snapshot.anonymous.clone()),
+        match identity.proof() {
+            Proof::Anonymous => Ok(snapshot.anonymous.clone()),
             Proof::ApiKey(digest) => {
                 let found = snapshot.api_key(digest).cloned();
-                return found.ok_or(RejectionWord::UnknownKey.into());
+                found.ok_or(RejectionWord::UnknownKey.into())
             }
-            Proof::Token(facts) => facts,
-        };
-        if let Some(Ok(known)) = self.shared.cache.get(&facts.digest, generation) {
+            Proof::Token(facts) => self.recheck_token(identity, facts),
+        }
+    }
+
+    /// Concludes the rights of a token from what it proved, or finds that this was done before.
+    fn recheck_token(
+        &self,
+        identity: &Arc<Identity>,
+        facts: &TokenFacts,
+    ) -> Result<Arc<Identity>, CredentialError> {
+        // The generation is read first: rights by older rules never count as those of newer ones.
+        let generation = self.generation();
+        if let Some(Ok(known)) = self.shared.cache.get(&facts.text_digest, generation) {
             return Ok(known);
         }
-        let caller = snapshot
-            .rights_of(facts)
-            .map_err(|denial| denial.without_fetch())?;
+        let rights = self.shared.snapshot.load().rights_of(facts);
+        let caller = rights.map_err(|denial| denial.without_fetch())?;
         let present = if identity.has(&caller) {
             identity.clone()
         } else {
-            Arc::new(Identity::of_token(facts.clone(), caller))
+            Arc::new(Identity::of_token(Box::new(facts.clone()), caller))
         };
-        self.shared
-            .cache
-            .insert(facts.digest, generation, Ok(present.clone()));
+        let cache = &self.shared.cache;
+        cache.insert(facts.text_digest, generation, Ok(present.clone()));
         Ok(present)
     }
 
@@ -167,6 +175,6 @@ impl Access {
             .restrictions()
             .and_then(|rules| rules.signing.as_ref());
         let signing = signing.ok_or(TicketError::NoSigningKey)?;
-        ticket::issue(signing, &creator, request, SystemTime::now())
+        ticket::issue_ticket(signing, &creator, request, SystemTime::now())
     }
 }

@@ -20,7 +20,9 @@ pub(crate) struct TokenFacts {
     pub(crate) jti: Option<Arc<str>>,
     pub(crate) issued_at: Option<SystemTime>,
     pub(crate) expires: SystemTime,
-    /// The SHA-256 of the text.
+    /// The SHA-256 of the whole text, for the cache.
+    pub(crate) text_digest: Digest,
+    /// The SHA-256 of what was signed, which identifies the token.
     pub(crate) digest: Digest,
     /// The key that verified it.
     pub(crate) key: Thumbprint,
@@ -86,7 +88,7 @@ pub(crate) struct CreatorSubject {
 /// The token with which a ticket was created.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CreatorToken {
-    /// The SHA-256 of its text, in hex.
+    /// Its [`digest`](super::digest), in hex.
     pub token: Arc<str>,
     /// Its `jti`.
     #[serde(default, skip_serializing_if = "Option::is_none")]

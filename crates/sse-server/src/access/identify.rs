@@ -5,7 +5,8 @@ use std::{sync::Arc, time::SystemTime};
 
 use super::{
     Access, CredentialError, CredentialSource, Digest, Identity, RejectionWord,
-    api_key::{digest, is_api_key},
+    api_key::{is_api_key, text_digest},
+    jwt::TOKEN_BYTES_MAX,
     keys::remote::RemoteKeys,
     snapshot::Denial,
     token_cache::Checked,
@@ -41,20 +42,17 @@ impl Access {
         text: &str,
         source: CredentialSource,
     ) -> Result<Result<Arc<Identity>, CredentialError>, MissingKey> {
-        let digest = digest(text);
+        if text.len() > TOKEN_BYTES_MAX {
+            return Ok(Err(RejectionWord::Malformed.into()));
+        }
+        let digest = text_digest(text);
         if is_api_key(text) {
-            return Ok(self
-                .identify_key(&digest, source)
-                .map_err(CredentialError::Rejected));
+            return Ok(self.identify_key(&digest, source).map_err(Into::into));
         }
         let now = SystemTime::now();
-        match self.check_token(text, digest, now) {
-            Ok(checked) => {
-                let admitted = checked.and_then(|identity| self.admit(identity, source, now));
-                Ok(admitted.map_err(CredentialError::Rejected))
-            }
-            Err(missing) => Err(missing),
-        }
+        let checked = self.check_token(text, digest, now)?;
+        let admitted = checked.and_then(|identity| self.admit(identity, source, now));
+        Ok(admitted.map_err(Into::into))
     }
 
     fn identify_key(
@@ -126,14 +124,19 @@ impl Access {
         source: CredentialSource,
         missing: MissingKey,
     ) -> Result<Arc<Identity>, CredentialError> {
-        let MissingKey { mut keys, begun } = missing;
+        let MissingKey {
+            mut keys,
+            mut begun,
+        } = missing;
         loop {
             let is_proof = keys.wait_for_fetch(begun).await;
             let is_proof = is_proof.map_err(|_| CredentialError::Unavailable)?;
             match self.identify_now(text, source) {
                 Ok(identified) => return identified,
                 Err(_) if is_proof => return Err(RejectionWord::UnknownKey.into()),
-                Err(still_missing) => keys = still_missing.keys,
+                Err(still_missing) if Arc::ptr_eq(&keys, &still_missing.keys) => {}
+                // A reload has replaced the source of keys, which counts its own fetches.
+                Err(replaced) => MissingKey { keys, begun } = replaced,
             }
         }
     }

@@ -165,7 +165,7 @@ impl Identity {
         self.token()?.jti.as_ref()
     }
 
-    /// Returns the SHA-256 of the credential's text. `None` for anonymous callers.
+    /// Returns the [`digest`](super::digest) of the credential. `None` for anonymous callers.
     #[must_use]
     pub fn credential_digest(&self) -> Option<&Digest> {
         match &self.proof {

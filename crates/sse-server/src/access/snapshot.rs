@@ -17,7 +17,7 @@ use super::{
         remote::{FetchTiming, RemoteKeys},
     },
     rules::{CallerRules, IssuerRules, KeyRules, Restrictions},
-    template::{ClaimValues, Template, claim_values},
+    template::{ClaimValues, Template, read_claim_values},
 };
 use crate::quota::Limits;
 
@@ -188,13 +188,13 @@ impl Snapshot {
 
 impl Issuer {
     /// Returns the values that the grants of the issuer need.
-    pub(super) fn values(
+    pub(super) fn read_values(
         &self,
         claims: &serde_json::Map<String, serde_json::Value>,
     ) -> ClaimValues {
         let templates = self.rules.grants.all_templates();
         let names: BTreeSet<&str> = templates.flat_map(Template::claims).collect();
-        claim_values(claims, &names)
+        read_claim_values(claims, &names)
     }
 
     fn caller(&self, own: Rights, values: &ClaimValues) -> CallerRules {

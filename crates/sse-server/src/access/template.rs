@@ -71,11 +71,11 @@ impl Template {
         let mut texts = vec![String::new()];
         for part in &self.0 {
             texts = match part {
-                Segment::Literal(literal) => append(&texts, &[literal.to_string()]),
+                Segment::Literal(literal) => append_each(&texts, &[literal.to_string()]),
                 Segment::Claim(name) => {
                     let values = values.get(name).map_or(&[][..], Vec::as_slice);
                     let escaped: Vec<_> = values.iter().map(|value| escape_value(value)).collect();
-                    append(&texts, &escaped)
+                    append_each(&texts, &escaped)
                 }
             };
             if texts.len() > VALUES_MAX {
@@ -88,7 +88,7 @@ impl Template {
 }
 
 /// Returns each text with each end appended, without those that are too long for a channel.
-fn append(texts: &[String], ends: &[String]) -> Vec<String> {
+fn append_each(texts: &[String], ends: &[String]) -> Vec<String> {
     let pairs = texts
         .iter()
         .flat_map(|text| ends.iter().map(move |end| (text, end)));
@@ -120,9 +120,12 @@ pub fn escape_value(value: &str) -> String {
 }
 
 /// Returns the values of the claims `names`: strings, whole numbers, and lists of them.
-pub(crate) fn claim_values(claims: &Map<String, Value>, names: &BTreeSet<&str>) -> ClaimValues {
+pub(crate) fn read_claim_values(
+    claims: &Map<String, Value>,
+    names: &BTreeSet<&str>,
+) -> ClaimValues {
     let values = names.iter().filter_map(|name| {
-        let texts = texts(claims.get(*name)?);
+        let texts = read_values(claims.get(*name)?);
         (!texts.is_empty()).then(|| ((*name).into(), texts))
     });
     values.collect()
@@ -130,7 +133,7 @@ pub(crate) fn claim_values(claims: &Map<String, Value>, names: &BTreeSet<&str>) 
 
 /// A text that is too long for a channel's name is left out. So is an empty one, which would make
 /// `users.` out of `users.{sub}`.
-fn texts(value: &Value) -> Vec<Box<str>> {
+fn read_values(value: &Value) -> Vec<Box<str>> {
     let items = match value {
         Value::Array(items) => items.as_slice(),
         single => std::slice::from_ref(single),
@@ -159,11 +162,11 @@ impl FromStr for Template {
             if claim.is_empty() || claim.contains('{') {
                 return Err(InvalidTemplate::Braces);
             }
-            parts.extend(literal_part(literal)?);
+            parts.extend(parse_literal(literal)?);
             parts.push(Segment::Claim(claim.into()));
             rest = after;
         }
-        parts.extend(literal_part(rest)?);
+        parts.extend(parse_literal(rest)?);
         if parts.is_empty() {
             return Err(InvalidPattern.into());
         }
@@ -171,7 +174,7 @@ impl FromStr for Template {
     }
 }
 
-fn literal_part(text: &str) -> Result<Option<Segment>, InvalidTemplate> {
+fn parse_literal(text: &str) -> Result<Option<Segment>, InvalidTemplate> {
     if text.contains('}') {
         return Err(InvalidTemplate::Braces);
     }
@@ -200,7 +203,7 @@ mod tests {
 
     fn patterns(template: &str, claims: &Value) -> Vec<String> {
         let template: Template = template.parse().unwrap();
-        let values = claim_values(claims.as_object().unwrap(), &template.claims().collect());
+        let values = read_claim_values(claims.as_object().unwrap(), &template.claims().collect());
         let patterns = template.patterns(&values);
         patterns.iter().map(ToString::to_string).collect()
     }

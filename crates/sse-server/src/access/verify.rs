@@ -6,19 +6,19 @@
 use std::{sync::Arc, time::SystemTime};
 
 use super::{
-    Digest, Identity, RejectionWord,
+    Digest, Identity, RejectionWord, digest,
     facts::{IssuerGrant, TokenFacts, TokenGrant},
     jwt::{UnverifiedToken, header::TokenType},
     keys::{key_set::NoKey, verifying_key::Thumbprint},
     snapshot::{Denial, Snapshot},
-    ticket::{SigningKeys, claims::ticket_grant},
+    ticket::{SigningKeys, claims::read_ticket_grant},
 };
 
 /// Verifies a token by the rules of `snapshot`.
 pub(super) fn verify_token(
     snapshot: &Snapshot,
     text: &str,
-    digest: Digest,
+    text_digest: Digest,
     now: SystemTime,
 ) -> Result<Arc<Identity>, Denial> {
     let token = UnverifiedToken::parse(text)?;
@@ -35,7 +35,8 @@ pub(super) fn verify_token(
         jti: claims.jti,
         issued_at: claims.issued_at,
         expires: claims.expires,
-        digest,
+        text_digest,
+        digest: digest(text),
         key,
         grant,
     };
@@ -50,7 +51,7 @@ fn verify_ticket(
 ) -> Result<(Thumbprint, TokenGrant), Denial> {
     check_type(token, TokenType::Ticket)?;
     token.claims.check(&[signing.issuer.to_string()], now)?;
-    let grant = ticket_grant(&token.claims)?;
+    let grant = read_ticket_grant(&token.claims)?;
     let key = signing.verify.verify(token).map_err(|error| match error {
         NoKey::Unknown => RejectionWord::UnknownKey,
         NoKey::Rejected(word) => word,
@@ -68,8 +69,8 @@ fn verify_of_issuer(
     check_type(token, TokenType::Token)?;
     token.claims.check(&issuer.rules.audience, now)?;
     let grant = IssuerGrant {
-        own: token.claims.rights(rights_claim)?,
-        values: issuer.values(&token.claims.all),
+        own: token.claims.read_rights(rights_claim)?,
+        values: issuer.read_values(&token.claims.all),
         audience: token.claims.audience.clone(),
     };
     let missing = issuer.missing_key();

@@ -27,9 +27,6 @@ Examples:
   sse-server --memory --bind 127.0.0.1:0            keep events in memory only, on any free port
   sse-server --redis-url redis://localhost          be one of many nodes on a Redis
 
-  sse-server key new --name billing --publish 'orders.*'
-                                                    create an API key
-
   curl http://127.0.0.1:5000/event/click            publish an example
   curl -N http://127.0.0.1:5000/stream              subscribe
 

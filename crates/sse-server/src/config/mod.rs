@@ -92,8 +92,8 @@ pub struct Config {
     pub access_log: Option<AccessLogTarget>,
     /// Which callers exist and what they may do.
     pub access: AccessRules,
-    /// What in the access rules is probably not meant, for the log.
-    pub access_warnings: Vec<String>,
+    /// What in the settings is probably not meant, for the log.
+    pub warnings: Vec<String>,
     /// Origins whose pages may read or publish.
     pub origins: NamedOrigins,
     /// Proxies whose reports about clients are believed.
@@ -193,7 +193,7 @@ impl Config {
     ) -> Self {
         Self {
             access: access.rules,
-            access_warnings: access.warnings,
+            warnings: access.warnings,
             public_url: args.network.public_url(),
             allow_anonymous: args.network.allow_anonymous,
             file: args.config.clone(),

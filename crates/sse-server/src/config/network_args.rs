@@ -75,8 +75,10 @@ pub(super) struct NetworkArgs {
     )]
     pub(super) http2: bool,
 
-    /// Let every client that reaches the address publish and read, or do what [access.anonymous]
-    /// grants
+    /// Let every client that reaches the address publish and read
+    ///
+    /// With the table [access] in the configuration file, callers without a credential may publish,
+    /// manage and observe as far as [access.anonymous] grants it.
     #[arg(long, env = "SSE_ALLOW_ANONYMOUS", value_parser = parse_switch)]
     pub(super) allow_anonymous: bool,
 

@@ -35,13 +35,13 @@ impl Claims {
     /// Reads the claims.
     pub(crate) fn from_object(all: Map<String, Value>) -> Result<Self, RejectionWord> {
         Ok(Self {
-            issuer: text(&all, "iss")?.ok_or(RejectionWord::Issuer)?.into(),
-            subject: subject(&all)?,
-            audience: audience(&all)?,
-            expires: date(&all, "exp")?.ok_or(RejectionWord::Malformed)?,
-            not_before: date(&all, "nbf")?,
-            issued_at: date(&all, "iat")?,
-            jti: text(&all, "jti")?.map(Into::into),
+            issuer: read_text(&all, "iss")?.ok_or(RejectionWord::Issuer)?.into(),
+            subject: read_subject(&all)?,
+            audience: read_audience(&all)?,
+            expires: read_date(&all, "exp")?.ok_or(RejectionWord::Malformed)?,
+            not_before: read_date(&all, "nbf")?,
+            issued_at: read_date(&all, "iat")?,
+            jti: read_text(&all, "jti")?.map(Into::into),
             all,
         })
     }
@@ -59,15 +59,15 @@ impl Claims {
     }
 
     /// Reads the rights of the claim `name`. Without this claim there are none.
-    pub(crate) fn rights(&self, name: &str) -> Result<Rights, RejectionWord> {
+    pub(crate) fn read_rights(&self, name: &str) -> Result<Rights, RejectionWord> {
         match self.all.get(name) {
             None => Ok(Rights::default()),
             Some(Value::Object(claim)) => Ok(Rights {
-                publish: patterns(claim, "publish")?,
-                subscribe: patterns(claim, "subscribe")?,
-                manage: patterns(claim, "manage")?,
-                observe: switch(claim, "observe")?,
-                admin: switch(claim, "admin")?,
+                publish: read_patterns(claim, "publish")?,
+                subscribe: read_patterns(claim, "subscribe")?,
+                manage: read_patterns(claim, "manage")?,
+                observe: read_switch(claim, "observe")?,
+                admin: read_switch(claim, "admin")?,
                 within: None,
             }),
             Some(_) => Err(RejectionWord::Malformed),
@@ -93,7 +93,7 @@ pub(crate) fn check_audience(
     }
 }
 
-fn text(claims: &Map<String, Value>, name: &str) -> Result<Option<String>, RejectionWord> {
+fn read_text(claims: &Map<String, Value>, name: &str) -> Result<Option<String>, RejectionWord> {
     match claims.get(name) {
         Some(Value::String(text)) => Ok(Some(text.clone())),
         Some(_) => Err(RejectionWord::Malformed),
@@ -102,14 +102,14 @@ fn text(claims: &Map<String, Value>, name: &str) -> Result<Option<String>, Rejec
 }
 
 /// Some issuers write the subject as a number.
-fn subject(claims: &Map<String, Value>) -> Result<Arc<str>, RejectionWord> {
+fn read_subject(claims: &Map<String, Value>) -> Result<Arc<str>, RejectionWord> {
     match claims.get("sub") {
         Some(Value::Number(number)) if !number.is_f64() => Ok(number.to_string().into()),
-        _ => Ok(text(claims, "sub")?.unwrap_or_default().into()),
+        _ => Ok(read_text(claims, "sub")?.unwrap_or_default().into()),
     }
 }
 
-fn audience(claims: &Map<String, Value>) -> Result<Vec<String>, RejectionWord> {
+fn read_audience(claims: &Map<String, Value>) -> Result<Vec<String>, RejectionWord> {
     let text = |value: &Value| match value {
         Value::String(text) => Ok(text.clone()),
         _ => Err(RejectionWord::Malformed),
@@ -122,7 +122,7 @@ fn audience(claims: &Map<String, Value>) -> Result<Vec<String>, RejectionWord> {
 }
 
 /// Reads seconds since the Unix epoch, with or without a fraction (RFC 7519 §2).
-fn date(claims: &Map<String, Value>, name: &str) -> Result<Option<SystemTime>, RejectionWord> {
+fn read_date(claims: &Map<String, Value>, name: &str) -> Result<Option<SystemTime>, RejectionWord> {
     let Some(value) = claims.get(name) else {
         return Ok(None);
     };
@@ -135,10 +135,7 @@ fn date(claims: &Map<String, Value>, name: &str) -> Result<Option<SystemTime>, R
 
 /// Reads a list of patterns. A pattern that is invalid makes the token invalid, so that a mistake
 /// of the issuer is noticed.
-pub(crate) fn patterns(
-    claim: &Map<String, Value>,
-    name: &str,
-) -> Result<Vec<Pattern>, RejectionWord> {
+fn read_patterns(claim: &Map<String, Value>, name: &str) -> Result<Vec<Pattern>, RejectionWord> {
     let items = match claim.get(name) {
         None => return Ok(Vec::new()),
         Some(Value::Array(items)) if items.len() <= PATTERNS_MAX => items,
@@ -151,7 +148,7 @@ pub(crate) fn patterns(
         .collect()
 }
 
-fn switch(claim: &Map<String, Value>, name: &str) -> Result<bool, RejectionWord> {
+fn read_switch(claim: &Map<String, Value>, name: &str) -> Result<bool, RejectionWord> {
     match claim.get(name) {
         None => Ok(false),
         Some(Value::Bool(is_on)) => Ok(*is_on),

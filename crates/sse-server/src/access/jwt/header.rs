@@ -38,7 +38,7 @@ impl Header {
         }
         let algorithm = take_text(&mut header, "alg")?.ok_or(RejectionWord::Malformed)?;
         let token_type = match take_text(&mut header, "typ")? {
-            Some(text) => token_type(&text)?,
+            Some(text) => parse_type(&text)?,
             None => TokenType::Token,
         };
         Ok(Self {
@@ -50,7 +50,7 @@ impl Header {
 }
 
 /// A media type may be written in full, in any case (RFC 7515 §4.1.9).
-fn token_type(text: &str) -> Result<TokenType, RejectionWord> {
+fn parse_type(text: &str) -> Result<TokenType, RejectionWord> {
     let prefix = text.get(.."application/".len());
     let name = match prefix {
         Some(prefix) if prefix.eq_ignore_ascii_case("application/") => &text[prefix.len()..],

@@ -75,11 +75,14 @@ impl Fetcher {
         if let Some(etag) = &self.etag {
             request = request.header(IF_NONE_MATCH, etag);
         }
-        let response = request.send().await.map_err(|error| describe(&error))?;
-        let max_age = max_age(response.headers());
+        let response = request
+            .send()
+            .await
+            .map_err(|error| describe_error(&error))?;
+        let max_age = read_max_age(response.headers());
         match response.status() {
             StatusCode::OK => {
-                let etag = etag(response.headers());
+                let etag = read_etag(response.headers());
                 let body = read_body(response).await?;
                 let set = parse_key_set(&body, SetOrigin::Url, self.rsa_algorithm)?;
                 self.etag = etag;
@@ -119,7 +122,11 @@ fn build_client(url: &Url, timeout: Duration) -> reqwest::Result<Client> {
 
 async fn read_body(mut response: Response) -> Result<Vec<u8>, String> {
     let mut body = Vec::new();
-    while let Some(chunk) = response.chunk().await.map_err(|error| describe(&error))? {
+    while let Some(chunk) = response
+        .chunk()
+        .await
+        .map_err(|error| describe_error(&error))?
+    {
         if body.len() + chunk.len() > BYTES_MAX {
             return Err("the response is larger than 1 MiB".to_owned());
         }
@@ -128,12 +135,12 @@ async fn read_body(mut response: Response) -> Result<Vec<u8>, String> {
     Ok(body)
 }
 
-fn etag(headers: &HeaderMap) -> Option<String> {
+fn read_etag(headers: &HeaderMap) -> Option<String> {
     let etag = headers.get(ETAG)?.to_str().ok()?;
     (etag.len() <= ETAG_BYTES_MAX).then(|| etag.to_owned())
 }
 
-fn max_age(headers: &HeaderMap) -> Option<Duration> {
+fn read_max_age(headers: &HeaderMap) -> Option<Duration> {
     let directives = headers.get(CACHE_CONTROL)?.to_str().ok()?;
     let mut directives = directives.split(',').map(str::trim);
     let seconds = directives.find_map(|directive| directive.strip_prefix("max-age="))?;
@@ -141,7 +148,7 @@ fn max_age(headers: &HeaderMap) -> Option<Duration> {
 }
 
 /// Returns the error and its causes.
-fn describe(error: &reqwest::Error) -> String {
+fn describe_error(error: &reqwest::Error) -> String {
     let mut text = error.to_string();
     let mut cause = std::error::Error::source(error);
     while let Some(error) = cause {

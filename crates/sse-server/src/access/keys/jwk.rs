@@ -4,9 +4,11 @@
 //! demands, and so are keys that are too weak. Of a set from a URL, symmetric keys are ignored too:
 //! anybody can read it.
 
-use jsonwebtoken::{Algorithm, DecodingKey};
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use jsonwebtoken::{Algorithm, AlgorithmFamily, DecodingKey};
 use serde::Deserialize;
 use serde_json::value::RawValue;
+use zeroize::Zeroizing;
 
 use super::{
     key_set::{KEYS_MAX, KeySet},
@@ -58,7 +60,7 @@ pub(crate) fn parse_key_set(
         .keys
         .iter()
         .filter_map(|entry| serde_json::from_str(entry.get()).ok());
-    let usable = entries.filter_map(|jwk| verifying_key(jwk, origin, rsa_algorithm));
+    let usable = entries.filter_map(|jwk| read_verifying_key(jwk, origin, rsa_algorithm));
     let keys: Vec<_> = usable.take(KEYS_MAX + 1).collect();
     if keys.len() > KEYS_MAX {
         return Err(format!("the key set has more than {KEYS_MAX} keys"));
@@ -67,45 +69,66 @@ pub(crate) fn parse_key_set(
 }
 
 /// Returns the key of an entry; `None` if it is not one that verifies tokens.
-fn verifying_key(jwk: Jwk, origin: SetOrigin, rsa_algorithm: Algorithm) -> Option<VerifyingKey> {
-    let is_for_signatures = jwk.r#use.as_deref().is_none_or(|usage| usage == "sig");
-    let verifies = jwk
-        .key_ops
-        .as_ref()
-        .is_none_or(|ops| ops.iter().any(|op| op == "verify"));
-    if !is_for_signatures || !verifies {
+fn read_verifying_key(
+    jwk: Jwk,
+    origin: SetOrigin,
+    rsa_algorithm: Algorithm,
+) -> Option<VerifyingKey> {
+    if !jwk.is_for_signatures() {
         return None;
     }
-    let own_algorithm = match &jwk.alg {
-        Some(name) => Some(name.parse().ok()?),
-        None => None,
-    };
-    let (key, implied) = match (jwk.kty.as_str(), jwk.crv.as_deref()) {
-        ("RSA", _) => (
-            DecodingKey::from_rsa_components(&jwk.n?, &jwk.e?),
-            rsa_algorithm,
-        ),
-        ("EC", Some("P-256")) => (ec_key(&jwk.x?, &jwk.y?), Algorithm::ES256),
-        ("EC", Some("P-384")) => (ec_key(&jwk.x?, &jwk.y?), Algorithm::ES384),
-        ("OKP", Some("Ed25519")) => (DecodingKey::from_ed_components(&jwk.x?), Algorithm::EdDSA),
-        ("oct", _) if origin == SetOrigin::File => (secret(&jwk.k?), Algorithm::HS256),
-        _ => return None,
+    let (key, implied) = decode_key(&jwk, origin, rsa_algorithm)?;
+    let algorithm = match &jwk.alg {
+        Some(name) => name.parse().ok()?,
+        None => implied,
     };
     // A curve has one algorithm. RSA keys and secrets have several.
-    let is_of_curve = matches!(jwk.kty.as_str(), "EC" | "OKP");
-    let algorithm = own_algorithm.unwrap_or(implied);
+    let is_of_curve = matches!(key.family(), AlgorithmFamily::Ec | AlgorithmFamily::Ed);
     if is_of_curve && algorithm != implied {
         return None;
     }
-    VerifyingKey::new(key.ok()?, algorithm, jwk.kid).ok()
+    VerifyingKey::new(key, algorithm, jwk.kid).ok()
 }
 
-fn ec_key(x: &str, y: &str) -> jsonwebtoken::errors::Result<DecodingKey> {
-    DecodingKey::from_ec_components(x, y)
+impl Jwk {
+    fn is_for_signatures(&self) -> bool {
+        let verifies = |ops: &Vec<String>| ops.iter().any(|op| op == "verify");
+        self.r#use.as_deref().is_none_or(|usage| usage == "sig")
+            && self.key_ops.as_ref().is_none_or(verifies)
+    }
 }
 
-fn secret(text: &str) -> jsonwebtoken::errors::Result<DecodingKey> {
-    use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
-    let bytes = URL_SAFE_NO_PAD.decode(text).unwrap_or_default();
-    DecodingKey::from_secret(&bytes)
+/// Returns the key, and the algorithm that it is for if the entry names none.
+fn decode_key(
+    jwk: &Jwk,
+    origin: SetOrigin,
+    rsa_algorithm: Algorithm,
+) -> Option<(DecodingKey, Algorithm)> {
+    match (jwk.kty.as_str(), jwk.crv.as_deref()) {
+        ("RSA", _) => read_rsa_key(jwk).map(|key| (key, rsa_algorithm)),
+        ("EC", Some("P-256")) => read_ec_key(jwk).map(|key| (key, Algorithm::ES256)),
+        ("EC", Some("P-384")) => read_ec_key(jwk).map(|key| (key, Algorithm::ES384)),
+        ("OKP", Some("Ed25519")) => read_ed_key(jwk).map(|key| (key, Algorithm::EdDSA)),
+        ("oct", _) if origin == SetOrigin::File => {
+            read_secret(jwk).map(|key| (key, Algorithm::HS256))
+        }
+        _ => None,
+    }
+}
+
+fn read_rsa_key(jwk: &Jwk) -> Option<DecodingKey> {
+    DecodingKey::from_rsa_components(jwk.n.as_ref()?, jwk.e.as_ref()?).ok()
+}
+
+fn read_ec_key(jwk: &Jwk) -> Option<DecodingKey> {
+    DecodingKey::from_ec_components(jwk.x.as_ref()?, jwk.y.as_ref()?).ok()
+}
+
+fn read_ed_key(jwk: &Jwk) -> Option<DecodingKey> {
+    DecodingKey::from_ed_components(jwk.x.as_ref()?).ok()
+}
+
+fn read_secret(jwk: &Jwk) -> Option<DecodingKey> {
+    let bytes = Zeroizing::new(URL_SAFE_NO_PAD.decode(jwk.k.as_ref()?).ok()?);
+    DecodingKey::from_secret(&bytes).ok()
 }

@@ -96,7 +96,7 @@ fn check_strength(key: &DecodingKey) -> Result<(), String> {
         AlgorithmFamily::Hmac if bytes < SECRET_BYTES_MIN => Err(format!(
             "a secret must have at least {SECRET_BYTES_MIN} bytes"
         )),
-        AlgorithmFamily::Rsa if !RSA_BITS.contains(&rsa_bits(key)) => {
+        AlgorithmFamily::Rsa if !RSA_BITS.contains(&count_rsa_bits(key)) => {
             Err("an RSA key must have 2048 to 4096 bits".into())
         }
         _ => Ok(()),
@@ -104,20 +104,20 @@ fn check_strength(key: &DecodingKey) -> Result<(), String> {
 }
 
 /// Returns the number of bits of an RSA key; 0 if it is not one.
-fn rsa_bits(key: &DecodingKey) -> usize {
+fn count_rsa_bits(key: &DecodingKey) -> usize {
     use jsonwebtoken::DecodingKeyKind::{RsaModulusExponent, SecretOrDer};
     match key.kind() {
-        RsaModulusExponent { n, .. } => significant_bits(n),
+        RsaModulusExponent { n, .. } => count_significant_bits(n),
         SecretOrDer(der) => {
             let utils = crypto::CryptoProvider::try_get_default().map(|found| &found.key_utils);
             let components =
                 utils.and_then(|utils| (utils.rsa_pub_components_from_public_key)(der).ok());
-            components.map_or(0, |(n, _)| significant_bits(&n))
+            components.map_or(0, |(n, _)| count_significant_bits(&n))
         }
     }
 }
 
-fn significant_bits(number: &[u8]) -> usize {
+fn count_significant_bits(number: &[u8]) -> usize {
     let zeros = number.iter().take_while(|byte| **byte == 0).count();
     match &number[zeros..] {
         [] => 0,

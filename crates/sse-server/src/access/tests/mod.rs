@@ -2,6 +2,7 @@
 
 mod fixture;
 mod hostile_tokens;
+mod identities;
 mod jwks_server;
 mod key_sets;
 mod recheck;

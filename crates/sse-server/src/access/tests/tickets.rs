@@ -11,7 +11,7 @@ use super::{
 };
 use crate::access::{
     keys::pem::parse_ticket_key,
-    ticket::{SigningKeys, create_signing_key, operator_ticket},
+    ticket::{SigningKeys, create_signing_key, issue_operator_ticket},
 };
 
 async fn identify(access: &Access, text: &str) -> Result<Arc<Identity>, RejectionWord> {
@@ -198,7 +198,7 @@ async fn a_ticket_has_limits() {
 async fn the_operator_grants_what_it_lists() {
     let access = access();
     let signing = restrictions().signing.unwrap();
-    let issued = operator_ticket(&signing, request(&["any.*"]), SystemTime::now()).unwrap();
+    let issued = issue_operator_ticket(&signing, request(&["any.*"]), SystemTime::now()).unwrap();
     let ticket = identify(&access, issued.token.expose()).await.unwrap();
     assert_eq!(
         ticket.principal().to_string(),
@@ -297,7 +297,7 @@ async fn keys_are_rotated_in_three_steps() {
         }))
     };
     let sign = |keys: &SigningKeys| {
-        operator_ticket(keys, request(&["a"]), SystemTime::now())
+        issue_operator_ticket(keys, request(&["a"]), SystemTime::now())
             .unwrap()
             .token
     };

@@ -39,7 +39,7 @@ struct GrantClaims {
 }
 
 /// Reads what a ticket lists and who created it.
-pub(crate) fn ticket_grant(claims: &Claims) -> Result<TicketGrant, RejectionWord> {
+pub(crate) fn read_ticket_grant(claims: &Claims) -> Result<TicketGrant, RejectionWord> {
     let read: GrantClaims = serde_json::from_value(Value::Object(claims.all.clone()))
         .map_err(|_| RejectionWord::Malformed)?;
     if read.subscribe.len() > PATTERNS_MAX {

@@ -22,34 +22,34 @@ use crate::access::{
 const JTI_BYTES: usize = 16;
 
 /// Creates a ticket of `creator`, whose rights must be those of the present rules.
-pub(crate) fn issue(
+pub(crate) fn issue_ticket(
     keys: &SigningKeys,
     creator: &Identity,
     request: TicketRequest,
     now: SystemTime,
 ) -> Result<IssuedTicket, TicketError> {
-    check(&request)?;
+    check_request(&request)?;
     check_rights(creator.rights(), &request.subscribe)?;
     let by = name_creator(creator, &request.subscribe)?;
     let mut expires = now + request.ttl;
     if let Some(end) = creator.expires() {
         expires = expires.min(end);
     }
-    sign(keys, by, request, now, expires)
+    sign_ticket(keys, by, request, now, expires)
 }
 
 /// Creates a ticket in the name of the operator.
-pub(crate) fn operator_ticket(
+pub(crate) fn issue_operator_ticket(
     keys: &SigningKeys,
     request: TicketRequest,
     now: SystemTime,
 ) -> Result<IssuedTicket, TicketError> {
-    check(&request)?;
+    check_request(&request)?;
     let expires = now + request.ttl;
-    sign(keys, TicketCreator::Operator, request, now, expires)
+    sign_ticket(keys, TicketCreator::Operator, request, now, expires)
 }
 
-fn check(request: &TicketRequest) -> Result<(), TicketError> {
+fn check_request(request: &TicketRequest) -> Result<(), TicketError> {
     if !(1..=PATTERNS_MAX).contains(&request.subscribe.len()) {
         return Err(TicketError::Patterns);
     }
@@ -104,12 +104,12 @@ fn name_subject(facts: &TokenFacts, subscribe: &[Pattern]) -> Result<TicketCreat
         token: CreatorToken {
             token: to_hex(&facts.digest).into(),
             jti: facts.jti.clone(),
-            iat: facts.issued_at.map(seconds),
+            iat: facts.issued_at.map(to_seconds),
         },
     })))
 }
 
-fn sign(
+fn sign_ticket(
     keys: &SigningKeys,
     by: TicketCreator,
     request: TicketRequest,
@@ -120,8 +120,8 @@ fn sign(
     let claims = TicketClaims {
         iss: keys.issuer.clone(),
         aud: keys.issuer.clone(),
-        iat: seconds(now),
-        exp: seconds(expires),
+        iat: to_seconds(now),
+        exp: to_seconds(expires),
         jti: jti.clone(),
         sub: request.sub,
         subscribe: request.subscribe,
@@ -148,7 +148,7 @@ fn sign(
     })
 }
 
-fn seconds(time: SystemTime) -> u64 {
+fn to_seconds(time: SystemTime) -> u64 {
     time.duration_since(UNIX_EPOCH)
         .unwrap_or_default()
         .as_secs()

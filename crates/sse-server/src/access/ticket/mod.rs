@@ -19,7 +19,7 @@ use std::{
 };
 
 pub(crate) use self::{
-    issue::{issue, operator_ticket},
+    issue::{issue_operator_ticket, issue_ticket},
     signing_keys::{SigningKeys, create_signing_key},
 };
 use super::{Pattern, Secret};

@@ -51,7 +51,7 @@ impl SigningKeys {
         const WRONG: &str = "this is not a private Ed25519 key in PEM: create one with sse-server \
                              key signing";
         let signer = EncodingKey::from_ed_pem(pem).map_err(|_| WRONG)?;
-        let public = public_key(signer.as_bytes()).ok_or(WRONG)?;
+        let public = derive_public_key(signer.as_bytes()).ok_or(WRONG)?;
         let own = VerifyingKey::new(DecodingKey::from_ed_der(&public), Algorithm::EdDSA, None)?;
         let is_announced = verify.contains(&own);
         let key_id = own.thumbprint().to_string();
@@ -73,7 +73,7 @@ impl SigningKeys {
 }
 
 /// Returns the public key of a private one in PKCS #8.
-fn public_key(der: &[u8]) -> Option<Vec<u8>> {
+fn derive_public_key(der: &[u8]) -> Option<Vec<u8>> {
     let utils = &CryptoProvider::try_get_default()?.key_utils;
     (utils.ed_pub_components_from_private_key)(der, &EllipticCurve::Ed25519).ok()
 }
@@ -86,15 +86,15 @@ fn public_key(der: &[u8]) -> Option<Vec<u8>> {
 pub(crate) fn create_signing_key() -> Result<(Secret, String), String> {
     let seed = Zeroizing::new(random_bytes(32)?);
     let der = Zeroizing::new([&PRIVATE_DER[..], &seed].concat());
-    let public = public_key(&der).ok_or("the key cannot be created")?;
-    let public_pem = pem("PUBLIC KEY", &[&PUBLIC_DER[..], &public].concat());
+    let public = derive_public_key(&der).ok_or("the key cannot be created")?;
+    let public_pem = encode_pem("PUBLIC KEY", &[&PUBLIC_DER[..], &public].concat());
     // What other nodes read must be readable here.
     parse_ticket_key(public_pem.as_bytes())?;
-    Ok((Secret::new(pem("PRIVATE KEY", &der)), public_pem))
+    Ok((Secret::new(encode_pem("PRIVATE KEY", &der)), public_pem))
 }
 
 /// Both keys fit in one line of PEM (RFC 7468 §2).
-fn pem(label: &str, der: &[u8]) -> String {
+fn encode_pem(label: &str, der: &[u8]) -> String {
     let text = STANDARD.encode(der);
     format!("-----BEGIN {label}-----\n{text}\n-----END {label}-----\n")
 }

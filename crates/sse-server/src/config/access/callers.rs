@@ -41,13 +41,13 @@ const NAME_BYTES_MAX: usize = 64;
 
 /// Reads what a caller may do and how much.
 pub(super) fn read_caller(table: &TableReader<'_>) -> Result<CallerRules, ErrorAt> {
-    let patterns = |key| table.parsed_texts(key, str::parse);
+    let patterns = |key| table.parse_texts(key, str::parse);
     let rights = Rights {
         publish: patterns("publish")?,
         subscribe: patterns("subscribe")?,
         manage: patterns("manage")?,
-        observe: table.switch("observe")?,
-        admin: table.switch("admin")?,
+        observe: table.read_switch("observe")?,
+        admin: table.read_switch("admin")?,
         within: None,
     };
     Ok(CallerRules {
@@ -62,12 +62,12 @@ pub(super) fn read_key(
     earlier: &[KeyRules],
     notes: &mut Notes,
 ) -> Result<KeyRules, ErrorAt> {
-    let (name_at, name) = table.required_text("name")?;
+    let (name_at, name) = table.read_required_text("name")?;
     check_name(name).map_err(|message| (name_at, message))?;
     let digests_at = table
-        .value("sha256")
+        .find_value("sha256")
         .map_or(table.offset(), |value| value.span().start);
-    let digests = table.parsed_texts("sha256", parse_digest)?;
+    let digests = table.parse_texts("sha256", parse_digest)?;
     if !(1..=DIGESTS_MAX).contains(&digests.len()) {
         return Err((
             digests_at,
@@ -118,14 +118,14 @@ fn find_duplicate(
 
 /// Reads `limits = { … }`.
 pub(super) fn read_limits(table: &TableReader<'_>) -> Result<Limits, ErrorAt> {
-    let Some(value) = table.value("limits") else {
+    let Some(value) = table.find_value("limits") else {
         return Ok(Limits::default());
     };
     let limits = TableReader::new("limits", value, &LIMIT_KEYS)?;
-    let count = |key| limits.parsed(key, Rate::parse_count);
+    let count = |key| limits.parse_text(key, Rate::parse_count);
     Ok(Limits {
         events: count("events")?,
-        bytes: limits.parsed("bytes", Rate::parse_bytes)?,
+        bytes: limits.parse_text("bytes", Rate::parse_bytes)?,
         streams: read_count(&limits, "streams")?,
         opens: count("opens")?,
         channels: count("channels")?,
@@ -134,7 +134,7 @@ pub(super) fn read_limits(table: &TableReader<'_>) -> Result<Limits, ErrorAt> {
 }
 
 fn read_count(table: &TableReader<'_>, key: &str) -> Result<Option<NonZeroUsize>, ErrorAt> {
-    let Some(value) = table.value(key) else {
+    let Some(value) = table.find_value(key) else {
         return Ok(None);
     };
     let number = match value.get_ref() {

@@ -81,12 +81,12 @@ pub(super) fn read_access(
     let restrictions = Restrictions {
         claim: read_claim(&table)?,
         cookie: read_cookie(&table)?,
-        cookie_cross_site: table.switch("cookie_cross_site")?,
+        cookie_cross_site: table.read_switch("cookie_cross_site")?,
         revocation_strict: table
-            .parsed("revocation", parse_revocation)?
+            .parse_text("revocation", parse_revocation)?
             .unwrap_or_default(),
         query_token_life: table
-            .parsed("query_token_life", parse_duration)?
+            .parse_text("query_token_life", parse_duration)?
             .unwrap_or(DEFAULT_QUERY_TOKEN_LIFE),
         anonymous: read_anonymous(&table)?,
         keys: read_key_list(&table, notes)?,
@@ -101,7 +101,7 @@ pub(super) fn read_access(
 }
 
 fn read_claim(table: &TableReader<'_>) -> Result<String, ErrorAt> {
-    let claim = table.parsed("claim", |text| match text {
+    let claim = table.parse_text("claim", |text| match text {
         "" => Err("write the name of the claim that contains rights"),
         name => Ok(name.to_owned()),
     });
@@ -111,7 +111,7 @@ fn read_claim(table: &TableReader<'_>) -> Result<String, ErrorAt> {
 fn read_cookie(table: &TableReader<'_>) -> Result<String, ErrorAt> {
     // A token of RFC 9110 §5.6.2.
     let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
-    let cookie = table.parsed("cookie", |name| {
+    let cookie = table.parse_text("cookie", |name| {
         if name.is_empty() || !name.bytes().all(is_allowed) {
             return Err("write the name of a cookie, such as __Host-sse");
         }
@@ -129,7 +129,7 @@ fn parse_revocation(text: &str) -> Result<bool, &'static str> {
 }
 
 fn read_anonymous(table: &TableReader<'_>) -> Result<CallerRules, ErrorAt> {
-    let Some(value) = table.value("anonymous") else {
+    let Some(value) = table.find_value("anonymous") else {
         return Ok(CallerRules::default());
     };
     read_caller(&TableReader::new(
@@ -141,7 +141,7 @@ fn read_anonymous(table: &TableReader<'_>) -> Result<CallerRules, ErrorAt> {
 
 fn read_key_list(table: &TableReader<'_>, notes: &mut Notes) -> Result<Vec<KeyRules>, ErrorAt> {
     let mut keys = Vec::new();
-    for key in table.tables("key", "access.key", &KEY_KEYS)? {
+    for key in table.read_tables("key", "access.key", &KEY_KEYS)? {
         keys.push(read_key(&key, &keys, notes)?);
     }
     Ok(keys)
@@ -153,7 +153,7 @@ fn read_issuer_list(
     notes: &mut Notes,
 ) -> Result<Vec<IssuerRules>, ErrorAt> {
     let mut issuers = Vec::new();
-    for issuer in table.tables("issuer", "access.issuer", &ISSUER_KEYS)? {
+    for issuer in table.read_tables("issuer", "access.issuer", &ISSUER_KEYS)? {
         issuers.push(read_issuer(&issuer, &issuers, files, notes)?);
     }
     Ok(issuers)
@@ -165,7 +165,7 @@ fn read_signing_keys(
     files: &NamedFiles,
     notes: &mut Notes,
 ) -> Result<Option<Arc<SigningKeys>>, ErrorAt> {
-    let Some(value) = table.value("signing") else {
+    let Some(value) = table.find_value("signing") else {
         return Ok(None);
     };
     let table = TableReader::new("[access.signing]", value, &SIGNING_KEYS)?;

@@ -34,7 +34,7 @@ impl NamedFiles {
         key: &str,
         parse: impl FnOnce(&[u8]) -> Result<T, String>,
     ) -> Result<T, ErrorAt> {
-        let (offset, name) = table.required_text(key)?;
+        let (offset, name) = table.read_required_text(key)?;
         self.parse_named(name, parse)
             .map_err(|message| (offset, format!("{key}: {message}")))
     }

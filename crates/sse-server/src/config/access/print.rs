@@ -1,6 +1,6 @@
 //! The tables as `config print` shows them, and as an example.
 //!
-//! A digest is shortened. It leads nobody to the key, but it is of no use to a reader either.
+//! A digest is shortened. It does not lead to the key, but it is of no use to a reader either.
 
 use std::fmt::Write as _;
 
@@ -74,7 +74,7 @@ fn print_table(text: &mut String, path: &str, table: &DeTable<'_>, line: &dyn Fn
         let setting = format!(
             "{} = {}",
             key.get_ref(),
-            inline(key.get_ref(), value.get_ref())
+            format_value(key.get_ref(), value.get_ref())
         );
         print_line(
             text,
@@ -123,14 +123,14 @@ fn is_section(key: &str, value: &DeValue<'_>) -> bool {
 }
 
 /// Returns a value in one line of TOML.
-fn inline(key: &str, value: &DeValue<'_>) -> String {
+fn format_value(key: &str, value: &DeValue<'_>) -> String {
     match value {
-        DeValue::String(text) if key == "sha256" => toml_string(&shorten(text)),
-        DeValue::String(text) => toml_string(text),
+        DeValue::String(text) if key == "sha256" => format_string(&shorten_digest(text)),
+        DeValue::String(text) => format_string(text),
         DeValue::Array(items) => {
             let items: Vec<_> = items
                 .iter()
-                .map(|item| inline(key, item.get_ref()))
+                .map(|item| format_value(key, item.get_ref()))
                 .collect();
             format!("[{}]", items.join(", "))
         }
@@ -139,7 +139,7 @@ fn inline(key: &str, value: &DeValue<'_>) -> String {
                 format!(
                     "{} = {}",
                     key.get_ref(),
-                    inline(key.get_ref(), value.get_ref())
+                    format_value(key.get_ref(), value.get_ref())
                 )
             });
             format!("{{ {} }}", settings.collect::<Vec<_>>().join(", "))
@@ -150,12 +150,12 @@ fn inline(key: &str, value: &DeValue<'_>) -> String {
     }
 }
 
-fn shorten(digest: &str) -> String {
+fn shorten_digest(digest: &str) -> String {
     let shown: String = digest.chars().take(DIGEST_SHOWN).collect();
     format!("{shown}…")
 }
 
 /// A string of JSON is a string of TOML.
-fn toml_string(text: &str) -> String {
+fn format_string(text: &str) -> String {
     serde_json::Value::from(text).to_string()
 }

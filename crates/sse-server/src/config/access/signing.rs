@@ -22,7 +22,7 @@ pub(super) fn read_signing(
     files: &NamedFiles,
     notes: &mut Notes,
 ) -> Result<SigningKeys, ErrorAt> {
-    let issuer = match table.text("issuer")? {
+    let issuer = match table.read_text("issuer")? {
         Some((offset, "")) => return Err((offset, "issuer must not be empty".to_owned())),
         Some((_, issuer)) => issuer,
         None => public_url.unwrap_or(DEFAULT_ISSUER),
@@ -48,7 +48,7 @@ fn read_verify_files(
     table: &TableReader<'_>,
     files: &NamedFiles,
 ) -> Result<Vec<VerifyingKey>, ErrorAt> {
-    let names = table.texts("verify_files")?.into_iter();
+    let names = table.read_texts("verify_files")?.into_iter();
     let keys = names.map(|(offset, name)| {
         let key = files.parse_named(name, parse_ticket_key);
         key.map_err(|message| (offset, format!("verify_files: {message}")))

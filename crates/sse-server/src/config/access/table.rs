@@ -52,27 +52,29 @@ impl<'t> TableReader<'t> {
         self.offset
     }
 
-    pub(super) fn value(&self, key: &str) -> Option<&'t Spanned<DeValue<'t>>> {
+    pub(super) fn find_value(&self, key: &str) -> Option<&'t Spanned<DeValue<'t>>> {
         self.table.get(key)
     }
 
     /// Returns the text of `key`; `None` if there is no such key.
-    pub(super) fn text(&self, key: &str) -> Result<Option<TextAt<'t>>, ErrorAt> {
-        self.value(key).map(|value| text_at(key, value)).transpose()
+    pub(super) fn read_text(&self, key: &str) -> Result<Option<TextAt<'t>>, ErrorAt> {
+        self.find_value(key)
+            .map(|value| read_text_at(key, value))
+            .transpose()
     }
 
     /// Returns the text of a key that must be there.
-    pub(super) fn required_text(&self, key: &str) -> Result<TextAt<'t>, ErrorAt> {
-        self.text(key)?.ok_or_else(|| self.missing(key))
+    pub(super) fn read_required_text(&self, key: &str) -> Result<TextAt<'t>, ErrorAt> {
+        self.read_text(key)?.ok_or_else(|| self.missing(key))
     }
 
     /// Returns the parsed text of `key`; `None` if there is no such key.
-    pub(super) fn parsed<T, E: Display>(
+    pub(super) fn parse_text<T, E: Display>(
         &self,
         key: &str,
         parse: impl FnOnce(&str) -> Result<T, E>,
     ) -> Result<Option<T>, ErrorAt> {
-        let Some((offset, text)) = self.text(key)? else {
+        let Some((offset, text)) = self.read_text(key)? else {
             return Ok(None);
         };
         match parse(text) {
@@ -82,12 +84,12 @@ impl<'t> TableReader<'t> {
     }
 
     /// Returns the texts of a list, or the single text that is written instead of a list.
-    pub(super) fn texts(&self, key: &str) -> Result<Vec<TextAt<'t>>, ErrorAt> {
-        let Some(value) = self.value(key) else {
+    pub(super) fn read_texts(&self, key: &str) -> Result<Vec<TextAt<'t>>, ErrorAt> {
+        let Some(value) = self.find_value(key) else {
             return Ok(Vec::new());
         };
         match value.get_ref() {
-            DeValue::Array(items) => items.iter().map(|item| text_at(key, item)).collect(),
+            DeValue::Array(items) => items.iter().map(|item| read_text_at(key, item)).collect(),
             DeValue::String(text) => Ok(vec![(value.span().start, text)]),
             _ => Err((
                 value.span().start,
@@ -97,21 +99,21 @@ impl<'t> TableReader<'t> {
     }
 
     /// Returns the parsed texts of a list.
-    pub(super) fn parsed_texts<T, E: Display>(
+    pub(super) fn parse_texts<T, E: Display>(
         &self,
         key: &str,
         parse: impl Fn(&str) -> Result<T, E>,
     ) -> Result<Vec<T>, ErrorAt> {
-        let texts = self.texts(key)?.into_iter();
+        let texts = self.read_texts(key)?.into_iter();
         let parsed = texts.map(|(offset, text)| {
             parse(text).map_err(|error| (offset, format!("{key}: {text:?}: {error}")))
         });
         parsed.collect()
     }
 
-    pub(super) fn switch(&self, key: &str) -> Result<bool, ErrorAt> {
+    pub(super) fn read_switch(&self, key: &str) -> Result<bool, ErrorAt> {
         match self
-            .value(key)
+            .find_value(key)
             .map(|value| (value.span().start, value.get_ref()))
         {
             None => Ok(false),
@@ -121,13 +123,13 @@ impl<'t> TableReader<'t> {
     }
 
     /// Returns the tables of a list `[[name]]`.
-    pub(super) fn tables(
+    pub(super) fn read_tables(
         &self,
         key: &str,
         name: &'static str,
         known: &[&str],
     ) -> Result<Vec<TableReader<'t>>, ErrorAt> {
-        let Some(value) = self.value(key) else {
+        let Some(value) = self.find_value(key) else {
             return Ok(Vec::new());
         };
         let DeValue::Array(items) = value.get_ref() else {
@@ -148,7 +150,7 @@ impl<'t> TableReader<'t> {
     }
 }
 
-fn text_at<'t>(key: &str, value: &'t Spanned<DeValue<'t>>) -> Result<TextAt<'t>, ErrorAt> {
+fn read_text_at<'t>(key: &str, value: &'t Spanned<DeValue<'t>>) -> Result<TextAt<'t>, ErrorAt> {
     let offset = value.span().start;
     match value.get_ref() {
         DeValue::String(text) => Ok((offset, text)),

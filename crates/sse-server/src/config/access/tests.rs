@@ -76,7 +76,7 @@ fn the_example_of_the_issue_is_read() {
     files.add("signing.pem", private.expose());
     files.add("signing.pem.pub", &public);
     let config = files.config(&[]).unwrap();
-    assert_eq!(config.access_warnings, Vec::<String>::new());
+    assert_eq!(config.warnings, Vec::<String>::new());
     let rules = config.access;
     assert_eq!(
         rules.key_names().map(|name| &**name).collect::<Vec<_>>(),
@@ -118,7 +118,7 @@ fn what_is_probably_not_meant_is_a_warning() {
     ] {
         assert!(text.contains(&expected), "{expected}\n{text}");
     }
-    assert_eq!(files.config(&[]).unwrap().access_warnings.len(), 3);
+    assert_eq!(files.config(&[]).unwrap().warnings.len(), 3);
 }
 
 #[test]

@@ -35,7 +35,7 @@ pub(super) fn run(
     given: &GivenSettings,
 ) -> Result<Invocation, clap::Error> {
     let text = match command {
-        ConfigCommand::Check { file } => check(&file)?,
+        ConfigCommand::Check { file } => check_file(&file)?,
         ConfigCommand::Print { example: true } => print::example(&given.command),
         ConfigCommand::Print { example: false } => {
             choose_broker(given).map_err(misused)?;
@@ -45,7 +45,7 @@ pub(super) fn run(
     Ok(Invocation::Print(text))
 }
 
-fn check(file: &Path) -> Result<String, clap::Error> {
+fn check_file(file: &Path) -> Result<String, clap::Error> {
     let path = file.display();
     let given = environment::parse_file(file)?;
     choose_broker(&given).map_err(|message| wrong_file(format_args!("{path}: {message}")))?;

@@ -70,12 +70,12 @@ fn create_key(new: &NewKey) -> Result<String, String> {
         key.expose(),
         serde_json::Value::from(new.name.as_str()),
         to_hex(&digest(key.expose())),
-        rights_fragment(new),
+        format_rights(new),
     ))
 }
 
 /// Returns the rights of a key in TOML.
-fn rights_fragment(new: &NewKey) -> String {
+fn format_rights(new: &NewKey) -> String {
     let mut text = String::new();
     let channels = [
         ("publish", &new.publish),

@@ -12,7 +12,7 @@ use sse_proto::units::{parse_positive_duration, time_text};
 use crate::{
     access::{
         Access, CredentialError, CredentialSource, Identity, Pattern, Right, ServerRight,
-        TicketError, TicketRequest, ticket::operator_ticket,
+        TicketError, TicketRequest, ticket::issue_operator_ticket,
     },
     config::{
         Invocation,
@@ -72,7 +72,7 @@ fn create_ticket(command: TokenCommand, given: &GivenSettings) -> Result<String,
         ttl: command.ttl,
         sub: command.sub,
     };
-    let ticket = operator_ticket(signing, request, SystemTime::now());
+    let ticket = issue_operator_ticket(signing, request, SystemTime::now());
     let ticket = ticket.map_err(|error| error.to_string())?;
     Ok(format!("{}\n", ticket.token.expose()))
 }
@@ -82,9 +82,9 @@ fn check_token(token: String, given: &GivenSettings) -> Result<Invocation, Strin
         return Err("there are no access rules: name the file with --config".to_owned());
     }
     let token = if token == "-" { read_stdin()? } else { token };
-    let identified = identify(token.trim(), given)?;
+    let identified = identify_token(token.trim(), given)?;
     Ok(match identified {
-        Ok(identity) => Invocation::Print(describe(&identity)),
+        Ok(identity) => Invocation::Print(describe_identity(&identity)),
         Err(CredentialError::Rejected(word)) => Invocation::Fail(format!(
             "The token grants nothing: {word} ({}).\n",
             word.meaning()
@@ -96,7 +96,7 @@ fn check_token(token: String, given: &GivenSettings) -> Result<Invocation, Strin
 }
 
 /// The keys of an issuer may have to be fetched.
-fn identify(
+fn identify_token(
     token: &str,
     given: &GivenSettings,
 ) -> Result<Result<std::sync::Arc<Identity>, CredentialError>, String> {
@@ -120,7 +120,7 @@ fn read_stdin() -> Result<String, String> {
     Ok(text)
 }
 
-fn describe(identity: &Identity) -> String {
+fn describe_identity(identity: &Identity) -> String {
     let mut text = format!("The caller is {}.\n", identity.principal());
     for right in Right::ALL {
         let patterns: Vec<_> = identity

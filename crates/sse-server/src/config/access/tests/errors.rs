@@ -111,6 +111,12 @@ fn an_error_in_an_issuer_names_the_line() {
         ),
         ("jwks_url = \"http://id.example\"", 4, "https"),
         ("jwks_url = \"file:///etc/passwd\"", 4, "https"),
+        (
+            "jwks_url = \"https://x\"\nalgorithm = \"HS256\"",
+            5,
+            "RSA keys without alg",
+        ),
+        ("jwks_url = \"https://u:pw@x\"", 4, "without a user name"),
         ("jwks_file = \"absent\"", 4, "cannot read"),
         ("jwks_file = \"secret\"", 4, "key set"),
         ("public_key_file = \"secret\"", 4, "not a public key"),
