@@ -142,7 +142,9 @@ mod tests {
         let request = converted(request);
         let all = |name: &str| {
             let values = request.headers().get_all(name);
-            values.map(|value| value.to_str().unwrap()).collect::<Vec<_>>()
+            values
+                .map(|value| value.to_str().unwrap())
+                .collect::<Vec<_>>()
         };
         assert_eq!(all("cookie"), ["a=b; c=d; e=f"]);
         assert_eq!(all("x-forwarded-for"), ["192.0.2.1", "192.0.2.2"]);
@@ -155,7 +157,9 @@ mod tests {
         let request = converted(request);
         assert_eq!(request.uri(), "https://hub.example:8443/events?last=1");
         assert_eq!(request.version(), Version::HTTP_2);
-        let connect = http::Request::builder().method("CONNECT").uri("hub.example:443");
+        let connect = http::Request::builder()
+            .method("CONNECT")
+            .uri("hub.example:443");
         assert_eq!(converted(connect).uri(), "hub.example:443");
     }
 }
