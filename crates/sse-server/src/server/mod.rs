@@ -7,6 +7,7 @@
 //! | `unix_socket` | one of them, and its file |
 //! | `accept` | from an accepted socket to a connection that is ready for HTTP |
 //! | `proxy_header` | the header with which a load balancer names its client |
+//! | `start_tls` | loads the certificates |
 //! | `handshake` | TLS handshakes |
 //! | `transport` | serves HTTP over accepted connections |
 //! | `app` | the routes and the middlewares |
@@ -26,6 +27,7 @@ mod open_broker;
 mod protocol_errors;
 mod proxy_header;
 mod shutdown;
+mod start_tls;
 mod track_requests;
 mod transport;
 mod unix_socket;
@@ -61,7 +63,6 @@ use crate::{
     metrics::Metrics,
     open_files::{OpenFiles, raise_open_files},
     supervised::supervised_task,
-    tls::{Certificates, refresh_certificates, server_settings},
 };
 
 /// Connections that are reserved for publishers and health checks.
@@ -111,7 +112,12 @@ async fn start(config: &Config, failed: oneshot::Sender<BrokerError>) -> anyhow:
         connections_max: files.connections_max,
         stopping: stopping.clone(),
     };
-    let tls = start_tls(config, &resources)?;
+    let tls = start_tls::start(
+        &config.certificates,
+        transport::offered_protocols(config.http2),
+        &resources.metrics,
+        &stopping,
+    )?;
     let acceptor = acceptor(config, files, tls, &resources);
     let state = resources.app_state(config)?;
     let fanout = state.streams.fanout.clone();
@@ -135,31 +141,6 @@ async fn start(config: &Config, failed: oneshot::Sender<BrokerError>) -> anyhow:
         broker,
         access_log,
     })
-}
-
-/// Loads the certificates and keeps them up to date; returns `None` if there are none.
-fn start_tls(
-    config: &Config,
-    resources: &Resources,
-) -> anyhow::Result<Option<Arc<rustls::ServerConfig>>> {
-    if config.certificates.is_empty() {
-        return Ok(None);
-    }
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let metrics = resources.metrics.clone();
-    let certificates = Certificates::load(&config.certificates, provider.clone(), metrics)
-        .context("cannot use a certificate")?;
-    let settings = server_settings(
-        certificates.clone(),
-        provider,
-        transport::offered_protocols(config.http2),
-    )
-    .context("cannot set up TLS")?;
-    tokio::spawn(supervised_task(
-        "the refresh of certificates",
-        refresh_certificates(certificates, resources.stopping.clone()),
-    ));
-    Ok(Some(settings))
 }
 
 /// What decides on accepted connections.
