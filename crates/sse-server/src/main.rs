@@ -74,21 +74,6 @@ fn ignores_hangup() -> bool {
         .is_some_and(|mask| mask & 1 == 1)
 }
 
-/// Reads the settings again, after a SIGHUP. Settings with an error change nothing.
-async fn read_again(reload: &mpsc::Sender<Config>) {
-    match Invocation::from_args(std::env::args_os()) {
-        // Sending fails only if the server is ending.
-        Ok(Invocation::Serve(config)) => drop(reload.send(*config).await),
-        // Only a command prints.
-        Ok(Invocation::Print(_) | Invocation::Fail(_)) => {}
-        Err(error) => {
-            let error = error.to_string();
-            let error = error.trim().trim_start_matches("error: ");
-            tracing::error!("SIGHUP changed nothing, because the settings have an error: {error}");
-        }
-    }
-}
-
 fn serve(config: Config, mut failures: mpsc::Receiver<&'static str>) -> anyhow::Result<()> {
     #[cfg(target_os = "linux")]
     allocator::configure()?;
@@ -121,7 +106,8 @@ fn serve(config: Config, mut failures: mpsc::Receiver<&'static str>) -> anyhow::
                         if !has_file {
                             return StopReason::Signal("SIGHUP");
                         }
-                        read_again(&reload).await;
+                        // If a reload is under way, one more is enough for any number of signals.
+                        let _ = reload.try_send(());
                     }
                     Some(part) = failures.recv() => return StopReason::Panic(part),
                 }

@@ -129,42 +129,51 @@ impl WorkerAcceptor {
     async fn prepare(
         &self,
         mut socket: AcceptedSocket,
-        mut peer: Option<SocketAddr>,
+        peer: Option<SocketAddr>,
     ) -> Result<ReadyConnection, NotReady> {
-        let acceptor = &self.acceptor;
-        // Until its header has arrived, the client of a proxy is unknown.
-        let known = peer.filter(|_| !self.requires_proxy_header);
-        let mut connection = acceptor.open(&socket, known)?;
-        acceptor.set_options(&socket);
-        if self.requires_proxy_header {
-            let header = timeout(time_max(&connection), read_proxy_header(&mut socket));
-            let header = acceptor.until_closed(&connection, header).await?;
-            peer = header.map_err(|_| NotReady::TimedOut)??.or(peer);
-            drop(connection);
-            connection = acceptor.open(&socket, peer)?;
-        }
-        let is_http_2 = match (&self.handshaker, socket) {
+        let (connection, peer) = self.open(&mut socket, peer).await?;
+        let socket = match (&self.handshaker, socket) {
             (Some(handshaker), AcceptedSocket::Tcp(tcp)) => {
                 let session = self.shake_hands(handshaker, tcp, &connection).await?;
-                let is_http_2 = session.alpn() == Some(HTTP_2);
-                socket = session.into();
-                is_http_2
+                if session.alpn() == Some(HTTP_2) {
+                    connection.set_phase(Phase::Head);
+                    return Ok(ReadyConnection::Http2(Http2Connection {
+                        socket: session.into(),
+                        connection,
+                        peer,
+                    }));
+                }
+                session.into()
             }
-            (_, plain) => {
-                socket = plain;
-                false
-            }
+            (_, plain) => plain,
         };
         connection.set_phase(Phase::Head);
-        if is_http_2 {
-            return Ok(ReadyConnection::Http2(Http2Connection {
-                socket,
-                connection,
-                peer,
-            }));
-        }
-        let socket = DetachableSocket::new(socket, connection, acceptor.write_timeout);
+        let write_timeout = self.acceptor.write_timeout;
+        let socket = DetachableSocket::new(socket, connection, write_timeout);
         Ok(ReadyConnection::Http1((socket, peer)))
+    }
+
+    /// Counts a connection as open, for the client that its PROXY header names if the address
+    /// requires one. Returns the address of that client, too.
+    async fn open(
+        &self,
+        socket: &mut AcceptedSocket,
+        peer: Option<SocketAddr>,
+    ) -> Result<(OpenConnection, Option<SocketAddr>), NotReady> {
+        let acceptor = &self.acceptor;
+        if !self.requires_proxy_header {
+            let connection = acceptor.open(socket, peer)?;
+            acceptor.set_options(socket);
+            return Ok((connection, peer));
+        }
+        // Until its header has arrived, the client is unknown.
+        let connection = acceptor.open(socket, None)?;
+        acceptor.set_options(socket);
+        let header = timeout(time_max(&connection), read_proxy_header(socket));
+        let header = acceptor.until_closed(&connection, header).await?;
+        let peer = header.map_err(|_| NotReady::TimedOut)??.or(peer);
+        drop(connection);
+        Ok((acceptor.open(socket, peer)?, peer))
     }
 
     async fn shake_hands(
@@ -176,12 +185,9 @@ impl WorkerAcceptor {
         let client = connection.client_net();
         let handshake = handshaker.shake_hands(socket, client, time_max(connection));
         let result = self.acceptor.until_closed(connection, handshake).await?;
-        self.acceptor.metrics.handshake_ended(match &result {
-            Ok(session) if session.is_resumed() => HandshakeResult::Resumed,
-            Ok(_) => HandshakeResult::Full,
-            Err(HandshakeError::TimedOut | HandshakeError::NoTurn) => HandshakeResult::TimedOut,
-            Err(_) => HandshakeResult::Failed,
-        });
+        if let Some(counted) = counted_result(&result) {
+            self.acceptor.metrics.handshake_ended(counted);
+        }
         if let Err(HandshakeError::TimedOut | HandshakeError::NoTurn) = &result {
             connection.record_close(CloseReason::HandshakeTimeout);
         }
@@ -269,6 +275,17 @@ impl Acceptor {
             let _ = socket.set_tcp_user_timeout(Some(user_timeout));
         }
     }
+}
+
+/// Returns how a handshake counts. A health check that only connects does not.
+fn counted_result(result: &Result<TlsSocket, HandshakeError>) -> Option<HandshakeResult> {
+    Some(match result {
+        Ok(session) if session.is_resumed() => HandshakeResult::Resumed,
+        Ok(_) => HandshakeResult::Full,
+        Err(HandshakeError::Unused) => return None,
+        Err(HandshakeError::TimedOut | HandshakeError::NoTurn) => HandshakeResult::TimedOut,
+        Err(_) => HandshakeResult::Failed,
+    })
 }
 
 /// Returns how long a PROXY header, and how long a handshake may take.

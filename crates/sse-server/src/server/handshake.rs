@@ -39,6 +39,8 @@ const NOT_TLS: &[u8] = b"HTTP/1.1 400 Bad Request\r\ncontent-type: text/plain\r\
 pub(super) enum HandshakeError {
     #[error("the client does not speak TLS: a port scan, or http:// instead of https://")]
     NotTls,
+    #[error("the client closed the connection before its first byte")]
+    Unused,
     #[error("it took too long")]
     TimedOut,
     #[error("too many handshakes wait")]
@@ -125,10 +127,10 @@ impl Handshaker {
 }
 
 /// Waits for the first byte, which stays in the socket.
-async fn first_byte(socket: &TcpStream) -> io::Result<u8> {
+async fn first_byte(socket: &TcpStream) -> Result<u8, HandshakeError> {
     let mut byte = [0];
     match socket.peek(&mut byte).await? {
-        0 => Err(io::ErrorKind::UnexpectedEof.into()),
+        0 => Err(HandshakeError::Unused),
         _ => Ok(byte[0]),
     }
 }

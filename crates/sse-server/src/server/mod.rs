@@ -8,12 +8,14 @@
 //! | `connection_limits` | how the connections are divided |
 //! | `accept` | from an accepted socket to a connection that is ready for HTTP |
 //! | `proxy_header` | the header with which a load balancer names its client |
+//! | `start_tls` | loads the certificates |
 //! | `handshake` | TLS handshakes |
 //! | `transport` | serves HTTP over accepted connections |
 //! | `app` | the routes and the middlewares |
 //! | `http2` | HTTP/2 |
 //! | `track_requests` | reports requests to their connection |
 //! | `protocol_errors` | logs clients that do not speak HTTP |
+//! | `reload` | replaces the access rules |
 //! | `announce` | the log lines and the URL at start |
 //! | `shutdown` | the order in which the parts end |
 
@@ -27,7 +29,9 @@ mod listen;
 mod open_broker;
 mod protocol_errors;
 mod proxy_header;
+mod reload;
 mod shutdown;
+mod start_tls;
 mod track_requests;
 mod transport;
 mod unix_socket;
@@ -50,6 +54,7 @@ use self::{
     connection_limits::{client_max, most_streams, reserve, streams_max},
     listen::Listening,
     protocol_errors::ProtocolErrorLog,
+    reload::follow_reloads,
     shutdown::Running,
 };
 #[cfg(target_os = "linux")]
@@ -82,14 +87,13 @@ use crate::{
     open_files::{OpenFiles, raise_open_files},
     quota::CallerQuotas,
     supervised::supervised_task,
-    tls::{Certificates, refresh_certificates, server_settings},
 };
 
 /// Serves until the first call of `next_stop` is ready, and then shuts down in order. If the server
 /// drains before that, the result of the second call ends the drain.
 ///
-/// Must run inside a tokio runtime, which carries the broker and the feeds. `reloads` brings
-/// settings that were read again, of which only the access rules take effect.
+/// Must run inside a tokio runtime, which carries the broker and the feeds. After each
+/// message of `reloads` the access rules are read again.
 ///
 /// # Errors
 ///
@@ -98,7 +102,7 @@ use crate::{
 pub async fn run(
     config: Config,
     mut next_stop: impl AsyncFnMut() -> StopReason,
-    reloads: mpsc::Receiver<Config>,
+    reloads: mpsc::Receiver<()>,
 ) -> anyhow::Result<()> {
     let (failed, log_failed) = oneshot::channel();
     // Brokers that cannot fail drop the sender.
@@ -107,7 +111,7 @@ pub async fn run(
     let running = start(&config, &access, failed).await?;
     tokio::spawn(supervised_task(
         "the reload",
-        apply_reloads(access, reloads),
+        follow_reloads(config.clone(), access, reloads),
     ));
     let mut stop = async || {
         tokio::select! {
@@ -152,7 +156,12 @@ async fn start(
         connections_max: files.connections_max,
         stopping: stopping.clone(),
     };
-    let tls = start_tls(config, &resources)?;
+    let tls = start_tls::start(
+        &config.certificates,
+        transport::offered_protocols(config.http2),
+        &resources.metrics,
+        &stopping,
+    )?;
     let acceptor = acceptor(config, files, tls, &resources);
     let state = resources.app_state(config, access.clone())?;
     let fanout = state.streams.fanout.clone();
@@ -180,39 +189,6 @@ async fn start(
         drain: state.streams.drain,
         retry: config.streams.retry,
     })
-}
-
-/// Replaces the access rules by those of settings that were read again.
-async fn apply_reloads(access: AccessControl, mut reloads: mpsc::Receiver<Config>) {
-    while let Some(config) = reloads.recv().await {
-        access.access().reload(config.access);
-        tracing::info!("SIGHUP: the access rules were read again");
-    }
-}
-
-/// Loads the certificates and keeps them up to date; returns `None` if there are none.
-fn start_tls(
-    config: &Config,
-    resources: &Resources,
-) -> anyhow::Result<Option<Arc<rustls::ServerConfig>>> {
-    if config.certificates.is_empty() {
-        return Ok(None);
-    }
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let metrics = resources.metrics.clone();
-    let certificates = Certificates::load(&config.certificates, provider.clone(), metrics)
-        .context("cannot use a certificate")?;
-    let settings = server_settings(
-        certificates.clone(),
-        provider,
-        transport::offered_protocols(config.http2),
-    )
-    .context("cannot set up TLS")?;
-    tokio::spawn(supervised_task(
-        "the refresh of certificates",
-        refresh_certificates(certificates, resources.stopping.clone()),
-    ));
-    Ok(Some(settings))
 }
 
 /// What decides on accepted connections.

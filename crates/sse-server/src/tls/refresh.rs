@@ -93,12 +93,33 @@ fn warn_about_expiry(certificates: &Certificates) {
     let now_s = now.map_or(0, |now| i64::try_from(now.as_secs()).unwrap_or(i64::MAX));
     for (files, expires_s) in certificates.expiries() {
         let path = files.certificate.display();
-        let left_s = expires_s.saturating_sub(now_s);
-        if left_s <= 0 {
-            tracing::error!("the certificate {path} has expired: clients reject it");
-        } else if left_s < WARN_S {
-            let days = left_s / DAY_S;
-            tracing::warn!("the certificate {path} expires in {days} days: renew it");
+        match Validity::at(now_s, expires_s) {
+            Validity::Long => {}
+            Validity::Days(days) => {
+                tracing::warn!("the certificate {path} expires in {days} days: renew it");
+            }
+            Validity::Expired => {
+                tracing::error!("the certificate {path} has expired: clients reject it");
+            }
+        }
+    }
+}
+
+/// How long a certificate can still be used.
+#[derive(Debug, PartialEq, Eq)]
+enum Validity {
+    Long,
+    /// Complete days, less than 14.
+    Days(i64),
+    Expired,
+}
+
+impl Validity {
+    const fn at(now_s: i64, expires_s: i64) -> Self {
+        match expires_s.saturating_sub(now_s) {
+            ..=0 => Self::Expired,
+            left_s if left_s < WARN_S => Self::Days(left_s / DAY_S),
+            _ => Self::Long,
         }
     }
 }
@@ -111,6 +132,22 @@ mod tests {
 
     use super::*;
     use crate::tls::test_support::write_pair;
+
+    #[test]
+    fn a_certificate_is_reported_from_14_days_before_it_expires() {
+        let now_s = 1_800_000_000_i64;
+        for (left_s, expected) in [
+            (14 * DAY_S, Validity::Long),
+            (14 * DAY_S - 1, Validity::Days(13)),
+            (1, Validity::Days(0)),
+            (0, Validity::Expired),
+            (i64::MIN, Validity::Expired),
+            (i64::MAX, Validity::Long),
+        ] {
+            let expires_s = now_s.saturating_add(left_s);
+            assert_eq!(Validity::at(now_s, expires_s), expected, "{left_s}");
+        }
+    }
 
     #[test]
     fn changed_files_are_read_once_when_they_do_not_change_any_more() {

@@ -10,7 +10,11 @@ use h2::{
 };
 use http::{Request, Response, StatusCode};
 use rustls::ClientConfig;
-use tokio::{net::TcpStream, task::JoinHandle};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+    task::JoinHandle,
+};
 use tokio_rustls::client::TlsStream;
 
 use crate::common::{
@@ -200,6 +204,28 @@ async fn http_2_is_not_offered_if_it_is_off() {
     let settings = settings_with_alpn(&server, &[b"h2", b"http/1.1"]);
     let tls = server.connect_with(settings).await.unwrap();
     assert_eq!(tls.get_ref().1.alpn_protocol(), Some(&b"http/1.1"[..]));
+}
+
+/// Anyone can send such frames, so they must not fill the log.
+#[tokio::test]
+async fn frames_that_make_no_sense_are_not_logged() {
+    let server = TlsServer::start(&[]).await;
+    let settings = settings_with_alpn(&server, &[b"h2"]);
+    let mut tls = server.connect_with(settings).await.unwrap();
+    let mut bytes = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0".to_vec();
+    // A response to a ping that the server has not sent, and a ping.
+    bytes.extend_from_slice(b"\0\0\x08\x06\x01\0\0\0\0nonsense");
+    bytes.extend_from_slice(b"\0\0\x08\x06\0\0\0\0\0question");
+    tls.write_all(&bytes).await.unwrap();
+    let mut received = Vec::new();
+    while !received.ends_with(b"question") {
+        let count = within("a response", tls.read_buf(&mut received))
+            .await
+            .unwrap();
+        assert_ne!(count, 0, "the connection has ended");
+    }
+    let log = server.server.log();
+    assert!(!log.contains("PING"), "{log}");
 }
 
 /// The responses to the same request over both versions.

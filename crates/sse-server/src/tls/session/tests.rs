@@ -6,7 +6,10 @@ use rustls::version::{TLS12, TLS13};
 use tempfile::TempDir;
 
 use super::*;
-use crate::tls::test_support::{TestConnection, certificates, collect};
+use crate::tls::{
+    RECORD_BYTES,
+    test_support::{TestConnection, certificates, collect},
+};
 
 const NAME: &str = "hub.example";
 

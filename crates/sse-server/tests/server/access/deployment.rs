@@ -107,9 +107,33 @@ impl Deployment {
 
     /// Replaces a text of the configuration, and lets the server read it again.
     pub(super) fn reconfigure(&self, old: &str, new: &str) {
-        let text = fs::read_to_string(&self.config).unwrap();
+        let text = self.config();
         assert!(text.contains(old), "{text}");
-        fs::write(&self.config, text.replace(old, new)).unwrap();
+        self.write_config(&text.replace(old, new));
+        self.server.signal("HUP");
+    }
+
+    /// Replaces the configuration and lets the server read it again. A file that is half written
+    /// is never read.
+    fn write_config(&self, text: &str) {
+        let new = format!("{}.new", self.config);
+        fs::write(&new, text).unwrap();
+        fs::rename(&new, &self.config).unwrap();
+    }
+
+    /// The text of the configuration.
+    pub(super) fn config(&self) -> String {
+        fs::read_to_string(&self.config).unwrap()
+    }
+
+    /// Writes the configuration, without a signal.
+    pub(super) fn restore_config(&self, text: &str) {
+        self.write_config(text);
+    }
+
+    /// Empties the configuration, and lets the server read it again.
+    pub(super) fn empty_config(&self) {
+        self.write_config("");
         self.server.signal("HUP");
     }
 

@@ -165,12 +165,23 @@ async fn a_reload_ends_the_streams_that_have_lost_their_right() {
     let deployment = Deployment::start(Backend::Memory).await;
     let mut reader = subscribe(&deployment, "reader", "/stream?channel=orders.1").await;
     let mut everything = subscribe(&deployment, "everything", "/stream?channel=orders.1").await;
-    // A file that is wrong changes nothing.
+    // A file that is wrong changes nothing, and neither does one without rules.
     deployment.reconfigure("[access]", "[accesss]");
     until("the error is logged", async || {
         deployment.server.log().contains("accesss").then_some(())
     })
     .await;
+    let file = deployment.config();
+    deployment.empty_config();
+    until("the error is logged", async || {
+        deployment
+            .server
+            .log()
+            .contains("no access rules any more")
+            .then_some(())
+    })
+    .await;
+    deployment.restore_config(&file);
     deployment.reconfigure("[accesss]", "[access]");
     deployment.reconfigure("subscribe = [\"orders.*\"]", "subscribe = [\"other.*\"]");
     reader.ended().await;
