@@ -38,6 +38,7 @@
 //! | | `publish_quota` | what a publish takes of the quota |
 //! | | `idempotency` | the append that `publish` and `batch` share |
 //! | | `stream` | `GET /stream` |
+//! | | `stream_response` | the head of a stream, and the stream that ends at once |
 //! | | `stream_shares` | what a new stream needs of the limits |
 //! | | `history` | `GET /events` |
 //! | | `history_response` | JSON, NDJSON and the link of `history` |

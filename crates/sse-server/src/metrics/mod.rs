@@ -296,16 +296,6 @@ impl Metrics {
         self.0.streams.record_page_read();
     }
 
-    /// Counts a TLS handshake.
-    pub fn handshake_ended(&self, result: HandshakeResult) {
-        self.0.tls.record_handshake(result);
-    }
-
-    /// Sets when the first certificate expires, in seconds since the Unix epoch.
-    pub fn set_certificate_expiry(&self, expires_s: i64) {
-        self.0.tls.set_expiry(expires_s);
-    }
-
     /// Counts lines of the access log that were dropped.
     pub fn access_lines_dropped(&self, lines: usize) {
         self.0.access_lines_dropped.inc_by(lines as u64);

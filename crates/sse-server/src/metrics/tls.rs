@@ -6,7 +6,7 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
-use super::{Count, Level};
+use super::{Count, Level, Metrics};
 
 /// How a TLS handshake ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,5 +72,17 @@ impl TlsMetrics {
     fn handshakes(&self, result: HandshakeResult) -> Count {
         let result = result.as_str();
         self.handshakes.get_or_create_owned(&ResultLabel { result })
+    }
+}
+
+impl Metrics {
+    /// Counts a TLS handshake.
+    pub fn handshake_ended(&self, result: HandshakeResult) {
+        self.0.tls.record_handshake(result);
+    }
+
+    /// Sets when the first certificate expires, in seconds since the Unix epoch.
+    pub fn set_certificate_expiry(&self, expires_s: i64) {
+        self.0.tls.set_expiry(expires_s);
     }
 }

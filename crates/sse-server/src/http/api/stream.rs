@@ -3,27 +3,20 @@
 //! This module validates the request and opens the response. `fanout` sends the stream.
 
 use std::{
-    convert::Infallible,
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use actix_web::{
-    HttpMessage as _, HttpRequest, HttpResponse, HttpResponseBuilder,
-    body::{BodyStream, MessageBody},
-    dev::ResponseHead,
-    http::{
-        ConnectionType,
-        header::{self, HeaderName},
-    },
-};
+use actix_web::{HttpMessage as _, HttpRequest, HttpResponse};
 use actix_web_lab::extract::LocalData;
-use bytes::{Bytes, BytesMut};
-use futures::stream;
+use bytes::Bytes;
 use rand::RngExt as _;
-use sse_proto::{Channel, EventId, wire};
+use sse_proto::Channel;
 
-use super::stream_shares::{NoShare, StreamShares, TOO_MANY_STREAMS, take_shares};
+use super::{
+    stream_response::{event_stream, rejection, rejection_retry, streamed_once},
+    stream_shares::{NoShare, StreamShares, TOO_MANY_STREAMS, take_shares},
+};
 use crate::http::{
     access::{caller::Caller, channel_query::ChannelQuery},
     error::{ApiError, ApiResult},
@@ -34,7 +27,6 @@ use crate::http::{
         start_params::{self, StartParam},
     },
     request_log::{ResponseNote, stream_record},
-    response_headers::NO_STORE_NO_TRANSFORM,
     state::AppState,
 };
 use crate::{
@@ -44,7 +36,6 @@ use crate::{
         TransferCoding,
         admission::{AdmissionDecision, RejectReason},
         detach::DetachableSocket,
-        drain::Drain,
         multiplexed::MultiplexedStream,
         open_stream::{Handover, OpenStream},
         start::{NewSubscription, is_over, start_subscription},
@@ -54,9 +45,6 @@ use crate::{
     },
     quota::StreamPermit,
 };
-
-/// Makes nginx send the response without buffering it.
-const X_ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 
 /// What a client asks for.
 struct StreamRequest {
@@ -171,7 +159,7 @@ async fn open_stream(
     }
     guard.set_details(stream_details(request, state, caller, permit));
     if let Some(at) = StreamCaller::expiry(caller.identity()) {
-        guard.end_by(at, CloseReason::Expired);
+        guard.expire_at(at, CloseReason::Expired);
     }
     if let Some(life) = state.streams.settings.life {
         guard.end_by(Instant::now() + random_part(life), CloseReason::Life);
@@ -295,24 +283,6 @@ fn reject(
     with_note(response, ResponseNote::Rejected(reason.as_str()))
 }
 
-/// Returns a body without a declared length, which ends after `bytes`.
-fn streamed_once(bytes: Bytes) -> impl MessageBody + 'static {
-    BodyStream::new(stream::once(async move { Ok::<_, Infallible>(bytes) }))
-}
-
-/// Returns when a rejected client reconnects: not before a server with an in-process log is back.
-fn rejection_retry(drain: &Drain) -> Duration {
-    let away = drain.plan().and_then(|plan| plan.retry);
-    let random = Duration::from_millis(rand::rng().random_range(5_000..15_000));
-    away.unwrap_or_default().saturating_add(random)
-}
-
-fn rejection(retry: Duration, comment: &str) -> Bytes {
-    let mut opening = BytesMut::new();
-    wire::opening(&mut opening, retry, None::<EventId>, comment);
-    opening.freeze()
-}
-
 /// Closes the connection without a response, because too many clients are being rejected already.
 ///
 /// To an `EventSource` that is a broken connection, after which it reconnects. A connection that
@@ -326,30 +296,6 @@ fn drop_connection(request: &HttpRequest) -> HttpResponse {
     }
     // If the connection cannot be closed, this is the shortest response.
     with_note(event_stream(request, ()), ResponseNote::Rejected("dropped"))
-}
-
-fn event_stream(request: &HttpRequest, body: impl MessageBody + 'static) -> HttpResponse {
-    let mut response = stream_headers().body(body);
-    set_framing(response.head_mut(), request);
-    response
-}
-
-fn stream_headers() -> HttpResponseBuilder {
-    let mut response = HttpResponse::Ok();
-    response
-        // With a charset, because some clients read text without one as Latin-1.
-        .insert_header((header::CONTENT_TYPE, "text/event-stream; charset=utf-8"))
-        .insert_header(NO_STORE_NO_TRANSFORM)
-        .insert_header((X_ACCEL_BUFFERING, "no"));
-    response
-}
-
-fn set_framing(response: &mut ResponseHead, request: &HttpRequest) {
-    // The socket leaves actix, so no other request can follow on this connection.
-    response.set_connection_type(ConnectionType::Close);
-    if !has_chunks(request) {
-        response.no_chunking(true);
-    }
 }
 
 fn parse_envelope(params: &Params) -> ApiResult<Envelope> {
