@@ -112,12 +112,7 @@ async fn start(config: &Config, failed: oneshot::Sender<BrokerError>) -> anyhow:
         connections_max: files.connections_max,
         stopping: stopping.clone(),
     };
-    let tls = start_tls::start(
-        &config.certificates,
-        transport::offered_protocols(config.http2),
-        &resources.metrics,
-        &stopping,
-    )?;
+    let tls = start_tls::start(config, &resources.metrics, &stopping)?;
     let acceptor = acceptor(config, files, tls, &resources);
     let state = resources.app_state(config)?;
     let fanout = state.streams.fanout.clone();
