@@ -3,12 +3,21 @@
 //! A handshake costs a worker about as much as a hundred publishes, and a client can leave it
 //! unfinished. So a worker runs [`HANDSHAKES_MAX`] of them at a time, of which one client gets
 //! [`CLIENT_HANDSHAKES_MAX`]. All others wait for their turn, which they get as their clients get
-//! their parts of a [`Budget`]. A connection whose client has sent nothing waits for no turn.
+//! their parts of a [`Budget`]. A connection whose client has sent nothing waits for no turn. If
+//! all turns are taken and others wait, a client that is silent for [`SILENCE_MAX`] loses its turn
+//! and its connection, so that unfinished handshakes do not keep others from theirs.
 //!
 //! Only one handshake of a worker computes between two looks at the sockets. Otherwise a publish
 //! would wait for all handshakes whose messages have arrived.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use rustls::ServerConfig;
 use tokio::{net::TcpStream, sync::Semaphore, task::yield_now, time::timeout};
@@ -25,6 +34,8 @@ const HANDSHAKES_MAX: usize = 64;
 const CLIENT_HANDSHAKES_MAX: usize = 16;
 /// How long a connection may wait for its turn.
 const WAIT_MAX: Duration = Duration::from_secs(30);
+/// How long a client may be silent while others wait for its turn.
+const SILENCE_MAX: Duration = Duration::from_secs(1);
 /// Bytes that a client may send in a handshake. Usually it sends one or two KiB.
 const RECEIVED_MAX: usize = 32 << 10;
 /// First byte of a TLS connection: the type of a handshake record.
@@ -45,6 +56,8 @@ pub(super) enum HandshakeError {
     TimedOut,
     #[error("too many handshakes wait")]
     NoTurn,
+    #[error("the client was silent while others waited")]
+    Silent,
     #[error("the client sent more than {RECEIVED_MAX} bytes")]
     TooLarge,
     #[error("{0}")]
@@ -58,8 +71,40 @@ pub(super) enum HandshakeError {
 pub(super) struct Handshaker {
     settings: Arc<ServerConfig>,
     budget: Budget,
+    pressure: Arc<Pressure>,
     /// One permit: the handshake that computes.
     computing: Arc<Semaphore>,
+}
+
+/// How many handshakes there are in a worker.
+#[derive(Debug, Default)]
+struct Pressure {
+    waiting: AtomicUsize,
+    running: AtomicUsize,
+}
+
+/// Counts one handshake until it is dropped.
+struct Counted<'a>(&'a AtomicUsize);
+
+impl<'a> Counted<'a> {
+    fn new(count: &'a AtomicUsize) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Self(count)
+    }
+}
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Pressure {
+    /// Whether a handshake waits for the end of another one.
+    fn is_high(&self) -> bool {
+        self.running.load(Ordering::Relaxed) >= HANDSHAKES_MAX
+            && self.waiting.load(Ordering::Relaxed) > 0
+    }
 }
 
 impl Handshaker {
@@ -67,6 +112,7 @@ impl Handshaker {
         Self {
             settings,
             budget: Budget::new(HANDSHAKES_MAX, CLIENT_HANDSHAKES_MAX),
+            pressure: Arc::default(),
             computing: Arc::new(Semaphore::new(1)),
         }
     }
@@ -88,8 +134,11 @@ impl Handshaker {
             reject_plaintext(&socket).await;
             return Err(HandshakeError::NotTls);
         }
+        let waiting = Counted::new(&self.pressure.waiting);
         let turn = self.budget.acquire(client, 1, WAIT_MAX).await;
         let _turn = turn.ok_or(HandshakeError::NoTurn)?;
+        drop(waiting);
+        let _running = Counted::new(&self.pressure.running);
         timeout(time_max, self.run(socket))
             .await
             .map_err(|_| HandshakeError::TimedOut)?
@@ -99,7 +148,7 @@ impl Handshaker {
         let mut session = Box::new(TlsSession::new(self.settings.clone())?);
         let (mut plaintext, mut received) = (Vec::new(), 0);
         while session.is_handshaking() {
-            socket.readable().await?;
+            self.wait_for_client(&socket).await?;
             let result = {
                 let _computing = self.computing.acquire().await;
                 let result = receive(&socket, &mut session, &mut plaintext);
@@ -123,6 +172,17 @@ impl Handshaker {
         }
         let _ = session.take_accepted();
         Ok(TlsSocket::new(socket, session, plaintext))
+    }
+
+    /// Waits until the client has sent more.
+    async fn wait_for_client(&self, socket: &TcpStream) -> Result<(), HandshakeError> {
+        loop {
+            match timeout(SILENCE_MAX, socket.readable()).await {
+                Ok(readable) => return Ok(readable?),
+                Err(_) if self.pressure.is_high() => return Err(HandshakeError::Silent),
+                Err(_) => {}
+            }
+        }
     }
 }
 
