@@ -110,7 +110,8 @@ impl BodySender<'_> {
     async fn wait_for_room(&mut self, chunk: &mut Bytes) -> Result<usize, Gone> {
         let room = match poll_fn(|cx| Poll::Ready(self.poll_room(cx, chunk))).await {
             Poll::Ready(room) => room,
-            Poll::Pending => self.wait_blocked(chunk).await,
+            // Boxed, because most streams never wait here, and the timer would be in each of them.
+            Poll::Pending => Box::pin(self.wait_blocked(chunk)).await,
         };
         room.map_err(|reason| match reason {
             Some(reason) => self.reset(reason),
