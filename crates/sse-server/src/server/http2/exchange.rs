@@ -1,6 +1,6 @@
 //! One request and its response.
 
-use std::{future::poll_fn, net::SocketAddr, pin::pin, rc::Rc, task::Poll, time::Duration};
+use std::{future::poll_fn, net::SocketAddr, rc::Rc, task::Poll, time::Duration};
 
 use actix_http::{HttpMessage as _, Request, Response};
 use actix_service::Service;
@@ -12,7 +12,7 @@ use bytes::Bytes;
 use h2::{Reason, RecvStream, server::SendResponse};
 
 use super::{
-    request_body::RequestBody, request_head::convert_request, response_body::send_body,
+    request_body::RequestBody, request_head::convert_request, response_body::BodySender,
     response_head::convert_head, write_queue::WriteQueue,
 };
 use crate::fanout::multiplexed::MultiplexedStream;
@@ -56,8 +56,8 @@ impl Exchange {
     {
         let handled = Box::pin(self.handle(request, app));
         async move {
-            if let Some(handled) = handled.await {
-                handled.respond().await;
+            if let Some(started) = handled.await.and_then(Handled::send_head) {
+                started.send_body().await;
             }
         }
     }
@@ -150,8 +150,17 @@ impl Exchange {
     }
 }
 
+/// A response whose head is sent.
+struct Started {
+    /// `None` if the response has no body.
+    body: Option<BodySender>,
+    /// What is left of the request's body; `None` if the response does not wait for its end.
+    request_body: Option<RequestBody>,
+}
+
 impl Handled {
-    async fn respond(self) {
+    /// Sends the head of the response. Returns `None` if the client is gone.
+    fn send_head(self) -> Option<Started> {
         let Self {
             mut exchange,
             response,
@@ -160,20 +169,31 @@ impl Handled {
         } = self;
         let (response, body) = response.into_parts();
         let size = body.size();
-        // The client need not wait for the end of a stream with what is left of its request.
-        let request_body = (size != BodySize::Stream).then_some(request_body);
         let is_complete = is_head || size.is_eof();
         let head = convert_head(response.head(), size);
-        drop(response);
-        let Ok(stream) = exchange.respond.send_response(head, is_complete) else {
-            return;
-        };
-        if !is_complete {
-            let (queue, write_timeout) = (exchange.queue.clone(), exchange.write_timeout);
-            let body = pin!(body);
-            send_body(body, stream, &exchange.multiplexed, queue, write_timeout).await;
+        let sent = exchange.respond.send_response(head, is_complete);
+        let stream = sent.ok()?;
+        let Exchange {
+            multiplexed,
+            queue,
+            write_timeout,
+            ..
+        } = exchange;
+        let sender = BodySender::new(body, stream, multiplexed, queue, write_timeout);
+        Some(Started {
+            body: (!is_complete).then_some(sender),
+            // A stream does not wait for its client to end a body that is not wanted.
+            request_body: (size != BodySize::Stream).then_some(request_body),
+        })
+    }
+}
+
+impl Started {
+    async fn send_body(mut self) {
+        if let Some(body) = &mut self.body {
+            body.send().await;
         }
-        if let Some(request_body) = request_body {
+        if let Some(request_body) = self.request_body {
             // Boxed, because the timer would be in every stream.
             Box::pin(request_body.discard_rest()).await;
         }
