@@ -8,7 +8,7 @@
 //! | `accept` | from an accepted socket to a connection that is ready for HTTP |
 //! | `proxy_header` | the header with which a load balancer names its client |
 //! | `start_tls` | loads the certificates |
-//! | `handshake` | TLS handshakes |
+//! | `handshake`, `handshake_turns` | TLS handshakes, and which of them run at a time |
 //! | `transport` | serves HTTP over accepted connections |
 //! | `track_requests` | reports requests to their connection |
 //! | `protocol_errors` | logs clients that do not speak HTTP |
@@ -18,6 +18,7 @@
 mod accept;
 mod announce;
 mod handshake;
+mod handshake_turns;
 mod listen;
 mod open_broker;
 mod protocol_errors;
