@@ -1,37 +1,26 @@
 //! TLS handshakes: how many run at a time, and how one runs.
 //!
 //! A handshake costs a worker about as much as a hundred publishes, and a client can leave it
-//! unfinished. So a worker runs [`HANDSHAKES_MAX`] of them at a time, of which one client gets
-//! [`CLIENT_HANDSHAKES_MAX`]. All others wait for their turn, which they get as their clients get
-//! their parts of a [`Budget`]. A connection whose client has sent nothing waits for no turn. If
-//! all turns are taken and others wait, a client that is silent for [`SILENCE_MAX`] loses its turn
-//! and its connection, so that unfinished handshakes do not keep others from theirs.
+//! unfinished. So it needs a turn ([`HandshakeTurns`]). A connection whose client has sent nothing
+//! waits for no turn. If all turns are taken and others wait, a client that is silent for
+//! [`SILENCE_MAX`] loses its turn and its connection, so that unfinished handshakes do not keep others
+//! from theirs.
 //!
 //! Only one handshake of a worker computes between two looks at the sockets. Otherwise a publish
 //! would wait for all handshakes whose messages have arrived.
 
-use std::{
-    io,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
-    time::Duration,
-};
+use std::{io, sync::Arc, time::Duration};
 
 use rustls::ServerConfig;
 use tokio::{net::TcpStream, sync::Semaphore, task::yield_now, time::timeout};
 
+use super::handshake_turns::HandshakeTurns;
 use crate::{
-    budget::{Budget, ClientNet},
+    budget::ClientNet,
     fanout::tls_socket::TlsSocket,
     tls::{TlsSession, with_scratch},
 };
 
-/// Handshakes of one worker at a time.
-const HANDSHAKES_MAX: usize = 64;
-/// Those of one client.
-const CLIENT_HANDSHAKES_MAX: usize = 16;
 /// How long a connection may wait for its turn.
 const WAIT_MAX: Duration = Duration::from_secs(30);
 /// How long a client may be silent while others wait for its turn.
@@ -70,49 +59,16 @@ pub(super) enum HandshakeError {
 #[derive(Debug, Clone)]
 pub(super) struct Handshaker {
     settings: Arc<ServerConfig>,
-    budget: Budget,
-    pressure: Arc<Pressure>,
+    turns: HandshakeTurns,
     /// One permit: the handshake that computes.
     computing: Arc<Semaphore>,
-}
-
-/// How many handshakes there are in a worker.
-#[derive(Debug, Default)]
-struct Pressure {
-    waiting: AtomicUsize,
-    running: AtomicUsize,
-}
-
-/// Counts one handshake until it is dropped.
-struct Counted<'a>(&'a AtomicUsize);
-
-impl<'a> Counted<'a> {
-    fn new(count: &'a AtomicUsize) -> Self {
-        count.fetch_add(1, Ordering::Relaxed);
-        Self(count)
-    }
-}
-
-impl Drop for Counted<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-impl Pressure {
-    /// Whether a handshake waits for the end of another one.
-    fn is_high(&self) -> bool {
-        self.running.load(Ordering::Relaxed) >= HANDSHAKES_MAX
-            && self.waiting.load(Ordering::Relaxed) > 0
-    }
 }
 
 impl Handshaker {
     pub(super) fn new(settings: Arc<ServerConfig>) -> Self {
         Self {
             settings,
-            budget: Budget::new(HANDSHAKES_MAX, CLIENT_HANDSHAKES_MAX),
-            pressure: Arc::default(),
+            turns: HandshakeTurns::default(),
             computing: Arc::new(Semaphore::new(1)),
         }
     }
@@ -134,11 +90,8 @@ impl Handshaker {
             reject_plaintext(&socket).await;
             return Err(HandshakeError::NotTls);
         }
-        let waiting = Counted::new(&self.pressure.waiting);
-        let turn = self.budget.acquire(client, 1, WAIT_MAX).await;
+        let turn = self.turns.wait(client, WAIT_MAX).await;
         let _turn = turn.ok_or(HandshakeError::NoTurn)?;
-        drop(waiting);
-        let _running = Counted::new(&self.pressure.running);
         timeout(time_max, self.run(socket))
             .await
             .map_err(|_| HandshakeError::TimedOut)?
@@ -179,7 +132,7 @@ impl Handshaker {
         loop {
             match timeout(SILENCE_MAX, socket.readable()).await {
                 Ok(readable) => return Ok(readable?),
-                Err(_) if self.pressure.is_high() => return Err(HandshakeError::Silent),
+                Err(_) if self.turns.is_full() => return Err(HandshakeError::Silent),
                 Err(_) => {}
             }
         }

@@ -8,7 +8,7 @@
 //! | `accept` | from an accepted socket to a connection that is ready for HTTP |
 //! | `proxy_header` | the header with which a load balancer names its client |
 //! | `start_tls` | loads the certificates |
-//! | `handshake` | TLS handshakes |
+//! | `handshake`, `handshake_turns` | TLS handshakes, and which of them run at a time |
 //! | `transport` | serves HTTP over accepted connections |
 //! | `app` | the routes and the middlewares |
 //! | `http2` | HTTP/2 |
@@ -21,6 +21,7 @@ mod accept;
 mod announce;
 mod app;
 mod handshake;
+mod handshake_turns;
 mod http2;
 mod listen;
 mod open_broker;

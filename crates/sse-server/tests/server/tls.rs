@@ -344,7 +344,7 @@ async fn stalled_handshakes_delay_no_other_client() {
 async fn silent_clients_lose_their_turns_when_all_are_taken() {
     let tls = TlsServer::start(&[]).await;
     let hello = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03";
-    // More than all workers handle at a time, and so many clients that each of them has few.
+    // More than all workers handle at a time, from enough clients that each of them has few.
     let count_max = 200 * std::thread::available_parallelism().unwrap().get();
     let silent = all_at_once(0..count_max, |number| {
         let tls = &tls;
