@@ -188,7 +188,7 @@ impl WorkerAcceptor {
         if let Some(counted) = counted_result(&result) {
             self.acceptor.metrics.handshake_ended(counted);
         }
-        if let Err(HandshakeError::TimedOut | HandshakeError::NoTurn) = &result {
+        if counted_result(&result) == Some(HandshakeResult::TimedOut) {
             connection.record_close(CloseReason::HandshakeTimeout);
         }
         Ok(result?)
@@ -283,7 +283,9 @@ fn counted_result(result: &Result<TlsSocket, HandshakeError>) -> Option<Handshak
         Ok(session) if session.is_resumed() => HandshakeResult::Resumed,
         Ok(_) => HandshakeResult::Full,
         Err(HandshakeError::Unused) => return None,
-        Err(HandshakeError::TimedOut | HandshakeError::NoTurn) => HandshakeResult::TimedOut,
+        Err(HandshakeError::TimedOut | HandshakeError::NoTurn | HandshakeError::Silent) => {
+            HandshakeResult::TimedOut
+        }
         Err(_) => HandshakeResult::Failed,
     })
 }

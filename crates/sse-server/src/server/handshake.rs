@@ -1,9 +1,10 @@
 //! TLS handshakes: how many run at a time, and how one runs.
 //!
 //! A handshake costs a worker about as much as a hundred publishes, and a client can leave it
-//! unfinished. So a worker runs [`HANDSHAKES_MAX`] of them at a time, of which one client gets
-//! [`CLIENT_HANDSHAKES_MAX`]. All others wait for their turn, which they get as their clients get
-//! their parts of a [`Budget`]. A connection whose client has sent nothing waits for no turn.
+//! unfinished. So it needs a turn ([`HandshakeTurns`]). A connection whose client has sent nothing
+//! waits for no turn. If all turns are taken and others wait, a client that is silent for
+//! [`SILENCE_MAX`] loses its turn and its connection, so that unfinished handshakes do not keep others
+//! from theirs.
 //!
 //! Only one handshake of a worker computes between two looks at the sockets. Otherwise a publish
 //! would wait for all handshakes whose messages have arrived.
@@ -13,18 +14,17 @@ use std::{io, sync::Arc, time::Duration};
 use rustls::ServerConfig;
 use tokio::{net::TcpStream, sync::Semaphore, task::yield_now, time::timeout};
 
+use super::handshake_turns::HandshakeTurns;
 use crate::{
-    budget::{Budget, ClientNet},
+    budget::ClientNet,
     fanout::tls_socket::TlsSocket,
     tls::{TlsSession, with_scratch},
 };
 
-/// Handshakes of one worker at a time.
-const HANDSHAKES_MAX: usize = 64;
-/// Those of one client.
-const CLIENT_HANDSHAKES_MAX: usize = 16;
 /// How long a connection may wait for its turn.
 const WAIT_MAX: Duration = Duration::from_secs(30);
+/// How long a client may be silent while others wait for its turn.
+const SILENCE_MAX: Duration = Duration::from_secs(1);
 /// Bytes that a client may send in a handshake. Usually it sends one or two KiB.
 const RECEIVED_MAX: usize = 32 << 10;
 /// First byte of a TLS connection: the type of a handshake record.
@@ -45,6 +45,8 @@ pub(super) enum HandshakeError {
     TimedOut,
     #[error("too many handshakes wait")]
     NoTurn,
+    #[error("the client was silent while others waited")]
+    Silent,
     #[error("the client sent more than {RECEIVED_MAX} bytes")]
     TooLarge,
     #[error("{0}")]
@@ -57,7 +59,7 @@ pub(super) enum HandshakeError {
 #[derive(Debug, Clone)]
 pub(super) struct Handshaker {
     settings: Arc<ServerConfig>,
-    budget: Budget,
+    turns: HandshakeTurns,
     /// One permit: the handshake that computes.
     computing: Arc<Semaphore>,
 }
@@ -66,7 +68,7 @@ impl Handshaker {
     pub(super) fn new(settings: Arc<ServerConfig>) -> Self {
         Self {
             settings,
-            budget: Budget::new(HANDSHAKES_MAX, CLIENT_HANDSHAKES_MAX),
+            turns: HandshakeTurns::default(),
             computing: Arc::new(Semaphore::new(1)),
         }
     }
@@ -88,7 +90,7 @@ impl Handshaker {
             reject_plaintext(&socket).await;
             return Err(HandshakeError::NotTls);
         }
-        let turn = self.budget.acquire(client, 1, WAIT_MAX).await;
+        let turn = self.turns.wait(client, WAIT_MAX).await;
         let _turn = turn.ok_or(HandshakeError::NoTurn)?;
         timeout(time_max, self.run(socket))
             .await
@@ -99,7 +101,7 @@ impl Handshaker {
         let mut session = Box::new(TlsSession::new(self.settings.clone())?);
         let (mut plaintext, mut received) = (Vec::new(), 0);
         while session.is_handshaking() {
-            socket.readable().await?;
+            self.wait_for_client(&socket).await?;
             let result = {
                 let _computing = self.computing.acquire().await;
                 let result = receive(&socket, &mut session, &mut plaintext);
@@ -123,6 +125,17 @@ impl Handshaker {
         }
         let _ = session.take_accepted();
         Ok(TlsSocket::new(socket, session, plaintext))
+    }
+
+    /// Waits until the client has sent more.
+    async fn wait_for_client(&self, socket: &TcpStream) -> Result<(), HandshakeError> {
+        loop {
+            match timeout(SILENCE_MAX, socket.readable()).await {
+                Ok(readable) => return Ok(readable?),
+                Err(_) if self.turns.is_full() => return Err(HandshakeError::Silent),
+                Err(_) => {}
+            }
+        }
     }
 }
 

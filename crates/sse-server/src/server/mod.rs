@@ -9,7 +9,7 @@
 //! | `accept` | from an accepted socket to a connection that is ready for HTTP |
 //! | `proxy_header` | the header with which a load balancer names its client |
 //! | `start_tls` | loads the certificates |
-//! | `handshake` | TLS handshakes |
+//! | `handshake`, `handshake_turns` | TLS handshakes, and which of them run at a time |
 //! | `transport` | serves HTTP over accepted connections |
 //! | `app` | the routes and the middlewares |
 //! | `http2` | HTTP/2 |
@@ -24,6 +24,7 @@ mod announce;
 mod app;
 mod connection_limits;
 mod handshake;
+mod handshake_turns;
 mod http2;
 mod listen;
 mod open_broker;
@@ -156,12 +157,7 @@ async fn start(
         connections_max: files.connections_max,
         stopping: stopping.clone(),
     };
-    let tls = start_tls::start(
-        &config.certificates,
-        transport::offered_protocols(config.http2),
-        &resources.metrics,
-        &stopping,
-    )?;
+    let tls = start_tls::start(config, &resources.metrics, &stopping)?;
     let acceptor = acceptor(config, files, tls, &resources);
     let state = resources.app_state(config, access.clone())?;
     let fanout = state.streams.fanout.clone();

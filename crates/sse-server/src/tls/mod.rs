@@ -1,6 +1,6 @@
 //! TLS: the certificates of the server, and sessions without sockets.
 //!
-//! A [`TlsSession`] turns what a client sent into plaintext, and plaintext into records. It belongs
+//! A `TlsSession` turns what a client sent into plaintext, and plaintext into records. It belongs
 //! to no socket and no runtime, so it moves with its connection from HTTP to a fan-out thread.
 //!
 //! | file | contents |

@@ -141,6 +141,7 @@ async fn every_value_of_a_label_that_a_page_lists_exists_from_the_start() {
             "unreachable",
             "client",
             "stalled",
+            "tls_keys_used",
             "too_much_input",
             "until_reached",
             "life",

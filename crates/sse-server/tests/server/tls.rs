@@ -341,6 +341,28 @@ async fn stalled_handshakes_delay_no_other_client() {
 }
 
 #[tokio::test]
+async fn silent_clients_lose_their_turns_when_all_are_taken() {
+    let tls = TlsServer::start(&[]).await;
+    let hello = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03";
+    // More than all workers handle at a time, from enough clients that each of them has few.
+    let count_max = 200 * std::thread::available_parallelism().unwrap().get();
+    let silent = all_at_once(0..count_max, |number| {
+        let tls = &tls;
+        async move {
+            let client = Ipv4Addr::new(127, 0, 2, u8::try_from(number % 200).unwrap() + 1);
+            let mut socket = tls.connect_from(client).await;
+            socket.write_all(hello).await.unwrap();
+            socket
+        }
+    })
+    .await;
+    let mut stream = open_stream(&tls).await;
+    tls.server.publish("sse", "click", "here").await;
+    read_until(&mut stream, "here").await;
+    drop(silent);
+}
+
+#[tokio::test]
 async fn requests_follow_each_other_on_one_connection() {
     let tls = TlsServer::start(&[]).await;
     let health = "GET /health/live HTTP/1.1\r\nHost: localhost\r\n\r\n";

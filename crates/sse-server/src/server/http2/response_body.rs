@@ -16,7 +16,7 @@ use std::{
     time::Duration,
 };
 
-use actix_web::body::MessageBody;
+use actix_web::body::{BoxBody, MessageBody as _};
 use bytes::Bytes;
 use h2::{Reason, SendStream};
 use tokio::time::{Instant, sleep_until};
@@ -34,30 +34,13 @@ use crate::fanout::{
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Gone;
 
-/// Sends `body`, and ends the stream.
-pub(super) async fn send_body<B: MessageBody>(
-    body: Pin<&mut B>,
+/// A body that is being sent.
+///
+/// Its futures borrow it, because each future that owns it would have a copy in the task.
+pub(super) struct BodySender {
+    body: BoxBody,
     stream: SendStream<Bytes>,
-    multiplexed: &MultiplexedStream,
-    queue: WriteQueue,
-    write_timeout: Duration,
-) {
-    let sender = BodySender {
-        stream,
-        multiplexed,
-        queue,
-        write_timeout,
-        bytes: 0,
-        accepted: BytesAccepted::default(),
-        blocked_since: None,
-    };
-    // A stream that is gone needs no end.
-    let _ = sender.send(body).await;
-}
-
-struct BodySender<'a> {
-    stream: SendStream<Bytes>,
-    multiplexed: &'a MultiplexedStream,
+    multiplexed: MultiplexedStream,
     queue: WriteQueue,
     write_timeout: Duration,
     /// Bytes that the client had room for.
@@ -68,22 +51,42 @@ struct BodySender<'a> {
     blocked_since: Option<Instant>,
 }
 
-impl BodySender<'_> {
-    async fn send<B: MessageBody>(mut self, mut body: Pin<&mut B>) -> Result<(), Gone> {
-        while let Some(chunk) = self.next_chunk(body.as_mut()).await? {
-            self.send_chunk(chunk).await?;
+impl BodySender {
+    pub(super) fn new(
+        body: BoxBody,
+        stream: SendStream<Bytes>,
+        multiplexed: MultiplexedStream,
+        queue: WriteQueue,
+        write_timeout: Duration,
+    ) -> Self {
+        Self {
+            body,
+            stream,
+            multiplexed,
+            queue,
+            write_timeout,
+            bytes: 0,
+            accepted: BytesAccepted::default(),
+            blocked_since: None,
         }
-        self.send_data(Bytes::new(), true)
+    }
+
+    /// Sends the body, and ends the stream.
+    pub(super) async fn send(&mut self) {
+        while let Ok(Some(chunk)) = self.next_chunk().await {
+            if self.send_chunk(chunk).await.is_err() {
+                return;
+            }
+        }
+        // A stream that is gone needs no end.
+        let _ = self.send_data(Bytes::new(), true);
     }
 
     /// Waits for the next chunk; returns `None` at the end of the body.
-    async fn next_chunk<B: MessageBody>(
-        &mut self,
-        mut body: Pin<&mut B>,
-    ) -> Result<Option<Bytes>, Gone> {
+    async fn next_chunk(&mut self) -> Result<Option<Bytes>, Gone> {
         let chunk = poll_fn(|cx| match self.stream.poll_reset(cx) {
             Poll::Ready(_) => Poll::Ready(Err(Gone)),
-            Poll::Pending => body.as_mut().poll_next(cx).map(Ok),
+            Poll::Pending => Pin::new(&mut self.body).poll_next(cx).map(Ok),
         });
         let chunk = chunk.await?.transpose();
         chunk.map_err(|_| self.reset(Reason::INTERNAL_ERROR))
@@ -110,7 +113,8 @@ impl BodySender<'_> {
     async fn wait_for_room(&mut self, chunk: &mut Bytes) -> Result<usize, Gone> {
         let room = match poll_fn(|cx| Poll::Ready(self.poll_room(cx, chunk))).await {
             Poll::Ready(room) => room,
-            Poll::Pending => self.wait_blocked(chunk).await,
+            // Boxed, because most streams never wait here, and the timer would be in each of them.
+            Poll::Pending => Box::pin(self.wait_blocked(chunk)).await,
         };
         room.map_err(|reason| match reason {
             Some(reason) => self.reset(reason),
