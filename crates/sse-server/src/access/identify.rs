@@ -133,10 +133,12 @@ impl Access {
             let is_proof = is_proof.map_err(|_| CredentialError::Unavailable)?;
             match self.identify_now(text, source) {
                 Ok(identified) => return identified,
-                Err(_) if is_proof => return Err(RejectionWord::UnknownKey.into()),
-                Err(still_missing) if Arc::ptr_eq(&keys, &still_missing.keys) => {}
                 // A reload has replaced the source of keys, which counts its own fetches.
-                Err(replaced) => MissingKey { keys, begun } = replaced,
+                Err(replaced) if !Arc::ptr_eq(&keys, &replaced.keys) => {
+                    MissingKey { keys, begun } = replaced;
+                }
+                Err(_) if is_proof => return Err(RejectionWord::UnknownKey.into()),
+                Err(_) => {}
             }
         }
     }
