@@ -150,13 +150,14 @@ class ProxyCases:
         upstream = Upstream()
         self.addCleanup(upstream.close)
         proxy = self.another("forwarding", upstream.address)
-        claimed = [("x-forwarded-for", "192.0.2.7"), ("x-forwarded-proto", "gopher")]
+        claimed = [("x-forwarded-for", "192.0.2.7"), ("x-forwarded-proto", "gopher"), ("forwarded", "for=192.0.2.7")]
         for path in ("/stream", "/events", "/event/click"):
             with self.subTest(path):
                 self.assertEqual(proxy.send("GET", path, claimed).head.status, 200)
                 (request,) = upstream.to(path)
                 self.assertEqual(request.headers["x-forwarded-for"], "127.0.0.1")
                 self.assertEqual(request.headers["x-forwarded-proto"], "https")
+                self.assertFalse(request.headers.get("forwarded"))
                 self.assertEqual(request.headers["host"], HUB_HOST)
 
     def test_a_page_of_the_public_url_may_publish(self):

@@ -80,8 +80,32 @@ impl EventType {
     /// Types that a publisher cannot use.
     ///
     /// An `EventSource` fires `open` and `error` for its connection. The server sends `gap` if a
-    /// subscriber may have missed events.
-    pub const RESERVED: [&str; 3] = ["gap", "open", "error"];
+    /// subscriber may have missed events, and `notice` about the stream itself. `end` is reserved for
+    /// the end of a channel.
+    pub const RESERVED: [&str; 5] = ["gap", "open", "error", "end", "notice"];
+
+    /// Reserved types that no log has, because they always were reserved.
+    pub const NEVER_STORED: [&str; 3] = ["gap", "open", "error"];
+
+    /// Returns the type of a stored event. A type that was not always reserved is allowed.
+    ///
+    /// # Errors
+    ///
+    /// No version of the server has stored such a type.
+    pub fn of_stored(text: ByteString) -> Result<Self, InvalidName> {
+        if Self::NEVER_STORED.contains(&&*text) {
+            return Err(InvalidName::ReservedType);
+        }
+        Self::checked(text)
+    }
+
+    fn checked(text: ByteString) -> Result<Self, InvalidName> {
+        let forbidden = |c: char| c.is_control() || c == '/';
+        if text.is_empty() || text.len() > Self::BYTES_MAX || text.contains(forbidden) {
+            return Err(InvalidName::EventType);
+        }
+        Ok(Self(text))
+    }
 
     /// Returns the type as text.
     #[must_use]
@@ -97,11 +121,7 @@ impl TryFrom<ByteString> for EventType {
         if Self::RESERVED.contains(&&*text) {
             return Err(InvalidName::ReservedType);
         }
-        let forbidden = |c: char| c.is_control() || c == '/';
-        if text.is_empty() || text.len() > Self::BYTES_MAX || text.contains(forbidden) {
-            return Err(InvalidName::EventType);
-        }
-        Ok(Self(text))
+        Self::checked(text)
     }
 }
 
@@ -129,7 +149,7 @@ pub enum InvalidName {
     #[error("an event type is 1 to 128 bytes of UTF-8 without control characters or \"/\"")]
     EventType,
     /// The type is one of [`EventType::RESERVED`].
-    #[error("the event types gap, open and error are reserved: choose another name")]
+    #[error("the event types gap, open, error, end and notice are reserved: choose another name")]
     ReservedType,
 }
 
@@ -206,6 +226,8 @@ mod tests {
                 reserved.parse::<EventType>(),
                 Err(InvalidName::ReservedType)
             );
+            let may_be_stored = EventType::of_stored(reserved.into()).is_ok();
+            assert_eq!(may_be_stored, !EventType::NEVER_STORED.contains(&reserved));
         }
     }
 }

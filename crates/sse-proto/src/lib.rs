@@ -10,6 +10,7 @@
 //! | [`cursor`] | [`EventId`], [`Position`] and [`Cursor`] |
 //! | [`wire`] | writes events, comments and `retry` as `text/event-stream` bytes |
 //! | [`moment`] | parses times and durations before now |
+//! | [`notice`] | what a stream reports about itself |
 //! | [`lines`] | splits `text/event-stream` bytes into lines, and parses a line |
 //! | [`blocks`] | splits `text/event-stream` bytes into complete blocks |
 //! | [`api`] | JSON of responses, errors, history and batch lines |
@@ -24,9 +25,11 @@ pub mod event;
 pub mod json;
 pub mod lines;
 pub mod moment;
+pub mod notice;
 pub mod record;
 pub mod units;
 pub mod wire;
 
 pub use cursor::{Cursor, EventId, Position};
 pub use event::{Channel, Event, EventType};
+pub use notice::Notice;

@@ -8,6 +8,8 @@ use std::{fmt::Display, time::Duration};
 
 use bytes::{BufMut, BytesMut};
 
+use crate::notice::Notice;
+
 /// Writes one event: `id`, `event`, and one `data` line per line of `data`.
 ///
 /// CR, LF and CR LF each end a line and arrive as LF. Empty data becomes one empty line, because a
@@ -75,6 +77,21 @@ pub fn opening(out: &mut BytesMut, retry: Duration, position: Option<impl Displa
         write_field(out, "id", position);
     }
     write_comment(out, comment);
+    out.put_u8(b'\n');
+}
+
+/// Writes a block with only a reconnection time, which replaces that of the opening.
+pub fn retry(out: &mut BytesMut, retry: Duration) {
+    write_field(out, "retry", retry.as_millis());
+    out.put_u8(b'\n');
+}
+
+/// Writes a notice: an event of the type `notice` without an id.
+pub fn notice(out: &mut BytesMut, notice: &Notice) {
+    // A notice has only numbers and words, so this cannot fail.
+    let data = serde_json::to_string(notice).unwrap_or_default();
+    write_field(out, "event", "notice");
+    write_field(out, "data", data);
     out.put_u8(b'\n');
 }
 
@@ -183,6 +200,17 @@ mod tests {
             "hello\nworld",
         );
         assert_eq!(out, "retry: 3000\nid: 0-0\n: hello\n: world\n\n");
+    }
+
+    #[test]
+    fn a_notice_has_no_id() {
+        let mut out = BytesMut::new();
+        notice(&mut out, &Notice::Live);
+        retry(&mut out, Duration::from_secs(2));
+        assert_eq!(
+            out,
+            "event: notice\ndata: {\"kind\":\"live\"}\n\nretry: 2000\n\n"
+        );
     }
 
     #[test]

@@ -4,8 +4,10 @@
 //! subscriber is a cursor in it. `ARCHITECTURE.md` has the map. Dependencies go one way:
 //! `server` → `http` → `fanout` → `channel` → `broker` → `sse-proto`. The layers below `server` use
 //! `budget` and `metrics`; `server` and `fanout` use `connections`; `server`, `http` and `fanout`
-//! use `access_log`. `main` and `server` use `config`, which names the settings of the layers.
+//! use `access_log`; `config`, `server`, `http` and `fanout` use `quota`; `server` and `fanout` use
+//! `tls`; `http`, `fanout`, `config` and `server` use `access`. `main` and `server` use `config`, which names the settings of the layers.
 
+pub mod access;
 pub mod access_log;
 pub mod broker;
 pub mod channel;
@@ -15,6 +17,8 @@ pub mod fanout;
 pub mod http;
 pub mod log_writer;
 pub mod metrics;
+pub mod quota;
+pub mod tls;
 
 mod budget;
 mod listen_address;
@@ -23,6 +27,6 @@ mod retry;
 mod server;
 mod supervised;
 
-pub use listen_address::ListenAddress;
+pub use listen_address::{Endpoint, ListenAddress};
 pub use server::{StopReason, run};
 pub use supervised::{supervised, supervised_part};

@@ -1,4 +1,11 @@
 //! An address that the server listens on: an IP address and a port, or a unix socket.
+//!
+//! ```text
+//! 127.0.0.1:5000              http://127.0.0.1:5000 is the same
+//! https://0.0.0.0:8443        TLS
+//! unix:/run/sse.sock          HTTP over a unix socket
+//! http://10.0.0.1:80?proxy=v2 every connection begins with a header of the PROXY protocol
+//! ```
 
 use std::{
     fmt,
@@ -13,12 +20,24 @@ use sse_cli::loopback::is_loopback_ip;
 
 /// Begins the address of a unix socket.
 const UNIX_PREFIX: &str = "unix:";
+const HTTP_PREFIX: &str = "http://";
+const HTTPS_PREFIX: &str = "https://";
+/// Ends an address whose connections begin with a PROXY header.
+const PROXY_OPTION: &str = "proxy=v2";
 /// Bytes of the longest path of a socket: `sun_path` without the zero at its end.
 const SOCKET_PATH_BYTES_MAX: usize = if cfg!(target_os = "linux") { 107 } else { 103 };
 
-/// An address that the server listens on.
+/// Where the server listens, and which protocol its clients speak there.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum ListenAddress {
+pub struct ListenAddress {
+    endpoint: Endpoint,
+    uses_tls: bool,
+    requires_proxy_header: bool,
+}
+
+/// The socket of an address.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Endpoint {
     /// TCP. Port 0 stands for a free port until the server listens.
     Tcp(SocketAddr),
     /// The path of a unix socket.
@@ -26,57 +45,99 @@ pub enum ListenAddress {
 }
 
 impl ListenAddress {
+    /// Returns the address for HTTP without TLS at `endpoint`.
+    #[must_use]
+    pub const fn http(endpoint: Endpoint) -> Self {
+        Self {
+            endpoint,
+            uses_tls: false,
+            requires_proxy_header: false,
+        }
+    }
+
+    /// The socket to listen on.
+    #[must_use]
+    pub const fn endpoint(&self) -> &Endpoint {
+        &self.endpoint
+    }
+
+    /// Returns the same address at another socket.
+    #[must_use]
+    pub fn at(&self, endpoint: Endpoint) -> Self {
+        Self {
+            endpoint,
+            ..self.clone()
+        }
+    }
+
+    /// Whether clients speak HTTPS.
+    #[must_use]
+    pub const fn uses_tls(&self) -> bool {
+        self.uses_tls
+    }
+
+    /// Whether every connection must begin with a header of the PROXY protocol.
+    #[must_use]
+    pub const fn requires_proxy_header(&self) -> bool {
+        self.requires_proxy_header
+    }
+
     /// Whether only programs on this machine can connect.
     ///
     /// The permissions of its file decide who may connect to a unix socket.
     #[must_use]
     pub fn is_local(&self) -> bool {
-        match self {
-            Self::Tcp(address) => is_loopback_ip(address.ip()),
-            Self::Unix(_) => true,
+        match &self.endpoint {
+            Endpoint::Tcp(address) => is_loopback_ip(address.ip()),
+            Endpoint::Unix(_) => true,
         }
     }
 
     /// The IP address and port; `None` for a unix socket.
     #[must_use]
-    pub fn tcp(&self) -> Option<SocketAddr> {
-        match self {
-            Self::Tcp(address) => Some(*address),
-            Self::Unix(_) => None,
+    pub const fn tcp(&self) -> Option<SocketAddr> {
+        match self.endpoint {
+            Endpoint::Tcp(address) => Some(address),
+            Endpoint::Unix(_) => None,
         }
+    }
+
+    /// The scheme of the address's URLs.
+    #[must_use]
+    pub const fn scheme(&self) -> &'static str {
+        if self.uses_tls { "https" } else { "http" }
     }
 
     /// The URL of the address, or `unix:` and the path.
     #[must_use]
     pub fn url(&self) -> String {
-        match self {
-            Self::Tcp(_) => format!("http://{self}"),
-            Self::Unix(_) => self.to_string(),
+        match &self.endpoint {
+            Endpoint::Tcp(address) => format!("{}://{address}", self.scheme()),
+            Endpoint::Unix(_) => self.endpoint.to_string(),
         }
     }
 
     /// Whether the system chooses the port.
     #[must_use]
     pub fn takes_free_port(&self) -> bool {
-        matches!(self, Self::Tcp(address) if address.port() == 0)
+        self.tcp().is_some_and(|address| address.port() == 0)
     }
 
     /// Whether a server cannot listen on both addresses, because they are the same.
     #[must_use]
     pub fn is_same(&self, other: &Self) -> bool {
-        match (self, other) {
-            (Self::Tcp(one), Self::Tcp(other)) => {
+        match (&self.endpoint, &other.endpoint) {
+            (Endpoint::Tcp(one), Endpoint::Tcp(other)) => {
                 let (ip, other_ip) = (one.ip().to_canonical(), other.ip().to_canonical());
                 ip == other_ip && one.port() == other.port() && one.port() != 0
             }
-            (Self::Unix(one), Self::Unix(other)) => one == other,
+            (Endpoint::Unix(one), Endpoint::Unix(other)) => one == other,
             _ => false,
         }
     }
 }
 
-/// Writes the address as `--bind` accepts it.
-impl fmt::Display for ListenAddress {
+impl fmt::Display for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Tcp(address) => address.fmt(f),
@@ -85,25 +146,69 @@ impl fmt::Display for ListenAddress {
     }
 }
 
+/// Writes the address as `--bind` accepts it.
+impl fmt::Display for ListenAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.uses_tls {
+            f.write_str(HTTPS_PREFIX)?;
+        }
+        self.endpoint.fmt(f)?;
+        if self.requires_proxy_header {
+            write!(f, "?{PROXY_OPTION}")?;
+        }
+        Ok(())
+    }
+}
+
 impl FromStr for ListenAddress {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        match text.strip_prefix(UNIX_PREFIX) {
-            Some(path) => parse_socket_path(path).map(Self::Unix),
-            None if text.starts_with(['/', '.']) => Err(format!(
-                "{text:?} is not an address and a port: write {UNIX_PREFIX}{text} for a unix socket"
-            )),
-            None => parse_tcp(text).map(Self::Tcp),
-        }
+        let (address, requires_proxy_header) = split_option(text)?;
+        let (endpoint, uses_tls) = parse_address(address)?;
+        Ok(Self {
+            endpoint,
+            uses_tls,
+            requires_proxy_header,
+        })
     }
+}
+
+/// Splits the option off. The path of a unix socket may contain any other question mark.
+fn split_option(text: &str) -> Result<(&str, bool), String> {
+    match text.rsplit_once('?') {
+        Some((address, PROXY_OPTION)) => Ok((address, true)),
+        Some((_, option)) if !text.starts_with(UNIX_PREFIX) || option.starts_with("proxy=") => Err(
+            format!("{option:?} is not an option of an address: the only one is ?{PROXY_OPTION}"),
+        ),
+        _ => Ok((text, false)),
+    }
+}
+
+/// Parses an address without options. Returns whether it uses TLS, too.
+fn parse_address(text: &str) -> Result<(Endpoint, bool), String> {
+    if let Some(path) = text.strip_prefix(UNIX_PREFIX) {
+        return Ok((Endpoint::Unix(parse_socket_path(path)?), false));
+    }
+    if text.starts_with(['/', '.']) {
+        return Err(format!(
+            "{text:?} is not an address and a port: write {UNIX_PREFIX}{text} for a unix socket"
+        ));
+    }
+    let (address, uses_tls) = match text.strip_prefix(HTTPS_PREFIX) {
+        Some(address) => (address, true),
+        None => (text.strip_prefix(HTTP_PREFIX).unwrap_or(text), false),
+    };
+    // A URL often ends with a slash.
+    let address = address.strip_suffix('/').unwrap_or(address);
+    Ok((Endpoint::Tcp(parse_tcp(address)?), uses_tls))
 }
 
 fn parse_tcp(text: &str) -> Result<SocketAddr, String> {
     let mut addresses = text.to_socket_addrs().map_err(|_| {
         format!(
             "{text:?} is not an address and a port: write 127.0.0.1:5000, [::1]:5000, \
-             localhost:5000 or {UNIX_PREFIX}/run/sse.sock"
+             localhost:5000, {HTTPS_PREFIX}0.0.0.0:8443 or {UNIX_PREFIX}/run/sse.sock"
         )
     })?;
     addresses
@@ -150,6 +255,24 @@ mod tests {
         for (text, shown, url) in [
             ("127.0.0.1:5000", "127.0.0.1:5000", "http://127.0.0.1:5000"),
             ("[::1]:0", "[::1]:0", "http://[::1]:0"),
+            ("http://[::1]:80/", "[::1]:80", "http://[::1]:80"),
+            (
+                "https://0.0.0.0:8443",
+                "https://0.0.0.0:8443",
+                "https://0.0.0.0:8443",
+            ),
+            (
+                "https://[::]:443?proxy=v2",
+                "https://[::]:443?proxy=v2",
+                "https://[::]:443",
+            ),
+            (
+                "10.0.0.1:1?proxy=v2",
+                "10.0.0.1:1?proxy=v2",
+                "http://10.0.0.1:1",
+            ),
+            ("unix:/a?proxy=v2", "unix:/a?proxy=v2", "unix:/a"),
+            ("unix:/a?b", "unix:/a?b", "unix:/a?b"),
             ("unix:/run/a", "unix:/run/a", "unix:/run/a"),
             ("unix:///run/a", "unix:/run/a", "unix:/run/a"),
             ("unix:a.sock", "unix:a.sock", "unix:a.sock"),
@@ -165,6 +288,11 @@ mod tests {
         assert!(at_most.parse::<ListenAddress>().is_ok());
         for (text, hint) in [
             ("5000", "unix:/run/sse.sock"),
+            ("https://example", "https://0.0.0.0:8443"),
+            ("ftp://127.0.0.1:1", "127.0.0.1:5000"),
+            ("127.0.0.1:1?proxy=v1", "?proxy=v2"),
+            ("127.0.0.1:1?tls", "?proxy=v2"),
+            ("unix:/a?proxy=v1", "?proxy=v2"),
             ("/run/sse.sock", "write unix:/run/sse.sock"),
             ("./sse.sock", "write unix:./sse.sock"),
             ("unix:", "unix:/run/sse.sock"),
@@ -182,6 +310,7 @@ mod tests {
         for (one, other, same) in [
             ("127.0.0.1:1", "127.0.0.1:1", true),
             ("127.0.0.1:1", "[::ffff:127.0.0.1]:1", true),
+            ("127.0.0.1:1", "https://127.0.0.1:1?proxy=v2", true),
             ("127.0.0.1:1", "127.0.0.1:2", false),
             ("127.0.0.1:0", "127.0.0.1:0", false),
             ("127.0.0.1:1", "[::1]:1", false),

@@ -21,7 +21,7 @@ use tracing_subscriber::EnvFilter;
 pub(crate) fn start_log(levels: &str, format: LogFormat) -> anyhow::Result<()> {
     // actix-server logs several lines per start and stop; --log actix_server=info shows them.
     // `server/protocol_errors` logs what the dispatcher would log without an address.
-    let levels = format!("actix_server=warn,actix_http::h1::dispatcher=off,{levels}");
+    let levels = format!("actix_server=warn,actix_http::h1::dispatcher=off,h2=off,{levels}");
     let log = tracing_subscriber::fmt()
         .with_env_filter(EnvFilter::try_new(levels)?)
         // The crate would report its own errors with a macro that panics if stderr is closed.

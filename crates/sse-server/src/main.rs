@@ -38,6 +38,11 @@ fn main() -> ExitCode {
                 Err(_) => ExitCode::FAILURE,
             };
         }
+        Ok(Invocation::Fail(text)) => {
+            // If the text cannot be printed, the exit code remains.
+            let _ = stdout().write_all(text.as_bytes());
+            return ExitCode::FAILURE;
+        }
         Err(error) => {
             // The text is help or advice. If it cannot be printed, the exit code remains.
             let _ = error.print();
@@ -73,6 +78,9 @@ fn serve(config: Config, mut failures: mpsc::Receiver<&'static str>) -> anyhow::
     #[cfg(target_os = "linux")]
     allocator::configure()?;
     start_log(&config.log, config.log_format)?;
+    for warning in &config.warnings {
+        tracing::warn!("{warning}");
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(
             std::thread::available_parallelism().map_or(1, |cores| cores.get().div_ceil(2)),
@@ -87,15 +95,25 @@ fn serve(config: Config, mut failures: mpsc::Receiver<&'static str>) -> anyhow::
         let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
         let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
         let mut hangup = signal(SignalKind::hangup()).context("cannot listen for SIGHUP")?;
-        let stop = async move {
-            tokio::select! {
-                _ = terminate.recv() => StopReason::Signal("SIGTERM"),
-                _ = interrupt.recv() => StopReason::Signal("SIGINT"),
-                _ = hangup.recv(), if !ignores_hangup => StopReason::Signal("SIGHUP"),
-                Some(part) = failures.recv() => StopReason::Panic(part),
+        let (reload, reloads) = mpsc::channel(1);
+        let has_file = config.file.is_some();
+        let next_stop = async || {
+            loop {
+                tokio::select! {
+                    _ = terminate.recv() => return StopReason::Signal("SIGTERM"),
+                    _ = interrupt.recv() => return StopReason::Signal("SIGINT"),
+                    _ = hangup.recv(), if has_file || !ignores_hangup => {
+                        if !has_file {
+                            return StopReason::Signal("SIGHUP");
+                        }
+                        // If a reload is under way, one more is enough for any number of signals.
+                        let _ = reload.try_send(());
+                    }
+                    Some(part) = failures.recv() => return StopReason::Panic(part),
+                }
             }
         };
-        sse_server::run(config, stop).await
+        sse_server::run(config, next_stop, reloads).await
     });
     runtime.shutdown_timeout(RUNTIME_SHUTDOWN_MAX);
     result

@@ -63,7 +63,7 @@ impl RunStats {
             ),
             (
                 self.skipped,
-                "recorded events were skipped: the types gap, open and error cannot be published",
+                "recorded events were skipped: the types gap, open, error, end and notice cannot be published",
             ),
             (self.sent_again, "requests were repeated"),
         ] {

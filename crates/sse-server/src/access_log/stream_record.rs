@@ -17,8 +17,8 @@ use super::{
 
 /// The stream of one client, from the beginning of its response to its end.
 ///
-/// With the counts of its `Arc`, a record takes 128 bytes, and its path up to 4 KiB more. Only one
-/// thread at a time sends a stream, so its counter is never contended.
+/// With what else the guard of such a stream has, a record takes 144 bytes, and its path up to 4
+/// KiB more. Only one thread at a time sends a stream, so its counter is never contended.
 #[derive(Debug)]
 pub struct StreamRecord {
     log: AccessLog,

@@ -41,6 +41,7 @@ pub mod notify;
 mod publisher;
 pub mod redis;
 mod retention;
+pub mod revocations;
 mod types;
 
 use std::sync::Weak;
@@ -247,6 +248,20 @@ impl Broker {
             Self::Embedded(broker) => Ok(broker.last_id(channel)),
             Self::Memory(broker) => Ok(broker.last_id(channel)),
             Self::Redis(broker) => broker.last_id(channel, client).await,
+        }
+    }
+
+    /// Returns whether `channel` has, or had, events, so that a publish of `client` to it needs no
+    /// new channel. The errors are those of [`last_id`](Self::last_id).
+    pub(crate) async fn has_channel(
+        &self,
+        channel: &Channel,
+        client: Option<ClientNet>,
+    ) -> Result<bool, BrokerError> {
+        match self {
+            Self::Embedded(broker) => Ok(broker.has_channel(channel)),
+            Self::Memory(broker) => Ok(broker.has_channel(channel)),
+            Self::Redis(broker) => broker.has_channel(channel, client).await,
         }
     }
 

@@ -11,12 +11,16 @@ use crate::budget::ClientNet;
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct Publisher {
     client: Option<ClientNet>,
+    principal: Option<KeyOwner>,
 }
 
 impl Publisher {
     /// The client in a network; `None` over a unix socket, where no part is counted.
     pub(crate) const fn of_client(client: Option<ClientNet>) -> Self {
-        Self { client }
+        Self {
+            client,
+            principal: None,
+        }
     }
 
     /// The client at an address.
@@ -25,11 +29,23 @@ impl Publisher {
         Self::of_client(Some(address.into()))
     }
 
-    /// Returns whose the idempotency keys of `items` are: those of the client's network. Once there
-    /// are principals, their keys belong to the principal instead.
+    /// The same client, as a principal with this number; `None` if the caller is anonymous.
+    #[must_use]
+    pub(crate) fn with_principal(self, number: Option<u64>) -> Self {
+        Self {
+            principal: number.map(KeyOwner::from),
+            ..self
+        }
+    }
+
+    /// Returns whose the idempotency keys of `items` are: the principal's, wherever it publishes
+    /// from, and those of an anonymous client's network.
     ///
     /// Most appends have no keys, and then no owner, which would take a hash to compute.
     pub(super) fn key_owner(self, items: &[AppendItem]) -> KeyOwner {
+        if self.principal.is_some() && count_keys(items) > 0 {
+            return self.principal.unwrap_or(KeyOwner::UNKNOWN);
+        }
         match self.client {
             Some(client) if count_keys(items) > 0 => KeyOwner::of_client(client),
             _ => KeyOwner::UNKNOWN,
@@ -37,7 +53,7 @@ impl Publisher {
     }
 
     /// Returns the network of the client.
-    pub(super) const fn client(self) -> Option<ClientNet> {
+    pub(crate) const fn client(self) -> Option<ClientNet> {
         self.client
     }
 }

@@ -12,10 +12,11 @@ use actix_web::HttpRequest;
 
 /// An IPv4 address, or the /64 of an IPv6 address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(crate) struct ClientNet(IpAddr);
+pub struct ClientNet(IpAddr);
 
 impl ClientNet {
-    /// Returns the network of the client that sent `request`; `None` over a unix socket.
+    /// Returns the network of the client that sent `request`; `None` over a unix socket. Behind a
+    /// trusted proxy it is the client of the proxy, see `http/access/client_address`.
     pub(crate) fn of_request(request: &HttpRequest) -> Option<Self> {
         request.peer_addr().map(|address| address.ip().into())
     }

@@ -37,9 +37,9 @@ use std::{
 
 use tokio::sync::Semaphore;
 
+pub use self::client_net::ClientNet;
 pub(crate) use self::{
     allocated::allocated_bytes,
-    client_net::ClientNet,
     holdings::{Holdings, free_needed, largest_share},
     rate::{Rate, Reservation},
     share::Share,

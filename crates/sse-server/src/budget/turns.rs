@@ -38,7 +38,17 @@ impl<T> Turns<T> {
 
     /// Takes one item of the client whose turn it is.
     pub(crate) fn pop(&mut self) -> Option<T> {
-        let client = self.clients.pop_front()?;
+        self.pop_of(|_| true).map(|(_, item)| item)
+    }
+
+    /// Takes one item of the first client in turn that `may` have one served. Returns the client,
+    /// too.
+    pub(crate) fn pop_of(
+        &mut self,
+        mut may: impl FnMut(Option<ClientNet>) -> bool,
+    ) -> Option<(Option<ClientNet>, T)> {
+        let index = self.clients.iter().position(|client| may(*client))?;
+        let client = self.clients.remove(index)?;
         let items = self.items.get_mut(&client)?;
         let item = items.pop_front();
         if items.is_empty() {
@@ -46,7 +56,12 @@ impl<T> Turns<T> {
         } else {
             self.clients.push_back(client);
         }
-        item
+        Some((client, item?))
+    }
+
+    /// Whether a client has items that `may` have one served.
+    pub(crate) fn has_of(&self, mut may: impl FnMut(Option<ClientNet>) -> bool) -> bool {
+        self.clients.iter().any(|client| may(*client))
     }
 
     /// Lets `change` remove items of each client.

@@ -2,8 +2,9 @@
 
 use bytes::{Bytes, BytesMut};
 use sse_proto::{
-    Position,
+    Notice, Position,
     api::{Gap, GapReason},
+    wire,
 };
 
 use super::{encode::EventEncoder, frame::Frame};
@@ -21,6 +22,19 @@ pub struct Chunk {
     pub events: usize,
     /// The reason of the gap, if the chunk reports one.
     pub gap: Option<GapReason>,
+}
+
+impl Chunk {
+    /// A chunk of one notice.
+    pub(crate) fn notice(notice: &Notice) -> Self {
+        let mut bytes = BytesMut::new();
+        wire::notice(&mut bytes, notice);
+        Self {
+            bytes: bytes.freeze(),
+            events: 0,
+            gap: None,
+        }
+    }
 }
 
 /// Collects blocks into one chunk.

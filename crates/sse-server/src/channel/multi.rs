@@ -8,7 +8,7 @@
 use std::{fmt, ops::Deref};
 
 use smallvec::SmallVec;
-use sse_proto::{Channel, Cursor, Position};
+use sse_proto::{Channel, Cursor, Notice, Position};
 
 use super::{
     Envelope, Filter, Frames, Settlement, Step, Subscription, SubscriptionOptions,
@@ -54,7 +54,18 @@ pub struct MultiSubscription {
     /// In the order in which a cursor lists the channels.
     channels: SmallVec<[Subscription; 1]>,
     /// Index of the channel that may send first.
-    turn: usize,
+    turn: u16,
+    notices: Notices,
+}
+
+/// Which notices a stream gets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Notices {
+    /// None: the client did not ask for them.
+    Off,
+    /// It has not reported yet that it is live.
+    Replaying,
+    Live,
 }
 
 impl MultiSubscription {
@@ -68,6 +79,11 @@ impl MultiSubscription {
         Self {
             channels: cursors.into_iter().map(subscription).collect(),
             turn: 0,
+            notices: if options.notices {
+                Notices::Replaying
+            } else {
+                Notices::Off
+            },
         }
     }
 
@@ -107,7 +123,8 @@ impl MultiSubscription {
     {
         let count = self.count();
         let mut ended = 0;
-        for nth in (self.turn..count).chain(0..self.turn) {
+        let turn = usize::from(self.turn);
+        for nth in (turn..count).chain(0..turn) {
             if fetching == Some(nth) {
                 continue;
             }
@@ -118,7 +135,7 @@ impl MultiSubscription {
                     return step;
                 }
                 MultiStep::Fetch(_) if fetching.is_none() => {
-                    self.turn = (nth + 1) % count;
+                    self.set_turn_after(nth);
                     return step;
                 }
                 MultiStep::Fetch(_) | MultiStep::Wait => {}
@@ -126,10 +143,38 @@ impl MultiSubscription {
             }
         }
         if ended == count {
-            MultiStep::End
-        } else {
-            MultiStep::Wait
+            return MultiStep::End;
         }
+        if fetching.is_none() && self.becomes_live(tail) {
+            return MultiStep::Write(Chunk::notice(&Notice::Live));
+        }
+        MultiStep::Wait
+    }
+
+    /// Returns whether the client must be sent that the stream is live, now that no channel has
+    /// anything to send. A channel whose tail has not joined the log may have something.
+    fn becomes_live<F>(&mut self, tail: impl Fn(usize) -> F) -> bool
+    where
+        F: Deref<Target = Frames>,
+    {
+        let is_live = self.notices == Notices::Replaying
+            && (0..self.count()).all(|nth| tail(nth).is_joined());
+        if is_live {
+            self.notices = Notices::Live;
+        }
+        is_live
+    }
+
+    /// Whether the client wants notices.
+    #[must_use]
+    pub fn has_notices(&self) -> bool {
+        self.notices != Notices::Off
+    }
+
+    /// Lets the channel after this one send first.
+    fn set_turn_after(&mut self, nth: usize) {
+        // A cursor has few channels.
+        self.turn = u16::try_from((nth + 1) % self.count()).unwrap_or(0);
     }
 
     fn next_of_channel(&mut self, nth: usize, frames: &Frames) -> MultiStep {
@@ -252,7 +297,7 @@ impl MultiSubscription {
 
     /// Notes that a channel sent something, whose id has the positions of all channels.
     fn note_sent_by(&mut self, nth: usize) {
-        self.turn = (nth + 1) % self.count();
+        self.set_turn_after(nth);
         for (other, channel) in self.channels.iter_mut().enumerate() {
             if other != nth {
                 channel.note_position_sent();

@@ -4,16 +4,19 @@
 use std::{num::NonZeroUsize, path::PathBuf, time::Duration};
 
 use bytesize::ByteSize;
-use clap::{Parser, Subcommand};
+use clap::Parser;
 use sse_cli::switch::parse_switch;
 use sse_proto::units::{parse_positive_duration, parse_size};
 
 use super::{
+    commands::Command,
+    limit_args::LimitArgs,
     log_args::LogArgs,
     network_args::NetworkArgs,
     publish_args::PublishArgs,
     redis_args::RedisArgs,
     stream_args::StreamArgs,
+    tls_args::TlsArgs,
     values::{parse_history_events, parse_positive},
 };
 use crate::broker::embedded::DataMode;
@@ -50,11 +53,14 @@ pub(super) struct Args {
     /// Read settings from this TOML file; flags and variables override it
     ///
     /// `sse-server config print --example` prints a file with every key.
-    #[arg(long, env = "SSE_CONFIG", value_name = "FILE")]
+    #[arg(long, env = "SSE_CONFIG", value_name = "FILE", global = true)]
     pub(super) config: Option<PathBuf>,
 
     #[command(flatten)]
     pub(super) network: NetworkArgs,
+
+    #[command(flatten)]
+    pub(super) tls: TlsArgs,
 
     /// Keep the log in this directory
     #[arg(
@@ -157,30 +163,8 @@ pub(super) struct Args {
     pub(super) streams: StreamArgs,
 
     #[command(flatten)]
+    pub(super) limits: LimitArgs,
+
+    #[command(flatten)]
     pub(super) logging: LogArgs,
-}
-
-/// What to do instead of serving.
-#[derive(Clone, Subcommand)]
-pub(super) enum Command {
-    /// Check a configuration file, or print the settings
-    #[command(subcommand)]
-    Config(ConfigCommand),
-}
-
-#[derive(Clone, Subcommand)]
-pub(super) enum ConfigCommand {
-    /// Check a configuration file; the exit code is 2 if it has an error
-    Check {
-        /// The file
-        file: PathBuf,
-    },
-    /// Print every setting and where its value comes from, as a configuration file
-    ///
-    /// Passwords are hidden.
-    Print {
-        /// Print a file with every key, its default and its help instead
-        #[arg(long)]
-        example: bool,
-    },
 }

@@ -12,7 +12,11 @@ use std::{
 use clap::{Arg, ArgMatches, Command, CommandFactory as _, FromArgMatches as _, error::ErrorKind};
 use sse_cli::{environment, short_help::shorten_help};
 
-use super::{bind_hint::add_bind_hint, cli::Args, file::ConfigFile};
+use super::{
+    bind_hint::add_bind_hint,
+    cli::Args,
+    file::{ConfigFile, FileAccess},
+};
 
 /// The flags that a first user needs, which are those in `-h`.
 pub(super) const SHORT_HELP: [&str; 9] = [
@@ -33,6 +37,8 @@ pub(super) struct GivenSettings {
     pub(super) matches: ArgMatches,
     /// Empty if no configuration file is named.
     pub(super) file: ConfigFile,
+    /// The rules of the file.
+    pub(super) access: FileAccess,
     /// The grammar, with the values of the file as defaults.
     pub(super) command: Command,
 }
@@ -77,12 +83,27 @@ fn parse_with(
     let mut command = file.apply(grammar);
     let matches = command.try_get_matches_from_mut(args)?;
     let args = Args::from_arg_matches(&matches).map_err(|error| error.format(&mut command))?;
+    let access = file
+        .read_access(args.network.public_url().as_deref())
+        .map_err(wrong_file)?;
     Ok(GivenSettings {
         args,
         matches,
         file,
+        access,
         command,
     })
+}
+
+/// Reads only the access rules of a file. The other settings must be valid too, because a file with
+/// an error may be half-written.
+///
+/// # Errors
+///
+/// What is wrong, in which line.
+pub(super) fn read_access(path: &Path, public_url: Option<&str>) -> Result<FileAccess, String> {
+    let grammar = Args::command().mut_args(|flag| flag.env(None));
+    ConfigFile::read(path, &grammar)?.read_access(public_url)
 }
 
 /// The error of a configuration file.

@@ -5,7 +5,10 @@
 //! history_age = "7d"                                  --history-age
 //! channels_max = 50_000                               --channels-max
 //! memory = true                                       --memory, a switch
+//! [[tls]]                                             see `tls_pairs`
 //! ```
+//!
+//! Only the table `[access]` has no flags; `config::access` reads it.
 //!
 //! A value of the file takes the place of the flag's default, so flags and variables override it.
 
@@ -21,6 +24,14 @@ use toml::{
     de::{DeTable, DeValue},
 };
 
+use super::{
+    access::{Notes, print_tables, read_access},
+    tls_pairs,
+};
+use crate::{access::AccessRules, tls::CertificateFiles};
+
+/// The table of access rules, which has no flags.
+const ACCESS: &str = "access";
 /// A larger file is rejected. It may not be a configuration file at all.
 const BYTES_MAX: u64 = 1 << 20;
 
@@ -28,7 +39,9 @@ const BYTES_MAX: u64 = 1 << 20;
 #[derive(Debug, Default)]
 pub(super) struct ConfigFile {
     path: PathBuf,
+    text: String,
     settings: Vec<FileSetting>,
+    tls_pairs: Vec<CertificateFiles>,
 }
 
 #[derive(Debug)]
@@ -60,18 +73,63 @@ impl ConfigFile {
         }
         let text = String::from_utf8(bytes);
         let text = text.map_err(|_| format!("{} is not UTF-8 text", path.display()))?;
-        let settings = parse(&text, command);
-        let settings = settings.map_err(|(offset, message)| {
+        let parsed = parse(&text, command);
+        let (settings, tls_pairs) = parsed.map_err(|(offset, message)| {
             format!("{}:{}: {message}", path.display(), line(&text, offset))
         })?;
         Ok(Self {
             path: path.to_owned(),
+            text,
             settings,
+            tls_pairs,
         })
+    }
+
+    pub(super) fn tls_pairs(&self) -> &[CertificateFiles] {
+        &self.tls_pairs
     }
 
     pub(super) fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Reads the table `[access]`. `public_url` is the first one of the server.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong, where, and what to write instead.
+    pub(super) fn read_access(&self, public_url: Option<&str>) -> Result<FileAccess, String> {
+        let mut notes = Notes::default();
+        let table = parse_table(&self.text).map_err(|error| self.with_line(error))?;
+        let rules = match table.get_ref().get(ACCESS) {
+            Some(value) => read_access(value, &self.path, public_url, &mut notes)
+                .map_err(|error| self.with_line(error))?,
+            None => AccessRules::default(),
+        };
+        let warnings = notes
+            .0
+            .into_iter()
+            .map(|note| self.with_line(note))
+            .collect();
+        Ok(FileAccess { rules, warnings })
+    }
+
+    /// Returns the table `[access]` as `config print` shows it.
+    pub(super) fn print_access(&self) -> String {
+        let table = parse_table(&self.text).ok();
+        let access = table.as_ref().and_then(|table| table.get_ref().get(ACCESS));
+        access.map_or_else(String::new, |value| {
+            print_tables(value, &|offset| line(&self.text, offset))
+        })
+    }
+
+    /// Adds the file and the line to a message.
+    fn with_line(&self, (offset, message): ErrorAt) -> String {
+        format!(
+            "{}:{}: {message}",
+            self.path.display(),
+            line(&self.text, offset)
+        )
     }
 
     /// Returns the line of the setting with this id; `None` if the file does not contain it.
@@ -105,16 +163,33 @@ pub(super) fn flags(command: &Command) -> impl Iterator<Item = &Arg> {
 }
 
 /// An error, and where it is in the text.
-type ErrorAt = (usize, String);
+pub(super) type ErrorAt = (usize, String);
 
-fn parse(text: &str, command: &Command) -> Result<Vec<FileSetting>, ErrorAt> {
-    let table = DeTable::parse(text).map_err(|error| {
+/// The rules of a file, and what is probably not meant, with the lines.
+#[derive(Debug, Default)]
+pub struct FileAccess {
+    /// The rules.
+    pub rules: AccessRules,
+    /// What is probably not meant, with the line.
+    pub warnings: Vec<String>,
+}
+
+fn parse_table(text: &str) -> Result<Spanned<DeTable<'_>>, ErrorAt> {
+    DeTable::parse(text).map_err(|error| {
         let offset = error.span().map_or(0, |span| span.start);
         (offset, format!("this is not TOML: {}", error.message()))
-    })?;
+    })
+}
+
+fn parse(
+    text: &str,
+    command: &Command,
+) -> Result<(Vec<FileSetting>, Vec<CertificateFiles>), ErrorAt> {
+    let table = parse_table(text)?;
     let mut settings: Vec<_> = table
         .get_ref()
         .iter()
+        .filter(|(key, _)| ![ACCESS, tls_pairs::KEY].contains(&key.get_ref().as_ref()))
         .map(|(key, value)| {
             let offset = key.span().start;
             let flag = find_flag(command, key.get_ref()).map_err(|message| (offset, message))?;
@@ -128,7 +203,8 @@ fn parse(text: &str, command: &Command) -> Result<Vec<FileSetting>, ErrorAt> {
         })
         .collect::<Result<_, _>>()?;
     settings.sort_by_key(|setting| setting.line);
-    Ok(settings)
+    let tls_pairs = table.get_ref().get(tls_pairs::KEY).map(tls_pairs::parse);
+    Ok((settings, tls_pairs.transpose()?.unwrap_or_default()))
 }
 
 /// Returns the number of the line that contains the byte at `offset`.
@@ -142,12 +218,19 @@ fn find_flag<'c>(command: &'c Command, key: &str) -> Result<&'c Arg, String> {
     if let Some((flag, _)) = keys().find(|(_, known)| known == key) {
         return Ok(flag);
     }
+    let known: Vec<_> = keys().map(|(_, known)| known).collect();
+    let known = known.iter().map(String::as_str).chain([ACCESS]);
+    Err(format!(
+        "there is no setting {key}{}",
+        nearest_key(known, key)
+    ))
+}
+
+/// Returns advice that names the known key which is most similar to `key`.
+pub(super) fn nearest_key<'k>(known: impl Iterator<Item = &'k str>, key: &str) -> String {
     let similarity = |known: &str| strsim::jaro_winkler(known, key);
-    let nearest = keys()
-        .map(|(_, known)| known)
-        .max_by(|one, other| similarity(one).total_cmp(&similarity(other)));
-    let hint = nearest.map_or_else(String::new, |known| format!("; did you mean {known}?"));
-    Err(format!("there is no setting {key}{hint}"))
+    let nearest = known.max_by(|one, other| similarity(one).total_cmp(&similarity(other)));
+    nearest.map_or_else(String::new, |known| format!("; did you mean {known}?"))
 }
 
 /// Returns a value as the texts that the flag takes.

@@ -3,9 +3,12 @@
 //! | file | contents |
 //! |---|---|
 //! | `cli` | the grammar: flags, their variables, defaults and help |
-//! | `network_args`, `publish_args`, `stream_args`, `redis_args`, `log_args` | the parts of the grammar about the network, publishing, streams, Redis and the logs |
+//! | `network_args`, `tls_args`, `publish_args`, `stream_args`, `limit_args`, `redis_args`, `log_args` | the parts of the grammar about the network, TLS, publishing, streams, limits of one client, Redis and the logs |
 //! | `environment` | how flags, variables and the file are read together |
 //! | `file` | the configuration file |
+//! | `access` | the table `[access]` of the file |
+//! | `commands` | `config`, `key` and `token`, which print and exit |
+//! | `tls_pairs` | the certificates that the flags and the file name |
 //! | `sources` | where a value comes from |
 //! | `print` | `config print` |
 //! | `values` | the forms of single values, such as a number of threads |
@@ -16,11 +19,14 @@
 //! A [`Config`] exists only if all settings are valid. It is made before anything is opened or
 //! bound, and contains one section per part of the server, in the form that this part takes.
 
+mod access;
 mod bind_hint;
 mod broker_choice;
 mod cli;
+mod commands;
 mod environment;
 mod file;
+mod limit_args;
 mod log_args;
 mod network_args;
 mod print;
@@ -28,29 +34,35 @@ mod publish_args;
 mod redis_args;
 mod sources;
 mod stream_args;
+mod tls_args;
+mod tls_pairs;
 mod validate;
 mod values;
 
-use std::{ffi::OsString, num::NonZeroUsize, path::PathBuf};
+use std::{ffi::OsString, num::NonZeroUsize, path::PathBuf, time::Duration};
 
 use bytesize::ByteSize;
 
 pub use self::{
     broker_choice::{BrokerConfig, BrokerKind},
     environment::unknown_variables,
+    file::FileAccess,
 };
 use self::{
-    cli::{Args, Command, ConfigCommand},
-    environment::{GivenSettings, misused, wrong_file},
+    cli::Args,
+    environment::{GivenSettings, misused},
 };
 use crate::{
     ListenAddress,
+    access::AccessRules,
     access_log::{AccessLogTarget, LogFormat},
     broker::{Retention, idempotency::KeyLimits},
     budget::largest_share,
     channel::TailLimits,
     fanout::{streams::StreamSettings, thread::FanoutSettings},
-    http::{NamedOrigins, RequestLimits},
+    http::{NamedOrigins, RequestLimits, TrustedProxy},
+    quota::Limits,
+    tls::CertificateFiles,
 };
 
 /// The validated settings.
@@ -60,20 +72,40 @@ pub struct Config {
     pub file: Option<PathBuf>,
     /// Addresses to listen on, at least one; port 0 takes a free port.
     pub addresses: Vec<ListenAddress>,
+    /// Whether callers without a credential may do more than subscribe, at an address that other
+    /// machines can reach.
+    pub allow_anonymous: bool,
+    /// The first URL at which clients reach this server through a proxy. It names the issuer of
+    /// tickets.
+    pub public_url: Option<String>,
+    /// Certificates of the https addresses. The first one is for clients that request no name.
+    pub certificates: Vec<CertificateFiles>,
     /// Permissions of the files of unix sockets.
     pub socket_mode: u32,
+    /// Whether clients that connect over TLS may choose HTTP/2.
+    pub http2: bool,
     /// Levels of the log on stderr, as a filter of `tracing_subscriber`.
     pub log: String,
     /// Form of the log and of the access log.
     pub log_format: LogFormat,
     /// Where the access log is written; `None` if it is off.
     pub access_log: Option<AccessLogTarget>,
+    /// Which callers exist and what they may do.
+    pub access: AccessRules,
+    /// What in the settings is probably not meant, for the log.
+    pub warnings: Vec<String>,
     /// Origins whose pages may read or publish.
     pub origins: NamedOrigins,
+    /// Proxies whose reports about clients are believed.
+    pub trusted_proxies: Vec<TrustedProxy>,
+    /// How long browsers use only HTTPS for the host; `None` if responses do not state it.
+    pub hsts: Option<Duration>,
     /// The broker and what chose it.
     pub broker: BrokerConfig,
     /// What the broker keeps.
     pub retention: Retention,
+    /// What one caller may use.
+    pub limits: Limits,
     /// What a request may contain.
     pub requests: RequestLimits,
     /// Bytes of the bodies of all publishes in progress.
@@ -90,6 +122,8 @@ pub struct Config {
     pub streams_max: Option<NonZeroUsize>,
     /// Connections that one client may have; `None` if the number of open files decides.
     pub client_connections_max: Option<NonZeroUsize>,
+    /// Time in which the streams end after SIGTERM.
+    pub drain: Duration,
     /// How the fan-out threads write.
     pub fanout: FanoutSettings,
     /// Fan-out threads; `None` if the number of cores decides.
@@ -103,10 +137,13 @@ pub enum Invocation {
     Serve(Box<Config>),
     /// Print this text, and end with success.
     Print(String),
+    /// Print this text, and end with exit code 1.
+    Fail(String),
 }
 
 impl Invocation {
-    /// Reads a command line, the environment and the configuration file.
+    /// Reads a command line, the environment and the configuration file, and runs a command that
+    /// only prints.
     ///
     /// # Errors
     ///
@@ -114,40 +151,62 @@ impl Invocation {
     pub fn from_args(
         args: impl IntoIterator<Item = impl Into<OsString> + Clone>,
     ) -> Result<Self, clap::Error> {
-        let given = environment::parse(args)?;
-        let Some(Command::Config(command)) = given.args.command.clone() else {
-            return Ok(Self::Serve(Box::new(Config::from_given(given)?)));
-        };
-        Ok(Self::Print(match command {
-            ConfigCommand::Check { file } => {
-                let path = file.display();
-                choose_broker(&environment::parse_file(&file)?)
-                    .map_err(|message| wrong_file(format_args!("{path}: {message}")))?;
-                format!("{path} is valid\n")
-            }
-            ConfigCommand::Print { example: true } => print::example(&given.command),
-            ConfigCommand::Print { example: false } => {
-                choose_broker(&given).map_err(misused)?;
-                print::settings(&given)
-            }
-        }))
+        let mut given = environment::parse(args)?;
+        match given.args.command.take() {
+            None => Ok(Self::Serve(Box::new(Config::from_given(given)?))),
+            Some(command) => commands::run(command, &given),
+        }
     }
 }
 
 impl Config {
     fn from_given(given: GivenSettings) -> Result<Self, clap::Error> {
         let broker = choose_broker(&given).map_err(misused)?;
-        Ok(Self::from_valid(given.args, broker))
+        let certificates = tls_pairs::all(&given.args.tls, given.file.tls_pairs());
+        Ok(Self::from_valid(
+            given.args,
+            given.access,
+            broker,
+            certificates,
+        ))
     }
 
-    fn from_valid(args: Args, broker: BrokerConfig) -> Self {
+    /// Reads the access rules of the file again; everything else stays.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong, in which line. The rules that were read before remain valid.
+    pub fn read_access_again(&self) -> Result<FileAccess, String> {
+        let Some(file) = &self.file else {
+            return Ok(FileAccess::default());
+        };
+        let access = environment::read_access(file, self.public_url.as_deref())?;
+        validate::check_exposure(&self.addresses, self.allow_anonymous, &access.rules)?;
+        Ok(access)
+    }
+
+    fn from_valid(
+        args: Args,
+        access: FileAccess,
+        broker: BrokerConfig,
+        certificates: Vec<CertificateFiles>,
+    ) -> Self {
         Self {
+            access: access.rules,
+            warnings: access.warnings,
+            public_url: args.network.public_url(),
+            allow_anonymous: args.network.allow_anonymous,
             file: args.config.clone(),
             origins: args.network.named_origins(),
+            trusted_proxies: args.network.trusted_proxies.clone(),
+            hsts: args.network.hsts,
             addresses: args.network.addresses.clone(),
+            certificates,
             socket_mode: args.network.socket_mode,
+            http2: args.network.http2,
             broker,
             retention: retention(&args),
+            limits: args.limits.limits(),
             requests: request_limits(&args),
             publish_memory_bytes: args.publishing.publish_memory.0,
             tail: tail_limits(&args),
@@ -156,6 +215,7 @@ impl Config {
             streams: stream_settings(&args),
             streams_max: args.streams.streams_max,
             client_connections_max: args.network.client_connections_max,
+            drain: args.streams.drain,
             fanout: fanout_settings(&args),
             fanout_threads: args.streams.fanout_threads,
             log: args.logging.log,
@@ -168,7 +228,9 @@ impl Config {
 /// Chooses the broker, and checks the rules that concern several settings.
 fn choose_broker(given: &GivenSettings) -> Result<BrokerConfig, String> {
     let broker = broker_choice::choose(given)?;
-    validate::validate(&given.args, &broker.kind)?;
+    validate::validate(&given.args, &given.access.rules, &broker.kind)?;
+    let addresses = &given.args.network.addresses;
+    tls_pairs::check(&given.args.tls, given.file.tls_pairs(), addresses)?;
     Ok(broker)
 }
 
@@ -210,6 +272,7 @@ const fn stream_settings(args: &Args) -> StreamSettings {
     StreamSettings {
         heartbeat: args.streams.heartbeat,
         retry: args.streams.retry,
+        life: args.streams.stream_life,
     }
 }
 
@@ -217,6 +280,7 @@ const fn fanout_settings(args: &Args) -> FanoutSettings {
     FanoutSettings {
         coalesce: args.streams.coalesce,
         heartbeat: args.streams.heartbeat,
+        retry: args.streams.retry,
         write_timeout: args.streams.write_timeout,
     }
 }

@@ -1,14 +1,15 @@
 //! The flags about the network: where the server listens, and which pages may use it.
 
-use std::num::NonZeroUsize;
+use std::{num::NonZeroUsize, time::Duration};
 
-use clap::Args;
+use clap::{ArgAction, Args};
 use sse_cli::switch::parse_switch;
+use sse_proto::units::parse_duration;
 
-use super::values::{parse_positive, parse_socket_mode};
+use super::values::{parse_on_off, parse_positive, parse_socket_mode};
 use crate::{
     ListenAddress,
-    http::{NamedOrigins, OriginPattern, PublicUrl},
+    http::{NamedOrigins, OriginPattern, PublicUrl, TrustedProxy},
 };
 
 /// The flags about the network.
@@ -17,8 +18,10 @@ pub(super) struct NetworkArgs {
     /// Listen on this address, or on a unix socket like `unix:/run/sse.sock` (repeatable;
     /// comma-separated in the variable)
     ///
-    /// Port 0 takes a free port and prints its URL on stdout. An address that other machines can
-    /// reach needs --allow-anonymous, because there is no authentication yet. A file that an ended
+    /// `https://0.0.0.0:8443` uses TLS, and needs --tls-cert. At an address that ends with
+    /// `?proxy=v2`, every connection must begin with a header of the PROXY protocol, version 2,
+    /// whose source counts as the client. Port 0 takes a free port and prints its URL on stdout. An address that other machines can
+    /// reach needs the table [access] in the configuration file, or --allow-anonymous. A file that an ended
     /// server has left at the path of a unix socket is replaced; every other file stays.
     #[arg(
         long = "bind",
@@ -45,10 +48,10 @@ pub(super) struct NetworkArgs {
     /// Let one client have at most this many connections [default: nine tenths of those that are not
     /// reserved for publishers and health checks, or of --streams-max and 16 more if that is less]
     ///
-    /// A client is an IPv4 address, or the /64 of an IPv6 address. A proxy counts as one client. One
-    /// over a unix socket has no limit. Beyond the limit, a new connection closes the one of
-    /// the client that is idle for the longest time. If none is idle, the new connection can
-    /// publish, but not open a stream.
+    /// A client is an IPv4 address, or the /64 of an IPv6 address. A proxy counts as one client,
+    /// unless it is a --trusted-proxy, which has no limit, as one over a unix socket. Beyond the
+    /// limit, a new connection closes the one of the client that is idle for the longest time. If
+    /// none is idle, the new connection can publish, but not open a stream.
     #[arg(
         long,
         env = "SSE_CLIENT_CONNECTIONS_MAX",
@@ -58,7 +61,24 @@ pub(super) struct NetworkArgs {
     )]
     pub(super) client_connections_max: Option<NonZeroUsize>,
 
+    /// Offer HTTP/2 to clients that connect over TLS: on or off
+    ///
+    /// A client chooses it during the handshake. Over HTTP/2 a browser has one connection for all
+    /// streams and publishes of all its tabs.
+    #[arg(
+        long,
+        env = "SSE_HTTP2",
+        default_value = "on",
+        value_name = "on|off",
+        action = ArgAction::Set,
+        value_parser = parse_on_off
+    )]
+    pub(super) http2: bool,
+
     /// Let every client that reaches the address publish and read
+    ///
+    /// With the table [access] in the configuration file, callers without a credential may publish,
+    /// manage and observe as far as [access.anonymous] grants it.
     #[arg(long, env = "SSE_ALLOW_ANONYMOUS", value_parser = parse_switch)]
     pub(super) allow_anonymous: bool,
 
@@ -107,9 +127,37 @@ pub(super) struct NetworkArgs {
         value_parser = str::parse::<PublicUrl>
     )]
     pub(super) public_urls: Vec<PublicUrl>,
+
+    /// Believe what this proxy reports about its clients (repeatable; comma-separated in the
+    /// variable)
+    ///
+    /// An address, a network such as `10.0.0.0/8`, or `unix` for all who may connect to a unix
+    /// socket. The client is then the last address in `Forwarded`, or in `X-Forwarded-For` if there
+    /// is no `Forwarded`, that is not a trusted proxy. Limits and logs use it. The proxy must
+    /// replace both headers.
+    #[arg(
+        long = "trusted-proxy",
+        env = "SSE_TRUSTED_PROXY",
+        value_name = "ADDRESS",
+        value_delimiter = ',',
+        value_parser = str::parse::<TrustedProxy>
+    )]
+    pub(super) trusted_proxies: Vec<TrustedProxy>,
+
+    /// Let browsers use only HTTPS for this host during this time (Strict-Transport-Security)
+    ///
+    /// Only for a server that all clients reach over HTTPS. Browsers remember it, and 0s makes them
+    /// forget it.
+    #[arg(long, env = "SSE_HSTS", value_name = "DURATION", value_parser = parse_duration)]
+    pub(super) hsts: Option<Duration>,
 }
 
 impl NetworkArgs {
+    /// The first public URL.
+    pub(super) fn public_url(&self) -> Option<String> {
+        self.public_urls.first().map(|url| url.with_path(""))
+    }
+
     /// The origins and URLs that the flags name.
     pub(super) fn named_origins(&self) -> NamedOrigins {
         NamedOrigins {

@@ -5,9 +5,11 @@ use std::fmt::Write as _;
 use clap::{Arg, ArgAction, Command};
 
 use super::{
+    access::EXAMPLE,
     environment::GivenSettings,
     file::{flags, key_of},
     sources::Source,
+    tls_pairs,
 };
 use crate::broker::redis::without_password;
 
@@ -39,7 +41,8 @@ pub(super) fn settings(given: &GivenSettings) -> String {
             format!("{comment}{key} = {value}")
         );
     }
-    text
+    text.push_str(&tls_pairs::print(given.file.tls_pairs()));
+    text + &given.file.print_access()
 }
 
 /// Returns a file in which every key is a comment, with its help and its default.
@@ -66,7 +69,8 @@ pub(super) fn example(command: &Command) -> String {
         };
         let _ = writeln!(text, "# {key} = {value}");
     }
-    text
+    text.push_str(tls_pairs::EXAMPLE);
+    text + EXAMPLE
 }
 
 /// Returns the values of a flag in TOML.

@@ -122,6 +122,32 @@ pub(super) struct StreamArgs {
     )]
     pub(super) write_timeout: Duration,
 
+    /// End each stream after a random 80 to 100 % of this time; its client reconnects
+    ///
+    /// Clients then spread over all nodes again, for example after a node was added.
+    #[arg(
+        long,
+        env = "SSE_STREAM_LIFE",
+        value_name = "DURATION",
+        value_parser = parse_positive_duration,
+        help_heading = "Streams"
+    )]
+    pub(super) stream_life: Option<Duration>,
+
+    /// After SIGTERM, end the streams one after another during this time, and stop then
+    ///
+    /// Meanwhile /health/ready is 503, publishes work, and a new stream ends at once. SIGINT or a
+    /// second signal ends the server immediately.
+    #[arg(
+        long,
+        env = "SSE_DRAIN",
+        default_value = "0s",
+        value_name = "DURATION",
+        value_parser = parse_duration,
+        help_heading = "Streams"
+    )]
+    pub(super) drain: Duration,
+
     /// Write to streams with this many threads [default: half the cores, at least 1]
     ///
     /// With 0, streams stay with the threads that answer HTTP: each stream takes about 12 KB more,

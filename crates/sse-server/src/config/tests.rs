@@ -8,7 +8,7 @@ use super::*;
 fn config(args: &[&str]) -> Result<Config, String> {
     match Invocation::from_args([&["sse-server"], args].concat()) {
         Ok(Invocation::Serve(config)) => Ok(*config),
-        Ok(Invocation::Print(text)) => Err(text),
+        Ok(Invocation::Print(text) | Invocation::Fail(text)) => Err(text),
         Err(error) => Err(error.to_string()),
     }
 }
@@ -136,7 +136,7 @@ fn file_with(text: &str) -> (TempDir, String) {
 fn printed(args: &[&str]) -> String {
     match Invocation::from_args([&["sse-server"], args, &["config", "print"]].concat()) {
         Ok(Invocation::Print(text)) => text,
-        Ok(Invocation::Serve(_)) => panic!("the server would have started"),
+        Ok(other) => panic!("expected the settings instead of {other:?}"),
         Err(error) => panic!("{error}"),
     }
 }
@@ -199,7 +199,10 @@ fn every_flag_has_a_key_in_the_example_whose_defaults_are_valid() {
     let Invocation::Print(example) = example else {
         panic!("the server would have started");
     };
-    let keys = example.lines().filter_map(|line| line.strip_prefix("# "));
+    let (example, tables) = example.split_once("# [access]\n").unwrap();
+    assert!(tables.contains("# [[access.key]]\n"));
+    let (flags, _) = example.split_once("# [[tls]]").unwrap();
+    let keys = flags.lines().filter_map(|line| line.strip_prefix("# "));
     let keys: Vec<_> = keys.filter(|line| line.contains(" = ")).collect();
     let command = Args::command();
     assert_eq!(keys.len(), file::flags(&command).count());
@@ -209,6 +212,36 @@ fn every_flag_has_a_key_in_the_example_whose_defaults_are_valid() {
         .collect();
     let (_directory, file) = file_with(&with_default.join("\n"));
     config(&["--config", &file]).unwrap();
+}
+
+#[test]
+fn certificates_are_tables_that_are_printed_as_they_were_read() {
+    let tables = "[[tls]]\ncert = \"a.pem\"\nkey = \"a.key\"\n\n\
+                  [[tls]]\ncert = \"b.pem\"\nkey = \"b.key\"\n";
+    let (_directory, file) = file_with(&format!("bind = \"https://[::1]:1\"\n{tables}"));
+    let text = printed(&["--config", &file]);
+    assert!(text.ends_with(tables), "{text}");
+    let flags = [
+        "--config",
+        &file,
+        "--tls-cert",
+        "c.pem",
+        "--tls-key",
+        "c.key",
+    ];
+    let certificates = config(&flags).unwrap().certificates;
+    let files = certificates.iter().map(|files| files.certificate.as_path());
+    let expected = ["c.pem", "a.pem", "b.pem"].map(std::path::Path::new);
+    assert_eq!(files.collect::<Vec<_>>(), expected);
+    for wrong in [
+        "cert = \"a\"",
+        "cert = \"a\"\nkey = 1",
+        "cert = \"a\"\nkey = \"b\"\nx = 1",
+    ] {
+        let (_directory, file) = file_with(&format!("[[tls]]\n{wrong}"));
+        let error = config(&["--config", &file]).unwrap_err();
+        assert!(error.contains(":1: write a table [[tls]]"), "{error}");
+    }
 }
 
 #[test]

@@ -9,6 +9,8 @@ use super::{
     broker_choice::BrokerKind, cli::Args, network_args::NetworkArgs, publish_args::PublishArgs,
 };
 use crate::{
+    ListenAddress,
+    access::{AccessRules, Right, Rights, ServerRight},
     broker::{idempotency::KEY_BYTES, redis::without_password},
     budget::{free_needed, largest_share},
     http::OriginPattern,
@@ -21,8 +23,16 @@ const IDEMPOTENCY_WINDOW_MAX: Duration = Duration::from_hours(365 * 24);
 /// # Errors
 ///
 /// A message for the operator, which states what is wrong and what to write instead.
-pub(super) fn validate(args: &Args, broker: &BrokerKind) -> Result<(), String> {
-    check_exposure(&args.network)?;
+pub(super) fn validate(
+    args: &Args,
+    access: &AccessRules,
+    broker: &BrokerKind,
+) -> Result<(), String> {
+    check_exposure(
+        &args.network.addresses,
+        args.network.allow_anonymous,
+        access,
+    )?;
     check_duplicates(&args.network)?;
     check_credentials(&args.network)?;
     check_sizes(args)?;
@@ -62,16 +72,44 @@ fn check_history_bytes(size: ByteSize) -> Result<(), String> {
     Ok(())
 }
 
-fn check_exposure(args: &NetworkArgs) -> Result<(), String> {
-    let mut reachable = args.addresses.iter().filter(|address| !address.is_local());
-    let Some(address) = reachable.next().filter(|_| !args.allow_anonymous) else {
+/// At an address that other machines can reach, callers without a credential may subscribe by rules.
+/// More needs consent.
+pub(super) fn check_exposure(
+    addresses: &[ListenAddress],
+    allow_anonymous: bool,
+    access: &AccessRules,
+) -> Result<(), String> {
+    let mut reachable = addresses.iter().filter(|address| !address.is_local());
+    let Some(address) = reachable.next().filter(|_| !allow_anonymous) else {
         return Ok(());
     };
-    Err(format!(
-        "--bind {address} can be reached from other machines, and there is no authentication yet: anyone \
-         could publish and read. Use 127.0.0.1 behind a proxy that authenticates, or add \
-         --allow-anonymous"
-    ))
+    if !access.is_restricted() {
+        return Err(format!(
+            "--bind {address} can be reached from other machines, and there are no access rules: anyone \
+             could publish and read. Add the table [access] to the configuration file, use 127.0.0.1 \
+             behind a proxy that authenticates, or add --allow-anonymous"
+        ));
+    }
+    match dangerous_right(&access.anonymous_rights()) {
+        None => Ok(()),
+        Some(right) => Err(format!(
+            "--bind {address} can be reached from other machines, and [access.anonymous] grants \
+             {right}: remove it, or add --allow-anonymous"
+        )),
+    }
+}
+
+/// Returns a right that a caller without a credential should not have.
+fn dangerous_right(rights: &Rights) -> Option<&'static str> {
+    let channels = [Right::Publish, Right::Manage].into_iter();
+    let mut channels = channels.filter(|right| !rights.patterns(*right).is_empty());
+    let mut server = [ServerRight::Admin, ServerRight::Observe].into_iter();
+    let of_channels = channels.next().map(Right::as_str);
+    of_channels.or_else(|| {
+        server
+            .find(|right| rights.permits_server(*right))
+            .map(ServerRight::as_str)
+    })
 }
 
 fn check_duplicates(args: &NetworkArgs) -> Result<(), String> {

@@ -19,6 +19,15 @@ pub(super) fn parse_positive(text: &str) -> Result<NonZeroUsize, &'static str> {
     parse_positive_number(text)
 }
 
+/// Parses `on` or `off`, and the values of a switch.
+pub(super) fn parse_on_off(text: &str) -> Result<bool, &'static str> {
+    match text {
+        "on" | "1" | "true" => Ok(true),
+        "off" | "0" | "false" => Ok(false),
+        _ => Err("write on or off"),
+    }
+}
+
 pub(super) fn parse_history_events(text: &str) -> Result<NonZeroUsize, &'static str> {
     text.parse().map_err(|_| {
         "write a whole number from 1 on: the newest event of a channel always stays, so that \

@@ -91,6 +91,11 @@ impl ConnectionPermit {
     pub(super) const fn client(&self) -> &Arc<Client> {
         &self.0
     }
+
+    /// Returns the network of the client; `None` over a unix socket.
+    pub(crate) fn client_net(&self) -> Option<ClientNet> {
+        self.0.net
+    }
 }
 
 impl Drop for ConnectionPermit {

@@ -26,10 +26,18 @@ pub enum Phase {
     Idle,
     /// It carries a stream.
     Stream,
+    /// It is not ready for HTTP: a header of a proxy or a TLS handshake comes first.
+    Handshake,
 }
 
 impl Phase {
-    pub(super) const ALL: [Self; 4] = [Self::Head, Self::Request, Self::Idle, Self::Stream];
+    pub(super) const ALL: [Self; 5] = [
+        Self::Head,
+        Self::Request,
+        Self::Idle,
+        Self::Stream,
+        Self::Handshake,
+    ];
 
     /// Value of the label `state` in the metrics.
     pub(super) const fn as_str(self) -> &'static str {
@@ -38,6 +46,7 @@ impl Phase {
             Self::Request => "request",
             Self::Idle => "idle",
             Self::Stream => "stream",
+            Self::Handshake => "handshake",
         }
     }
 }
@@ -54,6 +63,8 @@ pub enum CloseReason {
     IdleTimeout,
     /// The head of a request took too long.
     HeadTimeout,
+    /// A TLS handshake, or what precedes it, took too long.
+    HandshakeTimeout,
     /// The client reads its response too slowly.
     TooSlow,
     /// There was no room for it.
@@ -61,11 +72,12 @@ pub enum CloseReason {
 }
 
 impl CloseReason {
-    pub(super) const ALL: [Self; 6] = [
+    pub(super) const ALL: [Self; 7] = [
         Self::IdleEvicted,
         Self::HeadEvicted,
         Self::IdleTimeout,
         Self::HeadTimeout,
+        Self::HandshakeTimeout,
         Self::TooSlow,
         Self::TooMany,
     ];
@@ -77,36 +89,44 @@ impl CloseReason {
             Self::HeadEvicted => "head_evicted",
             Self::IdleTimeout => "idle_timeout",
             Self::HeadTimeout => "head_timeout",
+            Self::HandshakeTimeout => "handshake_timeout",
             Self::TooSlow => "too_slow",
             Self::TooMany => "too_many",
         }
     }
 
-    /// The phase whose connections are closed for this reason.
-    const fn phase(self) -> Phase {
+    /// Whether a connection in `phase` may be closed for this reason.
+    ///
+    /// The place of an idle connection is given away already, so the first bytes of another head do
+    /// not save it. Otherwise a client could open connections without limit, by sending a byte on
+    /// each idle one. The same is true for the end of a handshake.
+    const fn applies_to(self, phase: Phase) -> bool {
         match self {
-            Self::IdleEvicted | Self::IdleTimeout => Phase::Idle,
-            Self::HeadEvicted | Self::HeadTimeout => Phase::Head,
-            Self::TooSlow | Self::TooMany => Phase::Request,
+            Self::IdleEvicted => matches!(phase, Phase::Idle | Phase::Head),
+            Self::IdleTimeout => matches!(phase, Phase::Idle),
+            Self::HeadEvicted => matches!(phase, Phase::Head | Phase::Handshake),
+            Self::HeadTimeout => matches!(phase, Phase::Head),
+            Self::HandshakeTimeout => matches!(phase, Phase::Handshake),
+            Self::TooSlow | Self::TooMany => matches!(phase, Phase::Request),
         }
     }
 }
 
-/// A phase and when it began, as one number: milliseconds × 4 + index of the phase.
+/// A phase and when it began, as one number: milliseconds × 8 + index of the phase.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct PhaseSince(u64);
 
 impl PhaseSince {
     pub(super) const fn new(phase: Phase, since_ms: u64) -> Self {
-        Self(since_ms << 2 | phase as u64)
+        Self(since_ms << 3 | phase as u64)
     }
 
     pub(super) const fn phase(self) -> Phase {
-        Phase::ALL[(self.0 & 3) as usize]
+        Phase::ALL[(self.0 & 7) as usize]
     }
 
     pub(super) const fn since_ms(self) -> u64 {
-        self.0 >> 2
+        self.0 >> 3
     }
 }
 
@@ -178,17 +198,11 @@ impl Entry {
     }
 
     /// Returns why the connection must be closed. A connection that has entered another phase since
-    /// the request to close it stays open.
-    ///
-    /// The place of an idle connection is given away already, so the first bytes of another head do
-    /// not save it. Otherwise a client could open connections without limit, by sending a byte on
-    /// each idle one.
+    /// the request to close it stays open, unless the reason applies to that phase too.
     pub(super) fn close_reason(&self) -> Option<CloseReason> {
         let index = self.close.load(Ordering::Acquire).checked_sub(1)?;
         let reason = CloseReason::ALL.get(usize::from(index)).copied()?;
-        let phase = self.phase().phase();
-        let is_evicted = reason == CloseReason::IdleEvicted && phase == Phase::Head;
-        if reason.phase() == phase || is_evicted {
+        if reason.applies_to(self.phase().phase()) {
             return Some(reason);
         }
         self.close.store(0, Ordering::Release);

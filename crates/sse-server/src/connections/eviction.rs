@@ -151,7 +151,7 @@ fn candidate(entry: &Arc<Entry>, only_of: OnlyOf, large_client: usize) -> Option
         (Phase::Idle, true) => Group::IdleOfLarge,
         (Phase::Idle, false) => Group::Idle,
         // A client does not gain by replacing its own connections that are about to be used.
-        (Phase::Head, true) if only_of.is_none() => Group::HeadOfLarge,
+        (Phase::Head | Phase::Handshake, true) if only_of.is_none() => Group::HeadOfLarge,
         _ => return None,
     };
     Some(Candidate {

@@ -6,6 +6,7 @@ use super::{
     CloseReason, ConnectionPermit, Phase,
     entry::{Entry, PhaseSince},
 };
+use crate::budget::ClientNet;
 
 /// A connection that HTTP serves. It has an entry in the table until it is dropped.
 #[derive(Debug)]
@@ -32,6 +33,11 @@ impl OpenConnection {
     /// Removes the entry; the permit counts the connection from now on.
     pub(crate) fn into_permit(self) -> ConnectionPermit {
         self.permit
+    }
+
+    /// Returns the network of the client; `None` over a unix socket.
+    pub(crate) fn client_net(&self) -> Option<ClientNet> {
+        self.permit.client_net()
     }
 
     /// Records that the connection is in `phase` from now on.

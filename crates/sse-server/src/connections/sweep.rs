@@ -57,7 +57,8 @@ fn limit_of(entry: &Entry, phase: Phase) -> Option<(Duration, CloseReason)> {
     let (limit, reason) = match phase {
         Phase::Head => (HEAD_MAX, CloseReason::HeadTimeout),
         Phase::Idle => (IDLE_MAX, CloseReason::IdleTimeout),
-        Phase::Request | Phase::Stream => return None,
+        // `server/accept` limits a handshake, and `http` a request.
+        Phase::Handshake | Phase::Request | Phase::Stream => return None,
     };
     let limit = if entry.is_reserved() {
         RESERVED_MAX

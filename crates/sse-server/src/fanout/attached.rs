@@ -23,12 +23,13 @@ use sse_proto::{Channel, EventId};
 use tokio::sync::watch;
 
 use super::{
-    admission::StreamGuard,
     attached_list::AttachedEntry,
     page_cache::{PageCache, PageKey},
     page_slot::{PageResult, PageSlot},
     settlement::wait_until_settled,
     shared_state::encode_heartbeat,
+    stream_caller::StreamCaller,
+    stream_guard::StreamGuard,
     streams::Streams,
 };
 use crate::{
@@ -77,6 +78,7 @@ impl AttachedStream {
         until: Option<EventId>,
         searcher: Searcher,
         page: PageSlot,
+        caller: Option<Arc<StreamCaller>>,
     ) -> Self {
         let tails = subscription.channels().map(|channel| {
             let channel = streams.hub.join(channel);
@@ -93,7 +95,7 @@ impl AttachedStream {
         Self {
             pages: streams.pages.clone(),
             searcher,
-            listed: streams.attached.add(&subscription),
+            listed: streams.attached.add(&subscription, caller),
             subscription,
             tails,
             fetching: None,
@@ -119,7 +121,7 @@ impl AttachedStream {
             let step = self.next_step();
             let is_behind = self.subscription.is_behind();
             guard.set_behind(is_behind);
-            self.listed.set_behind(is_behind);
+            self.listed.update(&self.subscription);
             match step {
                 MultiStep::Write(chunk) => return Some((chunk.bytes, chunk.events)),
                 MultiStep::Fetch(fetch) => self.start_fetch(fetch),

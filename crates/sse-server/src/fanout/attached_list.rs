@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use slab::Slab;
 
-use super::mailbox::StreamInfo;
+use super::{mailbox::StreamInfo, stream_caller::StreamCaller};
 use crate::channel::MultiSubscription;
 
 /// The attached streams; clones share the list.
@@ -16,8 +16,12 @@ pub struct AttachedList(Arc<Mutex<Slab<StreamInfo>>>);
 
 impl AttachedList {
     /// Adds a stream, which is listed until the entry is dropped.
-    pub(super) fn add(&self, subscription: &MultiSubscription) -> AttachedEntry {
-        let info = StreamInfo::of(subscription);
+    pub(super) fn add(
+        &self,
+        subscription: &MultiSubscription,
+        caller: Option<Arc<StreamCaller>>,
+    ) -> AttachedEntry {
+        let info = StreamInfo::of(subscription, caller);
         AttachedEntry {
             is_behind_tail: info.is_behind_tail,
             key: self.lock().insert(info),
@@ -45,14 +49,15 @@ pub(super) struct AttachedEntry {
 }
 
 impl AttachedEntry {
-    /// Records whether the stream is behind the tail.
-    pub(super) fn set_behind(&mut self, is_behind_tail: bool) {
+    /// Records whether the stream is behind the tail, and from which time on.
+    pub(super) fn update(&mut self, subscription: &MultiSubscription) {
+        let is_behind_tail = subscription.is_behind();
         if is_behind_tail == self.is_behind_tail {
             return;
         }
         self.is_behind_tail = is_behind_tail;
         if let Some(info) = self.list.lock().get_mut(self.key) {
-            info.is_behind_tail = is_behind_tail;
+            *info = StreamInfo::of(subscription, info.caller.take());
         }
     }
 }

@@ -1,11 +1,18 @@
 //! One detached socket: what is written to it, and what the stream waits for.
 //!
 //! A server has very many idle connections, so [`Connection`] is small; a unit test limits its
-//! size. What only a busy connection needs is in [`PendingWork`], which is boxed, and which is
-//! freed when the connection is idle again.
+//! size. What only a busy connection or a session of TLS needs is in [`PendingWork`], which is boxed,
+//! and which is freed when a plain connection is idle again.
+//!
+//! | file | contents |
+//! |---|---|
+//! | `write` | writes to the socket, with TLS or without |
+//! | `input` | what the client sends, which is discarded |
+
+mod input;
+mod write;
 
 use std::{
-    io::{self, ErrorKind, Read as _, Write as _},
     rc::Rc,
     time::{Duration, Instant},
 };
@@ -15,20 +22,21 @@ use mio::{Registry, Token};
 use tokio::task::AbortHandle;
 
 use super::{
-    admission::{CloseReason, StreamGuard},
     blocked::{BlockedBytes, BlockedShare, Closer},
     detach::DetachedSocket,
     heartbeat_wheel::Tick,
     pending_work::{BlockedWrite, PendingWork},
-    shared_state::{EncodedChunk, SharedState, TransferCoding},
+    shared_state::{SharedState, TransferCoding},
     socket::{SocketCookie, StreamSocket},
     stall::BytesAccepted,
+    stream_guard::{CloseReason, StreamGuard},
 };
-use crate::{budget::ClientNet, channel::multi::Fetch, connections::ConnectionPermit};
-
-/// Bytes that a client may send after its request. The server discards them, and closes the
-/// connection of a client that sends more.
-const RECEIVED_MAX: u16 = u16::MAX;
+use crate::{
+    budget::ClientNet,
+    channel::multi::Fetch,
+    connections::ConnectionPermit,
+    tls::{RECORD_BYTES, TlsSession},
+};
 
 /// Connection of one stream.
 #[derive(Debug)]
@@ -49,7 +57,7 @@ pub(super) struct Connection {
     pub(super) is_queued: bool,
     pub(super) state: Rc<SharedState>,
     pub(super) guard: StreamGuard,
-    _permit: ConnectionPermit,
+    permit: ConnectionPermit,
     pending: Option<Box<PendingWork>>,
 }
 
@@ -70,6 +78,12 @@ impl Connection {
         guard: StreamGuard,
         last_write: Tick,
     ) -> Self {
+        let pending = detached.tls.map(|tls| {
+            Box::new(PendingWork {
+                tls: Some(tls),
+                ..PendingWork::default()
+            })
+        });
         Self {
             socket: detached.socket,
             view: 0,
@@ -82,47 +96,9 @@ impl Connection {
             is_queued: false,
             state,
             guard,
-            _permit: detached.permit,
-            pending: None,
+            permit: detached.permit,
+            pending,
         }
-    }
-
-    /// Writes a chunk. The connection must not be blocked.
-    ///
-    /// # Errors
-    ///
-    /// The client is gone.
-    pub(super) fn write_chunk(
-        &mut self,
-        chunk: &EncodedChunk,
-        now: Instant,
-    ) -> io::Result<WriteOutcome> {
-        let bytes = chunk.bytes(self.coding);
-        self.write(bytes, now)
-    }
-
-    /// Writes `bytes`. The connection must not be blocked.
-    ///
-    /// # Errors
-    ///
-    /// The client is gone.
-    pub(super) fn write(&mut self, bytes: &Bytes, now: Instant) -> io::Result<WriteOutcome> {
-        debug_assert!(!self.is_blocked(), "the rest of the last write comes first");
-        let mut written = 0;
-        while written < bytes.len() {
-            let Some(count) = write_some(&mut self.socket, &bytes[written..])? else {
-                self.pending_mut().blocked = Some(BlockedWrite {
-                    bytes: bytes.clone(),
-                    written,
-                    progressed: now,
-                    share: None,
-                });
-                return Ok(WriteOutcome::Blocked);
-            };
-            written += count;
-            self.accepted.add(count);
-        }
-        Ok(WriteOutcome::Complete)
     }
 
     pub(super) fn is_blocked(&self) -> bool {
@@ -139,44 +115,29 @@ impl Connection {
         self.pending.as_ref()?.blocked.as_ref()
     }
 
-    /// Writes the rest of a blocked write.
-    ///
-    /// # Errors
-    ///
-    /// The client is gone.
-    pub(super) fn resume_write(&mut self, now: Instant) -> io::Result<WriteOutcome> {
-        let Some(pending) = &mut self.pending else {
-            return Ok(WriteOutcome::Complete);
-        };
-        let Some(blocked) = &mut pending.blocked else {
-            return Ok(WriteOutcome::Complete);
-        };
-        while !blocked.rest().is_empty() {
-            let Some(count) = write_some(&mut self.socket, blocked.rest())? else {
-                return Ok(WriteOutcome::Blocked);
-            };
-            blocked.written += count;
-            self.accepted.add(count);
-            blocked.progressed = now;
-        }
-        pending.blocked = None;
-        self.free_pending_if_idle();
-        Ok(WriteOutcome::Complete)
-    }
-
     /// Counts what a blocked write holds, until the write is complete.
     ///
     /// The connection keeps an equal chunk of another stream in place of its own, if there is one.
     pub(super) fn count_blocked(&mut self, memory: &BlockedBytes, closer: Closer) {
-        let client = self.socket.client();
+        let client = self.client();
         // An unframed chunk can be a small part of a large allocation.
         let own = |chunk: &Bytes| match self.coding {
             TransferCoding::Chunked => chunk.clone(),
             TransferCoding::Identity => Bytes::copy_from_slice(chunk),
         };
-        let blocked = self.pending.as_mut().and_then(|work| work.blocked.as_mut());
-        if let Some(blocked) = blocked {
-            let (bytes, share) = memory.hold_chunk(&blocked.bytes, own, client, closer);
+        let Some(pending) = &mut self.pending else {
+            return;
+        };
+        // The stream holds one record of its own.
+        let tls_bytes = |chunk: &Bytes| chunk.len().min(RECORD_BYTES);
+        let has_tls = pending.tls.is_some();
+        if let Some(blocked) = &mut pending.blocked {
+            let own_bytes = if has_tls {
+                tls_bytes(&blocked.bytes)
+            } else {
+                0
+            };
+            let (bytes, share) = memory.hold_chunk(&blocked.bytes, own_bytes, own, client, closer);
             (blocked.bytes, blocked.share) = (bytes, Some(share));
         }
     }
@@ -202,33 +163,9 @@ impl Connection {
         self.socket.set_blocked(registry, Token(key), is_blocked);
     }
 
-    /// Reads and discards what the client has sent.
-    ///
-    /// # Errors
-    ///
-    /// The reason to close the connection: `Client` or `TooMuchInput`.
-    pub(super) fn discard_input(&mut self) -> Result<(), CloseReason> {
-        let mut scratch = [0; 4096];
-        loop {
-            match self.socket.read(&mut scratch) {
-                Ok(0) => return Err(CloseReason::Client),
-                Ok(count) => {
-                    let count = u16::try_from(count).unwrap_or(u16::MAX);
-                    self.received = self.received.saturating_add(count);
-                    if self.received == RECEIVED_MAX {
-                        return Err(CloseReason::TooMuchInput);
-                    }
-                }
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
-                Err(_) => return Err(CloseReason::Client),
-            }
-        }
-    }
-
     /// Returns the network of the client.
     pub(super) fn client(&self) -> Option<ClientNet> {
-        self.socket.client()
+        self.guard.client().or_else(|| self.permit.client_net())
     }
 
     /// Returns the kernel's name of the connection's socket.
@@ -239,13 +176,6 @@ impl Connection {
     /// Makes the drop of the connection a reset.
     pub(super) fn reset_on_close(&self) {
         self.socket.reset_on_close();
-    }
-
-    /// Sends the end of the stream to the client.
-    pub(super) fn close_write(&mut self) {
-        // Unread input would turn the close into a reset, which may overtake the last bytes.
-        let _ = self.discard_input();
-        self.socket.close_write();
     }
 
     /// Returns the page read in flight, with its request id.
@@ -292,14 +222,22 @@ impl Connection {
     }
 
     /// Marks the stream as ended: the connection closes when the last write is complete.
-    pub(super) fn set_ending(&mut self) {
-        self.pending_mut().is_ending = true;
+    pub(super) fn set_ending(&mut self, reason: CloseReason) {
+        self.pending_mut().ending = Some(reason);
     }
 
-    pub(super) fn is_ending(&self) -> bool {
-        self.pending
-            .as_ref()
-            .is_some_and(|pending| pending.is_ending)
+    /// Returns why the stream ends; `None` if it does not.
+    pub(super) fn ending(&self) -> Option<CloseReason> {
+        self.pending.as_ref()?.ending
+    }
+
+    /// Whether the connection must not carry a further chunk, because of the keys of TLS.
+    pub(super) fn is_worn_out(&self) -> bool {
+        self.tls().is_some_and(TlsSession::is_worn_out)
+    }
+
+    fn tls(&self) -> Option<&TlsSession> {
+        self.pending.as_ref()?.tls.as_deref()
     }
 
     fn pending_mut(&mut self) -> &mut PendingWork {
@@ -307,21 +245,8 @@ impl Connection {
     }
 
     fn free_pending_if_idle(&mut self) {
-        if self.pending.as_deref().is_some_and(PendingWork::is_idle) {
+        if self.pending.as_deref().is_some_and(PendingWork::is_empty) {
             self.pending = None;
-        }
-    }
-}
-
-/// Writes to `socket`. Returns the number of bytes written; `None` if the socket is full.
-fn write_some(socket: &mut StreamSocket, bytes: &[u8]) -> io::Result<Option<usize>> {
-    loop {
-        match socket.write(bytes) {
-            Ok(0) => return Err(ErrorKind::WriteZero.into()),
-            Ok(count) => return Ok(Some(count)),
-            Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(None),
-            Err(error) => return Err(error),
         }
     }
 }

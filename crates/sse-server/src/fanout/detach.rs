@@ -24,6 +24,7 @@
 
 mod blocked_write;
 mod progress;
+mod read_write;
 mod request;
 #[cfg(test)]
 mod tests;
@@ -39,20 +40,24 @@ use std::{
     time::Duration,
 };
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::AsyncWrite as _;
 use tokio_util::sync::CancellationToken;
 
 pub use self::request::RequestGuard;
 use self::{blocked_write::Stall, progress::Progress};
 use super::{
-    admission::StreamGuard,
     attached_sockets::{AttachedSocket, AttachedSockets},
     blocked::{BlockedBuffer, BlockedBytes},
     page_slot::PageSlot,
     socket::{AcceptedSocket, StreamSocket},
     stall::BytesAccepted,
+    stream_guard::StreamGuard,
 };
-use crate::connections::{CloseReason, ConnectionPermit, OpenConnection, Phase};
+use crate::{
+    budget::ClientNet,
+    connections::{CloseReason, ConnectionPermit, OpenConnection, Phase},
+    tls::TlsSession,
+};
 
 /// Response to a request whose head does not arrive, in place of actix's own.
 const HEAD_TIMEOUT: &[u8] =
@@ -63,6 +68,8 @@ const HEAD_TIMEOUT: &[u8] =
 pub struct DetachedSocket {
     /// The socket, which does not block.
     pub socket: StreamSocket,
+    /// The session of TLS, which has nothing to send; `None` without TLS.
+    pub(crate) tls: Option<Box<TlsSession>>,
     /// Counts the connection as open.
     pub permit: ConnectionPermit,
     /// Bytes that the client has accepted so far.
@@ -144,7 +151,11 @@ impl DetachableSocket {
 
     /// Closes the connection at once. Bytes that actix has not written are lost.
     pub fn close(&self) {
-        drop((self.0.socket.take(), self.0.progress.take_permit()));
+        let mut socket = self.0.socket.take();
+        if let Some(socket) = &mut socket {
+            socket.close_now();
+        }
+        drop((socket, self.0.progress.take_permit()));
     }
 
     /// Closes the connection at once with a reset, because the client is unreachable.
@@ -167,10 +178,18 @@ impl DetachableSocket {
         Some(watched)
     }
 
-    /// Counts what actix buffers while the socket is full, and empties `page` then.
-    pub(super) fn count_blocked(&self, memory: BlockedBytes, page: PageSlot) {
-        let socket = self.0.socket.borrow();
-        let client = socket.as_ref().and_then(AcceptedSocket::client_net);
+    /// Returns the network of the peer; `None` if it has no address.
+    pub(crate) fn peer_net(&self) -> Option<ClientNet> {
+        self.0.progress.with(OpenConnection::client_net).flatten()
+    }
+
+    /// Counts what actix buffers for `client` while the socket is full, and empties `page` then.
+    pub(super) fn count_blocked(
+        &self,
+        memory: BlockedBytes,
+        client: Option<ClientNet>,
+        page: PageSlot,
+    ) {
         let buffer = Some(BlockedBuffer::new(memory, client, page));
         self.0.buffer.replace(buffer);
     }
@@ -179,6 +198,19 @@ impl DetachableSocket {
     pub(super) fn is_evicted(&self) -> bool {
         let buffer = self.0.buffer.borrow();
         buffer.as_ref().is_some_and(BlockedBuffer::is_evicted)
+    }
+
+    /// Whether the connection uses TLS.
+    #[must_use]
+    pub fn uses_tls(&self) -> bool {
+        let socket = self.0.socket.borrow();
+        socket.as_ref().is_some_and(AcceptedSocket::uses_tls)
+    }
+
+    /// Whether the connection must end at the next opportunity, because of the keys of TLS.
+    pub(super) fn is_worn_out(&self) -> bool {
+        let socket = self.0.socket.borrow();
+        socket.as_ref().is_some_and(AcceptedSocket::is_worn_out)
     }
 
     fn is_unreachable(&self) -> bool {
@@ -196,7 +228,7 @@ impl DetachableSocket {
     ///
     /// # Errors
     ///
-    /// The runtime cannot deregister the socket.
+    /// The runtime cannot deregister the socket, or the socket fails.
     pub async fn detach(&self) -> io::Result<Option<DetachedSocket>> {
         let mut is_second_poll = false;
         poll_fn(|cx| {
@@ -210,18 +242,28 @@ impl DetachableSocket {
                 cx.waker().wake_by_ref();
                 return Poll::Pending;
             }
-            Poll::Ready(())
+            self.poll_session_flush(cx)
         })
-        .await;
+        .await?;
         let (Some(socket), Some(permit)) = (self.0.socket.take(), self.0.progress.take_permit())
         else {
             return Ok(None);
         };
+        let (socket, tls) = socket.detach()?;
         Ok(Some(DetachedSocket {
-            socket: socket.detach()?,
+            socket,
+            tls,
             permit,
             accepted: self.0.accepted.get(),
         }))
+    }
+
+    /// Sends what TLS has to send by itself, such as an alert.
+    fn poll_session_flush(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.0.socket.borrow_mut().as_mut() {
+            Some(socket) => Pin::new(socket).poll_flush(cx),
+            None => Poll::Ready(Ok(())),
+        }
     }
 
     /// Returns why the connection must be closed, after a read.
@@ -236,7 +278,7 @@ impl DetachableSocket {
     /// Closes a connection that the table wants closed.
     fn close_overdue(&self, reason: CloseReason) {
         if reason == CloseReason::HeadTimeout
-            && let Some(socket) = self.0.socket.borrow().as_ref()
+            && let Some(socket) = self.0.socket.borrow_mut().as_mut()
         {
             // Nothing else waits to be written. A client that does not read gets nothing.
             let _ = socket.write_now(HEAD_TIMEOUT);
@@ -245,87 +287,5 @@ impl DetachableSocket {
             .progress
             .with(|connection| connection.record_close(reason));
         self.close();
-    }
-
-    /// Records the outcome of a write, and wakes `detach` if the write is not blocked.
-    fn record_write(&self, written: &Poll<io::Result<usize>>) {
-        if let Poll::Ready(Ok(count)) = written {
-            let mut accepted = self.0.accepted.get();
-            accepted.add(*count);
-            self.0.accepted.set(accepted);
-            self.0.progress.record_written(*count);
-            self.0.stall.take();
-        }
-        self.0.is_blocked.set(written.is_pending());
-        if written.is_ready()
-            && let Some(waker) = self.0.detach_waker.take()
-        {
-            waker.wake();
-        }
-    }
-}
-
-impl AsyncRead for DetachableSocket {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let filled = buffer.filled().len();
-        let read = match self.0.socket.borrow_mut().as_mut() {
-            Some(socket) => Pin::new(socket).poll_read(cx, buffer),
-            None => return Poll::Ready(Ok(())),
-        };
-        if buffer.filled().len() > filled {
-            self.0.progress.record_read();
-        }
-        match self.poll_close(cx, &read) {
-            Some(reason) => {
-                self.close_overdue(reason);
-                // The connection reads as closed, and a request that is complete too late is not
-                // handled.
-                buffer.set_filled(filled);
-                Poll::Ready(Ok(()))
-            }
-            None => read,
-        }
-    }
-}
-
-impl AsyncWrite for DetachableSocket {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        let written = match self.0.socket.borrow_mut().as_mut() {
-            Some(socket) => match Pin::new(&mut *socket).poll_write(cx, bytes) {
-                Poll::Pending => self.poll_write_stalled(cx, socket, bytes),
-                written @ Poll::Ready(_) => written,
-            },
-            None => Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
-        };
-        self.record_write(&written);
-        match &mut *self.0.buffer.borrow_mut() {
-            Some(buffer) => buffer.record_write(cx, bytes.len(), written),
-            None => written,
-        }
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        // actix flushes the socket after it has written its whole buffer.
-        self.0.progress.record_flushed();
-        self.record_flush();
-        match self.0.socket.borrow_mut().as_mut() {
-            Some(socket) => Pin::new(socket).poll_flush(cx),
-            None => Poll::Ready(Ok(())),
-        }
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.0.socket.borrow_mut().as_mut() {
-            Some(socket) => Pin::new(socket).poll_shutdown(cx),
-            None => Poll::Ready(Ok(())),
-        }
     }
 }

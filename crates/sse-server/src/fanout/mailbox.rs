@@ -24,8 +24,8 @@ use sse_proto::{Channel, EventId};
 use tokio::sync::oneshot;
 
 use super::{
-    admission::StreamGuard, detach::DetachedSocket, page_cache::SharedPage,
-    shared_state::TransferCoding, socket::SocketCookie,
+    detach::DetachedSocket, page_cache::SharedPage, shared_state::TransferCoding,
+    socket::SocketCookie, stream_caller::StreamCaller, stream_guard::StreamGuard,
 };
 use crate::{
     broker::BrokerError,
@@ -53,19 +53,30 @@ pub struct NewStream {
 }
 
 /// What a stream is, for an operator.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct StreamInfo {
     /// Channels of the stream, in the order of its cursor.
     pub channels: Vec<Channel>,
     /// The stream is served from history, because it fell behind the tail.
     pub is_behind_tail: bool,
+    /// Time of the oldest position, in milliseconds since the Unix epoch: everything before it was
+    /// sent.
+    pub position_ms: u64,
+    /// Who opened the stream; `None` without access rules.
+    pub caller: Option<Arc<StreamCaller>>,
 }
 
 impl StreamInfo {
-    pub(super) fn of(subscription: &MultiSubscription) -> Self {
+    pub(super) fn of(subscription: &MultiSubscription, caller: Option<Arc<StreamCaller>>) -> Self {
+        let positions = subscription.positions();
         Self {
             channels: subscription.channels().cloned().collect(),
             is_behind_tail: subscription.is_behind(),
+            position_ms: positions
+                .map(|(_, position)| position.floor().ms)
+                .min()
+                .unwrap_or_default(),
+            caller,
         }
     }
 }

@@ -18,6 +18,9 @@ pub mod attached_list;
 pub mod attached_sockets;
 pub mod blocked;
 pub mod detach;
+pub mod drain;
+pub mod multiplexed;
+pub mod open_stream;
 pub mod page_cache;
 #[cfg(target_os = "linux")]
 pub mod reachability;
@@ -25,11 +28,16 @@ pub mod socket;
 pub mod stall;
 pub mod start;
 pub mod stream_body;
+pub mod stream_caller;
+pub mod stream_guard;
 pub mod streams;
 pub mod thread;
+pub mod tls_socket;
 
 mod attached;
 mod connection;
+mod deadline;
+mod farewell;
 mod heartbeat_wheel;
 mod mailbox;
 mod page_slot;

@@ -1,16 +1,19 @@
-//! What only a busy connection needs: a write that is blocked, and what the stream waits for.
+//! What only some connections need: a session of TLS, a write that is blocked, and what the stream
+//! waits for.
 
 use std::time::Instant;
 
 use bytes::Bytes;
 use tokio::task::AbortHandle;
 
-use super::blocked::BlockedShare;
-use crate::channel::multi::Fetch;
+use super::{blocked::BlockedShare, stream_guard::CloseReason};
+use crate::{channel::multi::Fetch, tls::TlsSession};
 
-/// What a connection waits for.
+/// What a connection has beside its socket and its state.
 #[derive(Debug, Default)]
 pub(super) struct PendingWork {
+    /// `None` without TLS.
+    pub(super) tls: Option<Box<TlsSession>>,
     pub(super) blocked: Option<BlockedWrite>,
     /// Page read in flight, with its request id.
     pub(super) fetching: Option<(u64, Fetch)>,
@@ -18,8 +21,8 @@ pub(super) struct PendingWork {
     pub(super) reading: Option<AbortHandle>,
     /// Task that waits for the end of the stream, with its request id.
     pub(super) settling: Option<(u64, AbortHandle)>,
-    /// The last chunk is written or blocked.
-    pub(super) is_ending: bool,
+    /// Why the stream ends. The last chunk is written or blocked.
+    pub(super) ending: Option<CloseReason>,
 }
 
 /// A write that the socket accepted only in part.
@@ -27,6 +30,7 @@ pub(super) struct PendingWork {
 pub(super) struct BlockedWrite {
     /// Bytes of which the rest must be written before any other.
     pub(super) bytes: Bytes,
+    /// With TLS, the record that follows may be encrypted and accepted in part.
     pub(super) written: usize,
     /// When the socket last accepted bytes.
     pub(super) progressed: Instant,
@@ -51,11 +55,12 @@ impl PendingWork {
         }
     }
 
-    /// Returns whether the connection waits for nothing.
-    pub(super) const fn is_idle(&self) -> bool {
-        self.blocked.is_none()
+    /// Returns whether the connection needs nothing of this.
+    pub(super) const fn is_empty(&self) -> bool {
+        self.tls.is_none()
+            && self.blocked.is_none()
             && self.fetching.is_none()
             && self.settling.is_none()
-            && !self.is_ending
+            && self.ending.is_none()
     }
 }

@@ -2,9 +2,11 @@
 //!
 //! actix reads requests from an [`AcceptedSocket`]. A fan-out thread writes the stream to the
 //! [`StreamSocket`] that `AcceptedSocket::detach` makes of it. Both types are enums over the
-//! transports, TCP and unix sockets. TLS would be a further variant, which keeps its session beside
-//! the socket; only `server/transport` also names the type of the socket, to set its
-//! options. The types are enums, not `dyn` traits, because every delivery writes to a socket.
+//! transports; only `server/accept` also names the type of the socket, to set its options. The types
+//! are enums, not `dyn` traits, because every delivery writes to a socket.
+//!
+//! With TLS, an accepted socket contains its session. A stream's session is beside its socket, in a
+//! part of the connection that plain streams do not have.
 //!
 //! The transports differ in when a socket becomes writable, and in what *accepted* means:
 //!
@@ -26,10 +28,21 @@ use mio::{Interest, Registry, Token, event::Source};
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::stall::UNSENT_BYTES;
-use crate::budget::ClientNet;
+use super::{stall::UNSENT_BYTES, tls_socket::TlsSocket};
+use crate::tls::TlsSession;
 
-/// Evaluates an expression for the socket of any transport.
+/// Evaluates an expression for the accepted socket of any transport.
+macro_rules! with_accepted {
+    ($self:expr, $socket:ident => $result:expr) => {
+        match $self {
+            Self::Tcp($socket) => $result,
+            Self::Unix($socket) => $result,
+            Self::Tls($socket) => $result,
+        }
+    };
+}
+
+/// Evaluates an expression for the stream's socket of any transport.
 macro_rules! with_socket {
     ($self:expr, $socket:ident => $result:expr) => {
         match $self {
@@ -63,6 +76,8 @@ pub enum AcceptedSocket {
     Tcp(tokio::net::TcpStream),
     /// A unix socket, whose client has no address.
     Unix(tokio::net::UnixStream),
+    /// TLS over TCP.
+    Tls(Box<TlsSocket>),
 }
 
 impl From<tokio::net::TcpStream> for AcceptedSocket {
@@ -77,31 +92,46 @@ impl From<tokio::net::UnixStream> for AcceptedSocket {
     }
 }
 
+impl From<TlsSocket> for AcceptedSocket {
+    fn from(socket: TlsSocket) -> Self {
+        Self::Tls(Box::new(socket))
+    }
+}
+
 impl AcceptedSocket {
     /// Returns the address of the client, if it has one and is still connected.
     #[must_use]
     pub fn peer_address(&self) -> Option<SocketAddr> {
         match self {
             Self::Tcp(socket) => socket.peer_addr().ok(),
+            Self::Tls(socket) => socket.tcp().peer_addr().ok(),
             Self::Unix(_) => None,
         }
     }
 
     /// Returns the number of the socket's descriptor.
     pub(crate) fn descriptor(&self) -> usize {
-        let number = with_socket!(self, socket => socket.as_raw_fd());
+        let number = with_accepted!(self, socket => socket.as_raw_fd());
         usize::try_from(number).unwrap_or(0)
     }
 
-    /// Returns the network of the client, if it has one and is still connected.
-    pub(super) fn client_net(&self) -> Option<ClientNet> {
-        self.peer_address().map(|address| address.ip().into())
+    /// Whether the connection uses TLS.
+    pub(super) const fn uses_tls(&self) -> bool {
+        matches!(self, Self::Tls(_))
+    }
+
+    /// Whether the connection must not carry a further chunk, because of the keys of TLS.
+    pub(super) fn is_worn_out(&self) -> bool {
+        match self {
+            Self::Tls(socket) => socket.is_worn_out(),
+            Self::Tcp(_) | Self::Unix(_) => false,
+        }
     }
 
     /// Returns how many written bytes the kernel may hold that the client cannot read yet.
     pub(super) const fn unsent_bytes_max(&self) -> u32 {
         match self {
-            Self::Tcp(_) => UNSENT_BYTES,
+            Self::Tcp(_) | Self::Tls(_) => UNSENT_BYTES,
             Self::Unix(_) => 0,
         }
     }
@@ -111,35 +141,64 @@ impl AcceptedSocket {
     /// # Errors
     ///
     /// `WouldBlock` if the kernel has no room, or the error of the socket.
-    pub(super) fn write_now(&self, bytes: &[u8]) -> io::Result<usize> {
-        with_socket!(self, socket => SockRef::from(socket).send(bytes))
+    pub(super) fn write_now(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(socket) => SockRef::from(&*socket).send(bytes),
+            Self::Unix(socket) => SockRef::from(&*socket).send(bytes),
+            Self::Tls(socket) => socket.write_now(bytes),
+        }
+    }
+
+    /// Returns how many bytes the kernel has accepted since the last call, with those of TLS.
+    /// `written` is the outcome of the last write.
+    pub(super) fn take_accepted(&mut self, written: &Poll<io::Result<usize>>) -> usize {
+        match (self, written) {
+            (Self::Tls(socket), _) => socket.take_accepted(),
+            (_, Poll::Ready(Ok(count))) => *count,
+            _ => 0,
+        }
+    }
+
+    /// Sends the end of a TLS session if the kernel has room for it.
+    pub(super) fn close_now(&mut self) {
+        if let Self::Tls(socket) = self {
+            socket.close_now();
+        }
     }
 
     /// Returns the kernel's name of the socket; `None` if its client cannot vanish.
     pub(super) fn cookie(&self) -> Option<SocketCookie> {
         match self {
             Self::Tcp(socket) => SocketCookie::of_socket(&SockRef::from(socket)),
+            Self::Tls(socket) => SocketCookie::of_socket(&SockRef::from(socket)),
             Self::Unix(_) => None,
         }
     }
 
     /// Makes the drop of the socket a reset, so that the kernel keeps no unsent bytes.
     pub(super) fn reset_on_close(&self) {
-        with_socket!(self, socket => reset_on_close(&SockRef::from(socket)));
+        with_accepted!(self, socket => reset_on_close(&SockRef::from(socket)));
     }
 
-    /// Takes the socket out of the runtime.
+    /// Takes the socket out of the runtime, and the session of TLS, if there is one.
     ///
     /// # Errors
     ///
     /// The runtime cannot deregister the socket.
-    pub(super) fn detach(self) -> io::Result<StreamSocket> {
+    pub(super) fn detach(self) -> io::Result<(StreamSocket, Option<Box<TlsSession>>)> {
+        let tcp = |socket: tokio::net::TcpStream| {
+            let socket = mio::net::TcpStream::from_std(socket.into_std()?);
+            io::Result::Ok(StreamSocket::Tcp(socket))
+        };
         Ok(match self {
-            Self::Tcp(socket) => {
-                StreamSocket::Tcp(mio::net::TcpStream::from_std(socket.into_std()?))
+            Self::Tcp(socket) => (tcp(socket)?, None),
+            Self::Tls(socket) => {
+                let (socket, session) = socket.into_parts();
+                (tcp(socket)?, Some(session))
             }
             Self::Unix(socket) => {
-                StreamSocket::Unix(mio::net::UnixStream::from_std(socket.into_std()?))
+                let socket = mio::net::UnixStream::from_std(socket.into_std()?);
+                (StreamSocket::Unix(socket), None)
             }
         })
     }
@@ -151,7 +210,7 @@ impl AsyncRead for AcceptedSocket {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        with_socket!(self.get_mut(), socket => Pin::new(socket).poll_read(cx, buffer))
+        with_accepted!(self.get_mut(), socket => Pin::new(socket).poll_read(cx, buffer))
     }
 }
 
@@ -161,36 +220,28 @@ impl AsyncWrite for AcceptedSocket {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        with_socket!(self.get_mut(), socket => Pin::new(socket).poll_write(cx, bytes))
+        with_accepted!(self.get_mut(), socket => Pin::new(socket).poll_write(cx, bytes))
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        with_socket!(self.get_mut(), socket => Pin::new(socket).poll_flush(cx))
+        with_accepted!(self.get_mut(), socket => Pin::new(socket).poll_flush(cx))
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        with_socket!(self.get_mut(), socket => Pin::new(socket).poll_shutdown(cx))
+        with_accepted!(self.get_mut(), socket => Pin::new(socket).poll_shutdown(cx))
     }
 }
 
 /// Socket of a detached stream, which never blocks and which a fan-out thread polls.
 #[derive(Debug)]
 pub enum StreamSocket {
-    /// TCP without encryption.
+    /// TCP.
     Tcp(mio::net::TcpStream),
     /// A unix socket.
     Unix(mio::net::UnixStream),
 }
 
 impl StreamSocket {
-    /// Returns the network of the client; `None` over a unix socket.
-    pub(super) fn client(&self) -> Option<ClientNet> {
-        match self {
-            Self::Tcp(socket) => socket.peer_addr().ok().map(|address| address.ip().into()),
-            Self::Unix(_) => None,
-        }
-    }
-
     /// Returns what a fan-out thread polls while no write is blocked.
     pub(super) fn interest(&self) -> Interest {
         match self {
@@ -279,51 +330,4 @@ impl Source for StreamSocket {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::time::Duration;
-
-    use mio::{Events, Poll};
-
-    use super::*;
-
-    const TOKEN: Token = Token(1);
-
-    /// Whether the socket reports room now.
-    fn reports_room(poll: &mut Poll) -> bool {
-        let mut events = Events::with_capacity(8);
-        poll.poll(&mut events, Some(Duration::ZERO)).unwrap();
-        events.iter().any(mio::event::Event::is_writable)
-    }
-
-    fn fill(socket: &mut StreamSocket) {
-        while socket.write(&[b'x'; 4096]).is_ok() {}
-    }
-
-    fn drain(client: &mut mio::net::UnixStream) {
-        while client.read(&mut [0; 4096]).is_ok() {}
-    }
-
-    #[test]
-    fn a_unix_socket_reports_room_only_while_a_write_is_blocked() {
-        let mut poll = Poll::new().unwrap();
-        let (mut client, accepted) = mio::net::UnixStream::pair().unwrap();
-        let mut socket = StreamSocket::Unix(accepted);
-        let registry = poll.registry();
-        let interest = socket.interest();
-        socket.register(registry, TOKEN, interest).unwrap();
-        fill(&mut socket);
-        drain(&mut client);
-        assert!(!reports_room(&mut poll));
-
-        fill(&mut socket);
-        socket.set_blocked(poll.registry(), TOKEN, true);
-        assert!(!reports_room(&mut poll));
-        drain(&mut client);
-        assert!(reports_room(&mut poll));
-
-        socket.set_blocked(poll.registry(), TOKEN, false);
-        fill(&mut socket);
-        drain(&mut client);
-        assert!(!reports_room(&mut poll));
-    }
-}
+mod tests;

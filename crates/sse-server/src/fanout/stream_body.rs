@@ -15,54 +15,33 @@
 //! are here. A body that is not polled, because the socket is full, does nothing and holds at most
 //! one chunk.
 
-use std::{fmt::Display, io, mem, time::Duration};
+mod ending;
+mod state;
+
+use std::{io, mem};
 
 use actix_web::body::{BodyStream, MessageBody};
-use bytes::{Bytes, BytesMut};
-use futures::{future::BoxFuture, stream};
-use sse_proto::{EventId, wire};
+use bytes::Bytes;
+use futures::stream;
+use sse_proto::EventId;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
+use self::state::State;
 use super::{
-    TransferCoding,
-    admission::{CloseReason, StreamGuard},
     attached::AttachedStream,
     attached_sockets::AttachedSocket,
     detach::DetachableSocket,
     mailbox::NewStream,
+    multiplexed::MultiplexedStream,
+    open_stream::{Handover, OpenStream},
     page_slot::PageSlot,
     shared_state::encode_heartbeat,
-    start::NewSubscription,
+    stream_guard::{CloseReason, StreamGuard},
     streams::Streams,
     thread::Fanout,
 };
-use crate::channel::{MultiSubscription, ReservedChannels, Searcher};
-
-/// What a fan-out thread needs to take over the connection of a stream.
-#[derive(Debug)]
-pub struct Handover {
-    /// Connection of the response.
-    pub socket: DetachableSocket,
-    /// How the body goes over the connection.
-    pub coding: TransferCoding,
-}
-
-/// A stream that is about to be served.
-pub struct OpenStream {
-    /// What the client receives, or that this is unknown yet.
-    pub subscription: NewSubscription,
-    /// The last event that the client wants.
-    pub until: Option<EventId>,
-    /// Counts the stream.
-    pub guard: StreamGuard,
-    /// Keeps the channels until the stream has joined them.
-    pub reserved: ReservedChannels,
-    /// Searches for the client.
-    pub searcher: Searcher,
-    /// `None` if the stream must stay attached.
-    pub handover: Option<Handover>,
-}
+use crate::channel::{ReservedChannels, Searcher};
 
 /// Creates the body of a stream.
 ///
@@ -79,6 +58,7 @@ pub fn stream_body(
         reserved,
         searcher,
         handover,
+        multiplexed,
     }: OpenStream,
     comment: &str,
 ) -> impl MessageBody + use<> {
@@ -88,8 +68,13 @@ pub fn stream_body(
     let page = PageSlot::default();
     if let Some(socket) = &socket {
         socket.start_stream();
-        socket.count_blocked(streams.blocked.clone(), page.clone());
+        let client = guard.client().or_else(|| socket.peer_net());
+        socket.count_blocked(streams.blocked.clone(), client, page.clone());
     }
+    if let Some(multiplexed) = &multiplexed {
+        multiplexed.count_blocked(streams.blocked.clone(), page.clone());
+    }
+    let handover = handover.filter(|handover| handover.may_detach);
     let handover = handover.and_then(|handover| Some((handover, streams.fanout.clone()?)));
     // The driver is boxed, because `unfold` moves it with every chunk.
     let driver = Box::new(Driver {
@@ -97,6 +82,7 @@ pub fn stream_body(
         state,
         until,
         socket,
+        multiplexed,
         page,
         attached_socket: None,
         handover,
@@ -105,6 +91,8 @@ pub fn stream_body(
         reserved: Some(reserved),
         searcher,
         last_write: Instant::now(),
+        is_ending: false,
+        is_draining: false,
         close_reason: CloseReason::Client,
     });
     BodyStream::new(stream::unfold(driver, |mut driver| async move {
@@ -123,6 +111,8 @@ struct Driver {
     until: Option<EventId>,
     /// Connection of the response; `None` if `server/transport` did not accept it.
     socket: Option<DetachableSocket>,
+    /// The stream as its connection knows it, if the connection carries other requests as well.
+    multiplexed: Option<MultiplexedStream>,
     /// Page read in flight, which the connection drops when the socket is full.
     page: PageSlot,
     /// `None` until the body waits, and after a detach.
@@ -136,6 +126,9 @@ struct Driver {
     reserved: Option<ReservedChannels>,
     searcher: Searcher,
     last_write: Instant,
+    /// The last bytes are sent.
+    is_ending: bool,
+    is_draining: bool,
     /// Reported on drop. The default is `Client`: actix drops the body when the client is gone.
     close_reason: CloseReason,
 }
@@ -154,51 +147,13 @@ impl Drop for Driver {
         {
             self.close_reason = CloseReason::BlockedBytes;
         }
+        let multiplexed = self.multiplexed.as_ref();
+        if let Some(reason) = multiplexed.and_then(MultiplexedStream::close_reason) {
+            self.close_reason = reason;
+        }
         // This has no effect after a detach, which takes the count out of the guard.
         self.guard.set_close_reason(self.close_reason);
         self.guard.record_end(self.state.sent_cursor(), 0);
-    }
-}
-
-enum State {
-    /// The start position is unknown, because the broker has not answered yet.
-    Starting(BoxFuture<'static, MultiSubscription>),
-    /// The subscription has a start position, and has sent nothing.
-    Ready(MultiSubscription),
-    /// The body serves the stream.
-    Attached(Box<AttachedStream>),
-    /// A fan-out thread serves the stream.
-    Detached,
-}
-
-impl From<NewSubscription> for State {
-    fn from(new: NewSubscription) -> Self {
-        match new {
-            NewSubscription::Ready(subscription) => Self::Ready(subscription),
-            NewSubscription::Pending(starting) => Self::Starting(starting),
-        }
-    }
-}
-
-impl State {
-    /// Returns the last cursor that the client was sent.
-    fn sent_cursor(&self) -> Option<impl Display> {
-        match self {
-            Self::Ready(subscription) => subscription.sent_cursor(),
-            Self::Attached(attached) => attached.subscription.sent_cursor(),
-            Self::Starting(_) | Self::Detached => None,
-        }
-    }
-
-    /// Encodes the opening, with the start position if it is known.
-    fn encode_opening(&self, retry: Duration, comment: &str) -> Bytes {
-        let position = match self {
-            Self::Ready(subscription) => subscription.opening_cursor(),
-            _ => None,
-        };
-        let mut opening = BytesMut::new();
-        wire::opening(&mut opening, retry, position, comment);
-        opening.freeze()
     }
 }
 
@@ -216,26 +171,83 @@ impl Driver {
         if let Some(opening) = self.opening.take() {
             return self.send(opening, 0);
         }
+        if self.is_ending {
+            return Next::End;
+        }
         match self.state {
             State::Ready(_) if self.handover.is_some() => return Next::Detach,
             // After an end, actix would handle the requests that were sent behind this one.
             State::Detached => return std::future::pending().await,
             _ => {}
         }
+        if self.is_worn_out() {
+            return self.end(CloseReason::TlsKeysUsed);
+        }
         self.watch_socket();
+        loop {
+            // A busy stream always has a next chunk, so this is not left to the wait.
+            let now = Instant::now();
+            if let Some(reason) = self.guard.due_end(now.into_std()) {
+                return self.end_early(reason);
+            }
+            if let Some(warning) = self.warn(now.into_std()) {
+                return warning;
+            }
+            if let Some(next) = self.wait().await {
+                return next;
+            }
+        }
+    }
+
+    /// Waits for what the body does next. Returns `None` if only the stream's deadline may have
+    /// changed, or has come.
+    async fn wait(&mut self) -> Option<Next> {
         let unreachable = self.unreachable();
-        let stopping = self.streams.stopping.clone();
+        let caller_ends = self.wait_until_caller_ends();
+        let (stopping, drain) = (self.streams.stopping.clone(), self.streams.drain.clone());
         let heartbeat_due = self.last_write + self.streams.settings.heartbeat;
-        tokio::select! {
+        let moment = self.guard.next_moment().map(Instant::from_std);
+        let wake_up_at = moment.map_or(heartbeat_due, |at| at.min(heartbeat_due));
+        let is_draining = self.is_draining;
+        Some(tokio::select! {
             biased;
-            () = stopping.cancelled() => self.end(CloseReason::Shutdown),
+            () = stopping.cancelled() => self.end_early(CloseReason::Shutdown),
             () = wait_until_cancelled(unreachable) => self.abort(),
+            reason = caller_ends => self.end_early(reason),
+            () = drain.started(), if !is_draining => {
+                self.is_draining = true;
+                self.guard.plan_drain(&drain, Instant::now().into_std());
+                return None;
+            }
             chunk = self.next_chunk() => match chunk {
                 Some((bytes, events)) => self.send(bytes, events),
                 None => self.end(CloseReason::UntilReached),
             },
-            () = sleep_until(heartbeat_due) => self.send_heartbeat(),
+            () = sleep_until(wake_up_at) => {
+                if wake_up_at < heartbeat_due {
+                    return None;
+                }
+                self.send_heartbeat()
+            }
+        })
+    }
+
+    /// Waits until the caller may no longer read, or for ever without access rules.
+    fn wait_until_caller_ends(&self) -> impl Future<Output = CloseReason> + use<> {
+        let caller = self.guard.caller().cloned();
+        let channels = caller.as_ref().map(|_| self.state.channels());
+        async move {
+            match (caller, channels) {
+                (Some(caller), Some(channels)) => caller.wait_until_ended(&channels).await,
+                _ => std::future::pending().await,
+            }
         }
+    }
+
+    /// Whether the keys of TLS must not encrypt more.
+    fn is_worn_out(&self) -> bool {
+        let socket = self.socket.as_ref();
+        socket.is_some_and(DetachableSocket::is_worn_out)
     }
 
     /// Lets the sweep report that the client is unreachable.
@@ -251,14 +263,6 @@ impl Driver {
     fn unreachable(&self) -> Option<CancellationToken> {
         let attached_socket = self.attached_socket.as_ref()?;
         Some(attached_socket.unreachable().clone())
-    }
-
-    /// Closes the connection of an unreachable client.
-    fn abort(&mut self) -> Next {
-        if let Some(socket) = &self.socket {
-            socket.abort();
-        }
-        self.end(CloseReason::Unreachable)
     }
 
     /// Waits for the next chunk and its number of events. Returns `None` when the stream is over.
@@ -290,6 +294,7 @@ impl Driver {
                 self.until,
                 self.searcher.clone(),
                 self.page.clone(),
+                self.guard.caller().cloned(),
             );
             self.state = State::Attached(Box::new(attached));
             self.reserved = None;
@@ -332,11 +337,6 @@ impl Driver {
         self.last_write = Instant::now();
         self.guard.record_delivery(events, bytes.len());
         Next::Send(bytes)
-    }
-
-    const fn end(&mut self, reason: CloseReason) -> Next {
-        self.close_reason = reason;
-        Next::End
     }
 }
 

@@ -5,9 +5,10 @@ use std::time::Duration;
 use sse_proto::Channel;
 use tokio_util::sync::CancellationToken;
 
+pub use super::mailbox::StreamInfo;
 use super::{
     admission::Admission, attached_list::AttachedList, attached_sockets::AttachedSockets,
-    blocked::BlockedBytes, mailbox::StreamInfo, page_cache::PageCache, thread::Fanout,
+    blocked::BlockedBytes, drain::Drain, page_cache::PageCache, thread::Fanout,
 };
 use crate::channel::Hub;
 
@@ -18,6 +19,8 @@ pub struct StreamSettings {
     pub heartbeat: Duration,
     /// Time after which a client should reconnect, for the field `retry`.
     pub retry: Duration,
+    /// Longest time that a stream is open; `None` if there is no limit.
+    pub life: Option<Duration>,
 }
 
 /// What all streams of a server share; clones share it.
@@ -39,12 +42,14 @@ pub struct Streams {
     pub attached_sockets: AttachedSockets,
     /// Limits how many streams are open.
     pub admission: Admission,
+    /// Ends the streams one after another.
+    pub drain: Drain,
     /// Ends the streams.
     pub stopping: CancellationToken,
 }
 
 /// The live channels and streams of one server.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct LiveList {
     /// Channels with subscribers on this server, in no order.
     pub channels: Vec<Channel>,
@@ -109,11 +114,13 @@ mod tests {
             settings: StreamSettings {
                 heartbeat: Duration::from_secs(15),
                 retry: Duration::from_secs(1),
+                life: None,
             },
             fanout: None,
             attached: AttachedList::default(),
             attached_sockets: AttachedSockets::default(),
             admission: Admission::new(10, Metrics::new()),
+            drain: Drain::default(),
             stopping: CancellationToken::new(),
         }
     }
@@ -125,7 +132,14 @@ mod tests {
         });
         let subscription = MultiSubscription::new(starts, &SubscriptionOptions::default());
         let searcher = streams.pages.searches().of_client(None);
-        AttachedStream::new(streams, subscription, None, searcher, PageSlot::default())
+        AttachedStream::new(
+            streams,
+            subscription,
+            None,
+            searcher,
+            PageSlot::default(),
+            None,
+        )
     }
 
     /// Opens a buffer whose socket is full.
@@ -153,8 +167,9 @@ mod tests {
         let subscription = MultiSubscription::new(starts, &SubscriptionOptions::default());
         let searcher = streams.pages.searches().of_client(None);
         let page = PageSlot::default();
-        let mut stream = AttachedStream::new(&streams, subscription, None, searcher, page.clone());
-        let AdmissionDecision::Admitted(mut guard) = streams.admission.admit(false, true) else {
+        let mut stream =
+            AttachedStream::new(&streams, subscription, None, searcher, page.clone(), None);
+        let AdmissionDecision::Admitted(mut guard) = streams.admission.admit(false, None) else {
             panic!("the limit is reached")
         };
         let mut next_chunk = pin!(stream.next_chunk(&mut guard));

@@ -16,17 +16,14 @@ use std::{
     time::Duration,
 };
 
-use tokio::{runtime::Handle, sync::oneshot};
+use tokio::sync::oneshot;
 
-pub use super::reactor::FanoutSettings;
+pub use super::reactor::{Context as FanoutContext, FanoutSettings};
 use super::{
-    blocked::BlockedBytes,
     mailbox::{Inbox, Mailbox, NewStream, StreamInfo},
-    page_cache::PageCache,
-    reactor::{Context, Reactor},
+    reactor::Reactor,
     socket::SocketCookie,
 };
-use crate::{channel::Hub, metrics::Metrics};
 
 /// Pause before a reactor that failed is started again, so that a defect which shows at once does
 /// not fill the log.
@@ -44,28 +41,12 @@ struct Inner {
 }
 
 impl Fanout {
-    /// Starts `threads` threads. Tasks for them run on `runtime`.
+    /// Starts `threads` threads, whose tasks run on the runtime of `context`.
     ///
     /// # Errors
     ///
     /// The system has no more threads or event queues.
-    pub fn start(
-        threads: NonZeroUsize,
-        settings: FanoutSettings,
-        hub: Hub,
-        pages: PageCache,
-        blocked: BlockedBytes,
-        metrics: Metrics,
-        runtime: Handle,
-    ) -> io::Result<Self> {
-        let context = Context {
-            settings,
-            hub,
-            pages,
-            blocked,
-            metrics,
-            runtime,
-        };
+    pub fn start(threads: NonZeroUsize, context: &FanoutContext) -> io::Result<Self> {
         let (mut mailboxes, mut handles) = (Vec::new(), Vec::new());
         for number in 0..threads.get() {
             let poll = mio::Poll::new()?;
@@ -117,6 +98,12 @@ impl Fanout {
         self.send_to_all(|inbox| inbox.unreachable = Some(cookies.clone()));
     }
 
+    /// Lets the streams end within the time of the drain, which has begun.
+    pub fn start_drain(&self) {
+        // The threads see that it has begun whenever they are awake.
+        self.send_to_all(|_| {});
+    }
+
     /// Ends all streams, including those that are added later.
     pub fn end_streams(&self) {
         self.send_to_all(|inbox| inbox.is_stopping = true);
@@ -144,7 +131,7 @@ impl Fanout {
 ///
 /// A defect closes the connections of the thread's streams, whose clients resume with their last
 /// event ids. The defect must not end the thread, because later streams need it.
-fn run_reactors(mut poll: mio::Poll, mailbox: &Arc<Mailbox>, context: &Context) {
+fn run_reactors(mut poll: mio::Poll, mailbox: &Arc<Mailbox>, context: &FanoutContext) {
     loop {
         let reactor =
             AssertUnwindSafe(|| Reactor::new(&mut poll, mailbox.clone(), context.clone()).run());

@@ -13,15 +13,19 @@ use actix_web::{
 use sse_proto::event::InvalidName;
 
 use super::{
-    broker_error, error_cause::ErrorCause, error_status::ErrorCode, rejections::Rejection,
+    access::challenge::{challenge, insufficient_message, unauthorized_message},
+    broker_error,
+    error_cause::ErrorCause,
+    rejections::Rejection,
     request::json_depth::DEPTH_MAX,
 };
-use crate::broker::BrokerError;
+use crate::{access::RejectionWord, broker::BrokerError};
 
 /// The routes, for a client that requested another one.
 pub(super) const ROUTES: &str = "\
-    GET or POST /event/{action}, POST /events, GET /stream, GET /events, GET /health/live, \
-    GET /health/ready, GET /metrics";
+    GET or POST /event/{action}, POST /events, GET /stream, GET /events, POST /tokens, \
+    GET /health/live, GET /health/ready, GET /metrics, GET or DELETE /admin/streams, \
+    POST /admin/revocations";
 
 /// Delay before a retry if nothing better is known.
 pub(super) const RETRY_AFTER: Duration = Duration::from_secs(1);
@@ -114,6 +118,41 @@ pub enum ApiError {
     /// A page asked in a preflight for something that is not allowed.
     #[error("pages may not send this request: {0}")]
     PreflightRejected(String),
+    /// The header and the URL have different credentials.
+    #[error("the Authorization header and access_token differ: send one of them")]
+    ConflictingCredentials,
+    /// The caller has no credential, or one that is rejected for this reason.
+    #[error("{}", unauthorized_message(*.0))]
+    Unauthorized(Option<RejectionWord>),
+    /// The credential does not grant a right.
+    #[error("{}", insufficient_message(.right, .channels))]
+    InsufficientScope {
+        /// `publish`, `subscribe`, `manage`, `observe` or `admin`.
+        right: &'static str,
+        /// The channels that lack the right; empty if the right is for the server.
+        channels: Vec<String>,
+    },
+    /// The routes of operators are closed to other machines while there are no access rules.
+    #[error(
+        "without access rules, /admin answers only requests of this machine: configure [access], \
+         and send a credential with the right to observe or administrate"
+    )]
+    AdminNeedsRules,
+    /// The server cannot create tickets.
+    #[error("this server creates no tickets: set key_file in [access.signing]")]
+    NoSigningKey,
+    /// No open stream has this id.
+    #[error("no stream of this node has this id; GET /admin/streams lists the streams")]
+    NoSuchStream,
+    /// The JSON is not what the route expects.
+    #[error("the request is not valid: {0}")]
+    InvalidRequest(String),
+    /// It is not known yet whether the credential is valid.
+    #[error(
+        "the credential cannot be verified now, because its issuer's keys or the revocations are \
+         not available; try again"
+    )]
+    AccessUnavailable,
     /// A header that may occur once was sent twice.
     #[error("the header {0} is given more than once: send it once")]
     RepeatedHeader(&'static str),
@@ -159,6 +198,14 @@ pub enum ApiError {
         /// A command line that works.
         example: String,
     },
+    /// The caller has used up its quota for the moment.
+    #[error("this client sends too many requests: it has used up {limit}, so try again later")]
+    RateLimited {
+        /// The limit, as the flag that sets it.
+        limit: &'static str,
+        /// When the same request may succeed.
+        retry_in: Duration,
+    },
     /// No memory is left for the bodies of requests.
     #[error(
         "the server is reading too many bodies at once; try again (--publish-memory sets the limit)"
@@ -170,6 +217,9 @@ pub enum ApiError {
          smaller limit"
     )]
     HistoryMemoryFull,
+    /// The server is about to stop.
+    #[error("the server is draining: it is about to stop, and accepts no new streams")]
+    Draining,
     /// The broker failed.
     #[error("{}", broker_error::message(.0))]
     Broker(#[from] BrokerError),
@@ -200,42 +250,14 @@ impl ApiError {
         Self::InvalidName { what, value, why }
     }
 
-    fn code(&self) -> ErrorCode {
-        match self {
-            Self::InvalidName {
-                what: "channel", ..
-            } => ErrorCode::InvalidChannel,
-            Self::InvalidName { .. } => ErrorCode::InvalidAction,
-            Self::InvalidEncoding(_) => ErrorCode::InvalidEncoding,
-            Self::InvalidParameter { .. } => ErrorCode::InvalidParameter,
-            Self::UnknownParameter { .. } => ErrorCode::UnknownParameter,
-            Self::InvalidJson(_) | Self::JsonTooDeep | Self::NotAnArray(_) => {
-                ErrorCode::InvalidJson
-            }
-            Self::InvalidUtf8 => ErrorCode::InvalidUtf8,
-            Self::InvalidBatch { .. } => ErrorCode::InvalidBatch,
-            Self::EmptyBatch => ErrorCode::EmptyBatch,
-            Self::InvalidIdempotencyKey(_) => ErrorCode::InvalidIdempotencyKey,
-            Self::IdempotencyKeyReused(_) => ErrorCode::IdempotencyKeyReused,
-            Self::RepeatedHeader(_) => ErrorCode::InvalidHeader,
-            Self::OriginNotAllowed(_) => ErrorCode::OriginNotAllowed,
-            Self::ForeignHost(_) => ErrorCode::ForeignHost,
-            Self::PreflightRejected(_) => ErrorCode::PreflightRejected,
-            Self::NotFound(_) => ErrorCode::NotFound,
-            Self::MethodNotAllowed { .. } => ErrorCode::MethodNotAllowed,
-            Self::BodyTimeout(_) | Self::BodyTooSlow(_) => ErrorCode::BodyTimeout,
-            Self::IncompleteBody => ErrorCode::IncompleteBody,
-            Self::TooLarge { .. } => ErrorCode::TooLarge,
-            Self::UnsupportedMediaType { .. } => ErrorCode::UnsupportedMediaType,
-            Self::BodyMemoryFull | Self::HistoryMemoryFull => ErrorCode::Busy,
-            Self::Broker(error) => broker_error::code(error),
-        }
-    }
-
     /// Delay after which the same request may succeed; `None` if a retry alone does not help.
     const fn retry_after(&self) -> Option<Duration> {
         match self {
-            Self::BodyMemoryFull | Self::HistoryMemoryFull => Some(RETRY_AFTER),
+            Self::Draining
+            | Self::BodyMemoryFull
+            | Self::HistoryMemoryFull
+            | Self::AccessUnavailable => Some(RETRY_AFTER),
+            Self::RateLimited { retry_in, .. } => Some(*retry_in),
             Self::Broker(error) => broker_error::retry_after(error),
             _ => None,
         }
@@ -279,6 +301,9 @@ impl ResponseError for ApiError {
         if let Some(delay) = self.retry_after() {
             response.insert_header((header::RETRY_AFTER, whole_seconds(delay)));
         }
+        if let Some(challenge) = challenge(self) {
+            response.insert_header((header::WWW_AUTHENTICATE, challenge));
+        }
         if let Self::MethodNotAllowed { allow, .. } = self {
             response.insert_header((header::ALLOW, *allow));
         }
@@ -300,36 +325,6 @@ pub(super) fn shortened(text: impl fmt::Display) -> String {
     text.to_string().chars().take(80).collect()
 }
 
+mod code;
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_error_that_a_retry_may_remedy_has_a_delay_in_whole_seconds() {
-        let retry_after = |error: BrokerError| {
-            let response = ApiError::from(error).error_response();
-            let value = response.headers().get(header::RETRY_AFTER)?;
-            Some(value.to_str().unwrap().to_owned())
-        };
-        let too_many_keys = |expires_in| BrokerError::KeyBytesFull { expires_in };
-        let text = String::new;
-        assert_eq!(retry_after(BrokerError::Unavailable(text())).unwrap(), "1");
-        assert_eq!(retry_after(BrokerError::Damaged(text())).unwrap(), "1");
-        assert_eq!(retry_after(too_many_keys(Duration::ZERO)).unwrap(), "1");
-        let delay = Duration::from_millis(1200);
-        assert_eq!(retry_after(too_many_keys(delay)).unwrap(), "2");
-        assert_eq!(retry_after(BrokerError::Full(text())), None);
-        assert_eq!(retry_after(BrokerError::KeyReused { item: 0 }), None);
-    }
-
-    #[test]
-    fn an_internal_cause_is_replaced_by_its_reference() {
-        let error = ApiError::from(BrokerError::Full("/var/lib/sse: 5 bytes".to_owned()));
-        let Rejection { message, cause, .. } = error.rejection("code");
-        let cause = cause.unwrap();
-        assert!(cause.text.contains("/var/lib/sse"), "{}", cause.text);
-        assert!(message.contains(&cause.reference.to_string()), "{message}");
-        let full = ApiError::from(BrokerError::TooManyChannels(3)).rejection("code");
-        assert!(full.cause.is_none() && full.message.contains("3 channels"));
-    }
-}
+mod tests;

@@ -37,6 +37,13 @@ error_codes! {
     InvalidIdempotencyKey, "invalid_idempotency_key", BAD_REQUEST;
     InvalidHeader, "invalid_header", BAD_REQUEST;
     IncompleteBody, "incomplete_body", BAD_REQUEST;
+    InvalidRequest, "invalid_request", BAD_REQUEST;
+    ConflictingCredentials, "conflicting_credentials", BAD_REQUEST;
+    Unauthorized, "unauthorized", UNAUTHORIZED;
+    AdminNeedsRules, "admin_needs_rules", FORBIDDEN;
+    NoSigningKey, "no_signing_key", NOT_FOUND;
+    NoSuchStream, "no_such_stream", NOT_FOUND;
+    InsufficientScope, "insufficient_scope", FORBIDDEN;
     OriginNotAllowed, "origin_not_allowed", FORBIDDEN;
     PreflightRejected, "preflight_rejected", FORBIDDEN;
     NotFound, "not_found", NOT_FOUND;
@@ -45,10 +52,13 @@ error_codes! {
     TooLarge, "too_large", PAYLOAD_TOO_LARGE;
     UnsupportedMediaType, "unsupported_media_type", UNSUPPORTED_MEDIA_TYPE;
     ForeignHost, "foreign_host", MISDIRECTED_REQUEST;
+    RateLimited, "rate_limited", TOO_MANY_REQUESTS;
     TooManyNewChannels, "too_many_new_channels", TOO_MANY_REQUESTS;
     IdempotencyKeyReused, "idempotency_key_reused", UNPROCESSABLE_ENTITY;
     TooManyIdempotencyKeys, "too_many_idempotency_keys", SERVICE_UNAVAILABLE;
+    Draining, "draining", SERVICE_UNAVAILABLE;
     Busy, "busy", SERVICE_UNAVAILABLE;
+    AccessUnavailable, "access_unavailable", SERVICE_UNAVAILABLE;
     BrokerUnavailable, "broker_unavailable", SERVICE_UNAVAILABLE;
     OutcomeUnknown, "outcome_unknown", SERVICE_UNAVAILABLE;
     LogDamaged, "log_damaged", SERVICE_UNAVAILABLE;

@@ -11,6 +11,7 @@
 //! | | `header` | the text of a header |
 //! | | `content_type` | the type of a body |
 //! | | `expectation` | rejects a large body before it is sent |
+//! | | `json_body` | a small JSON object as the body |
 //! | | `json_depth` | how deeply JSON may be nested |
 //! | | `listen_address` | the address that a request arrived at |
 //! | | `curl_line` | a command line that would have worked |
@@ -20,32 +21,45 @@
 //! | | `ignored_upgrade` | requests that ask for another protocol |
 //! | | `start_params` | where a reader starts and ends; parses `Last-Event-ID` |
 //! | | `event_filter` | which types of events a reader gets |
-//! | `access` | `caller` | the caller of a request |
+//! | `access` | `caller`, `credential` | the caller of a request, and where its credential is |
+//! | | `channel_query` | the channels of a request, and the rights for them |
+//! | | `caller_quota` | what the caller may use |
+//! | | `client_address`, `forwarded` | the address of the client behind trusted proxies |
 //! | | `host` | the hosts that a server on a loopback address answers |
 //! | | `origin_pattern` | the forms in which an operator names origins |
 //! | | `public_url` | the URLs at which clients reach the server |
 //! | | `origins` | which pages may read and publish |
+//! | | `challenge` | what a client without the right credential is sent |
+//! | | `set_cookie` | the cookie with a ticket |
 //! | | `allow_origin` | the header that lets pages read a response |
 //! | | `cors`, `preflight` | the CORS headers, and the responses to preflights |
 //! | `api` | `publish` | `GET` and `POST /event/{action}` |
 //! | | `batch` | `POST /events` |
+//! | | `publish_quota` | what a publish takes of the quota |
 //! | | `idempotency` | the append that `publish` and `batch` share |
 //! | | `stream` | `GET /stream` |
+//! | | `stream_response` | the head of a stream, and the stream that ends at once |
+//! | | `stream_shares` | what a new stream needs of the limits |
 //! | | `history` | `GET /events` |
 //! | | `history_response` | JSON, NDJSON and the link of `history` |
 //! | | `history_memory` | memory for the responses of `history` |
+//! | | `tokens` | `POST /tokens` |
+//! | `admin` | `streams`, `revocations` | `/admin/streams`, `/admin/revocations` |
+//! | | `permission` | who may use them |
 //! | `ops` | `health`, `readiness` | `GET /health/live`, `/health/ready` |
 //! | | `metrics`, `prometheus_text` | `GET /metrics`, and its two formats |
 //! | | `state` | what the handlers share |
 //! | | `request_limits` | the limits of a request |
 //! | | `response_headers` | headers that every response has |
 //! | | `request_log` | the lines of the access log |
+//! | | `revocation_feed` | reads the stored revocations |
 //! | | `rejections` | counts and logs requests that are rejected |
 //! | | `error`, `error_status` | why a request failed, and the table of codes |
 //! | | `broker_error` | what an error of the broker means for a client |
 //! | | `error_cause` | the cause that only the log shows |
 
 mod access;
+mod admin;
 mod api;
 mod broker_error;
 mod error;
@@ -57,6 +71,7 @@ mod request;
 mod request_limits;
 mod request_log;
 mod response_headers;
+mod revocation_feed;
 mod state;
 
 use std::future::ready;
@@ -68,14 +83,9 @@ use actix_web::{
 };
 use actix_web_lab::extract::LocalData;
 
-use self::{
-    access::caller::Caller,
-    api::{batch, history, publish, stream},
-    error::{ApiError, ApiResult, shortened},
-    ops::{health, metrics},
-};
 pub use self::{
     access::{
+        client_address::{TrustedProxies, TrustedProxy, resolve_client},
         cors::apply_cors,
         host::check_host,
         origin_pattern::OriginPattern,
@@ -90,8 +100,15 @@ pub use self::{
     },
     request_limits::RequestLimits,
     request_log::log_requests,
-    response_headers::add_common_headers,
+    response_headers::{CommonHeaders, add_common_headers},
+    revocation_feed::follow_revocations,
     state::AppState,
+};
+use self::{
+    admin::{revocations, streams},
+    api::{batch, history, publish, stream, tokens},
+    error::{ApiError, ApiResult, shortened},
+    ops::{health, metrics},
 };
 use crate::ListenAddress;
 
@@ -111,7 +128,12 @@ fn event_routes(config: &mut ServiceConfig) {
     config
         .service(event_resource())
         .service(events_resource())
-        .service(resource("/stream", "GET", [web::get().to(stream::stream)]));
+        .service(resource("/stream", "GET", [web::get().to(stream::stream)]))
+        .service(resource(
+            "/tokens",
+            "POST",
+            [web::post().to(tokens::create)],
+        ));
 }
 
 fn event_resource() -> Resource {
@@ -130,7 +152,19 @@ fn operator_routes(config: &mut ServiceConfig) {
     let metrics = get_or_head().to(metrics::metrics);
     config
         .configure(health_routes)
-        .service(read_only("/metrics", metrics));
+        .service(read_only("/metrics", metrics))
+        .configure(admin_routes);
+}
+
+fn admin_routes(config: &mut ServiceConfig) {
+    let list = web::get().to(streams::list);
+    let close_all = web::delete().to(streams::close_all);
+    let close_one = web::delete().to(streams::close_one);
+    let revoke = web::post().to(revocations::revoke);
+    config
+        .service(resource("/admin/streams", "GET, DELETE", [list, close_all]))
+        .service(resource("/admin/streams/{id}", "DELETE", [close_one]))
+        .service(resource("/admin/revocations", "POST", [revoke]));
 }
 
 fn health_routes(config: &mut ServiceConfig) {
@@ -148,8 +182,7 @@ fn health_routes(config: &mut ServiceConfig) {
 /// A health check, also for load balancers that send `OPTIONS` to see whether a server responds.
 fn health_resource(path: &str, get_or_head: Route) -> Resource {
     let allow = "GET, HEAD, OPTIONS";
-    let options =
-        web::method(Method::OPTIONS).to(move |_caller: Caller| ready(health::options(allow)));
+    let options = web::method(Method::OPTIONS).to(move || ready(health::options(allow)));
     resource(path, allow, [get_or_head, options])
 }
 
@@ -171,7 +204,7 @@ fn resource(path: &str, allow: &'static str, routes: impl IntoIterator<Item = Ro
 
 /// Rejects every other method. `HEAD` and `OPTIONS` neither publish nor stream.
 fn only(allow: &'static str) -> Route {
-    web::to(move |request: HttpRequest, _caller: Caller| async move {
+    web::to(move |request: HttpRequest| async move {
         Err::<HttpResponse, _>(ApiError::MethodNotAllowed {
             method: shortened(request.method()),
             allow,
@@ -179,6 +212,6 @@ fn only(allow: &'static str) -> Route {
     })
 }
 
-async fn not_found(request: HttpRequest, _caller: Caller) -> ApiResult<HttpResponse> {
+async fn not_found(request: HttpRequest) -> ApiResult<HttpResponse> {
     Err(ApiError::NotFound(shortened(request.uri().path())))
 }

@@ -76,7 +76,7 @@ impl RequestLimits {
 /// One limit of a request, and how an error describes it.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Limit {
-    /// `the event` or `the batch`.
+    /// `the event`, `the batch` or `the body`.
     what: &'static str,
     pub(super) max: usize,
     /// `bytes`, `events` or `keys`.
@@ -86,6 +86,14 @@ pub(super) struct Limit {
 }
 
 impl Limit {
+    /// The limit of the bodies that are a small JSON object.
+    pub(super) const JSON_BODY: Self = Self {
+        what: "the body",
+        max: 64 << 10,
+        unit: "bytes",
+        flag: "fixed",
+    };
+
     /// Rejects a request that has more than the limit.
     pub(super) fn check(self, amount: usize) -> ApiResult<()> {
         self.check_part(amount, || self.what.to_owned())

@@ -112,6 +112,7 @@ fn target(uri: &Uri) -> &str {
 const fn protocol(version: Version) -> Protocol {
     match version {
         Version::HTTP_10 => Protocol::Http10,
+        Version::HTTP_2 => Protocol::Http2,
         _ => Protocol::Http11,
     }
 }

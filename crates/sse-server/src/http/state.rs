@@ -5,12 +5,25 @@ use std::sync::Arc;
 use actix_web::HttpRequest;
 use actix_web_lab::extract::LocalData;
 
-use super::{BodyMemory, HistoryBudget, Origins, PublicUrl, Readiness, Rejections, RequestLimits};
-use crate::{access_log::AccessLog, channel::Hub, fanout::streams::Streams, metrics::Metrics};
+use super::{
+    BodyMemory, CommonHeaders, HistoryBudget, Origins, PublicUrl, Readiness, Rejections,
+    RequestLimits, TrustedProxies,
+};
+use crate::{
+    access::{AccessControl, revocations::UNREADABLE_MAX},
+    access_log::AccessLog,
+    broker::Warning,
+    channel::Hub,
+    fanout::streams::Streams,
+    metrics::Metrics,
+    quota::CallerQuotas,
+};
 
 /// What every handler needs; each worker thread has a clone.
 #[derive(Debug, Clone)]
 pub struct AppState {
+    /// Which callers exist, and what they may do.
+    pub access: AccessControl,
     /// The channels and the broker.
     pub hub: Hub,
     /// The metrics.
@@ -25,6 +38,12 @@ pub struct AppState {
     pub rejections: Rejections,
     /// Origins whose pages may read or publish, and those of the server itself.
     pub origins: Origins,
+    /// What each caller may use.
+    pub quotas: Arc<CallerQuotas>,
+    /// The proxies whose reports about clients are believed.
+    pub trusted_proxies: TrustedProxies,
+    /// Headers of every response.
+    pub common_headers: CommonHeaders,
     /// What streams are made from.
     pub streams: Streams,
     /// Where requests and streams are logged; `None` if the access log is off.
@@ -33,6 +52,20 @@ pub struct AppState {
     pub readiness: Readiness,
     /// Kind of the broker, for `/health/ready`.
     pub broker_name: &'static str,
+}
+
+impl AppState {
+    /// Returns what an operator should know about the revocations; `None` if they are up to date.
+    pub(crate) fn access_warning(&self) -> Option<Warning> {
+        let is_stale =
+            self.access.access().has_rules() && self.access.revocations().age() >= UNREADABLE_MAX;
+        is_stale.then(|| Warning {
+            code: "revocations_unreadable",
+            message: "the revocations of credentials cannot be read, so new ones have no effect: \
+                      check the broker"
+                .to_owned(),
+        })
+    }
 }
 
 /// Returns the URLs at which clients reach the server through a proxy.

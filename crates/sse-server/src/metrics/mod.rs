@@ -11,6 +11,7 @@
 //! | `publishing` | publishing, and rejected requests |
 //! | `streams` | streams, and what they read from history |
 //! | `log` | the size of the log, `GET /events`, losses |
+//! | `tls` | handshakes and certificates |
 //! | `process` | CPU, memory and files of the process |
 //! | `waiting` | counts what waits |
 
@@ -22,6 +23,7 @@ mod publishing;
 mod streams;
 #[cfg(test)]
 mod tests;
+mod tls;
 mod waiting;
 
 use std::{
@@ -39,12 +41,12 @@ use prometheus_client::{
 };
 use sse_proto::api::GapReason;
 
-pub use self::log::LogSize;
 pub(crate) use self::waiting::Waiting;
 use self::{
     connections::ConnectionMetrics, log::LogMetrics, publishing::PublishingMetrics,
-    streams::StreamMetrics,
+    streams::StreamMetrics, tls::TlsMetrics,
 };
+pub use self::{log::LogSize, tls::HandshakeResult};
 use crate::log_writer::dropped_lines;
 
 /// A number that only grows.
@@ -63,6 +65,7 @@ struct Inner {
     publishing: PublishingMetrics,
     streams: StreamMetrics,
     log: LogMetrics,
+    tls: TlsMetrics,
     access_lines_dropped: Count,
 }
 
@@ -106,13 +109,14 @@ impl Metrics {
     /// Registers all metrics, with the value zero.
     #[must_use]
     pub fn new() -> Self {
-        let (connections, publishing, streams, log, access_lines_dropped) = Default::default();
+        let (connections, publishing, streams, log, tls, access_lines_dropped) = Default::default();
         let mut inner = Inner {
             registry: Registry::default(),
             connections,
             publishing,
             streams,
             log,
+            tls,
             access_lines_dropped,
         };
         inner.register();
@@ -187,6 +191,18 @@ impl Metrics {
     /// Counts a request that was rejected with `code`.
     pub fn request_rejected(&self, code: &'static str) {
         self.0.publishing.rejected(code).inc();
+    }
+
+    /// Creates the counters of these limits of one caller.
+    pub fn create_limits(&self, limits: impl IntoIterator<Item = &'static str>) {
+        for limit in limits {
+            drop(self.0.publishing.rate_limited(limit));
+        }
+    }
+
+    /// Counts a request or a stream that exceeded a limit of one caller.
+    pub fn rate_limited(&self, limit: &'static str) {
+        self.0.publishing.rate_limited(limit).inc();
     }
 
     /// Counts a loss of acknowledged events that this node found in Redis.
@@ -314,6 +330,7 @@ impl Inner {
         self.publishing.register(registry);
         self.streams.register(registry);
         self.log.register(registry);
+        self.tls.register(registry);
         registry.register(
             "log_dropped",
             "Lines of the log that were dropped",

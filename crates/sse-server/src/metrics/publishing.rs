@@ -19,6 +19,7 @@ pub(super) struct PublishingMetrics {
     latency: Histogram,
     commit_batch_events: Histogram,
     rejected: Family<CodeLabel, Count>,
+    rate_limited: Family<LimitLabel, Count>,
     body_memory: Level,
     waiting: Level,
 }
@@ -26,6 +27,11 @@ pub(super) struct PublishingMetrics {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct CodeLabel {
     code: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct LimitLabel {
+    limit: &'static str,
 }
 
 impl Default for PublishingMetrics {
@@ -39,6 +45,7 @@ impl Default for PublishingMetrics {
             // Buckets from 1 to 16 384 events.
             commit_batch_events: Histogram::new((0..15).map(|power| f64::from(1 << power))),
             rejected: Family::default(),
+            rate_limited: Family::default(),
             body_memory: Level::default(),
             waiting: Level::default(),
         }
@@ -90,6 +97,11 @@ impl PublishingMetrics {
             "Requests answered with an error, by its code",
             self.rejected.clone(),
         );
+        registry.register(
+            "rate_limited",
+            "Requests and streams that exceeded a limit of one caller, by the limit",
+            self.rate_limited.clone(),
+        );
     }
 
     pub(super) fn record_published(&self, events: usize, bytes: usize, took: Duration) {
@@ -119,6 +131,11 @@ impl PublishingMetrics {
     pub(super) fn record_batch(&self, events: usize) {
         let events = u32::try_from(events).unwrap_or(u32::MAX);
         self.commit_batch_events.observe(f64::from(events));
+    }
+
+    /// Returns how often `limit` was exceeded.
+    pub(super) fn rate_limited(&self, limit: &'static str) -> Count {
+        self.rate_limited.get_or_create_owned(&LimitLabel { limit })
     }
 
     /// Returns the number of requests that were rejected with `code`.

@@ -10,7 +10,7 @@ use anyhow::Context as _;
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::unix_socket::{self, SocketFile};
-use crate::ListenAddress;
+use crate::{Endpoint, ListenAddress};
 
 /// Connections that wait to be accepted, per socket.
 pub(super) const BACKLOG: i32 = 4096;
@@ -43,12 +43,12 @@ pub(super) struct Listening {
 pub(super) async fn bind_all(addresses: &[ListenAddress], mode: u32) -> anyhow::Result<Listening> {
     let (mut listeners, mut files) = (Vec::new(), Vec::new());
     for address in addresses {
-        let socket = match address {
-            ListenAddress::Tcp(tcp) => {
+        let socket = match address.endpoint() {
+            Endpoint::Tcp(tcp) => {
                 let is_shared = shares_port_with_ipv4(*tcp, addresses);
                 ListeningSocket::Tcp(bind_tcp(*tcp, is_shared)?)
             }
-            ListenAddress::Unix(path) => {
+            Endpoint::Unix(path) => {
                 let (socket, file) = unix_socket::bind(path, mode)
                     .await
                     .with_context(|| format!("cannot listen on {address}"))?;
@@ -71,7 +71,8 @@ fn bound_address(
 ) -> anyhow::Result<ListenAddress> {
     Ok(match socket {
         ListeningSocket::Tcp(socket) => {
-            ListenAddress::Tcp(socket.local_addr().context("the address of the socket")?)
+            let bound = socket.local_addr().context("the address of the socket")?;
+            address.at(Endpoint::Tcp(bound))
         }
         ListeningSocket::Unix(_) => address.clone(),
     })
@@ -82,9 +83,9 @@ fn bound_address(
 /// The socket of `[::]` also accepts connections over IPv4, unless another socket does.
 fn shares_port_with_ipv4(address: SocketAddr, all: &[ListenAddress]) -> bool {
     let port = address.port();
-    let shares = |other: &ListenAddress| match other {
-        ListenAddress::Tcp(other) => other.is_ipv4() && other.port() == port,
-        ListenAddress::Unix(_) => false,
+    let shares = |other: &ListenAddress| {
+        let other = other.tcp();
+        other.is_some_and(|other| other.is_ipv4() && other.port() == port)
     };
     address.ip().to_canonical().is_ipv6() && port != 0 && all.iter().any(shares)
 }

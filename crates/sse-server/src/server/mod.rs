@@ -5,70 +5,125 @@
 //! | `open_broker` | opens the broker that the settings choose |
 //! | `listen` | the listening sockets |
 //! | `unix_socket` | one of them, and its file |
-//! | `transport` | from an accepted socket to HTTP |
+//! | `connection_limits` | how the connections are divided |
+//! | `accept` | from an accepted socket to a connection that is ready for HTTP |
+//! | `proxy_header` | the header with which a load balancer names its client |
+//! | `start_tls` | loads the certificates |
+//! | `handshake`, `handshake_turns` | TLS handshakes, and which of them run at a time |
+//! | `transport` | serves HTTP over accepted connections |
+//! | `app` | the routes and the middlewares |
+//! | `http2` | HTTP/2 |
 //! | `track_requests` | reports requests to their connection |
 //! | `protocol_errors` | logs clients that do not speak HTTP |
+//! | `reload` | replaces the access rules |
 //! | `announce` | the log lines and the URL at start |
 //! | `shutdown` | the order in which the parts end |
 
+mod accept;
 mod announce;
+mod app;
+mod connection_limits;
+mod handshake;
+mod handshake_turns;
+mod http2;
 mod listen;
 mod open_broker;
 mod protocol_errors;
+mod proxy_header;
+mod reload;
 mod shutdown;
+mod start_tls;
 mod track_requests;
 mod transport;
 mod unix_socket;
 
 #[cfg(target_os = "linux")]
 use std::time::Duration;
-use std::{future::Future, num::NonZeroUsize, sync::Arc};
+use std::{num::NonZeroUsize, sync::Arc};
 
 use anyhow::Context as _;
-use tokio::{runtime::Handle, sync::oneshot};
+use futures::FutureExt as _;
+use tokio::{
+    runtime::Handle,
+    sync::{mpsc, oneshot},
+};
 use tokio_util::sync::CancellationToken;
 
 pub use self::shutdown::StopReason;
-use self::{listen::Listening, shutdown::Running, transport::Acceptor};
+use self::{
+    accept::Acceptor,
+    connection_limits::{client_max, most_streams, reserve, streams_max},
+    listen::Listening,
+    protocol_errors::ProtocolErrorLog,
+    reload::follow_reloads,
+    shutdown::Running,
+};
 #[cfg(target_os = "linux")]
 use crate::{
     ListenAddress,
     fanout::reachability::{SweepTargets, Sweeper},
 };
 use crate::{
+    access::{Access, AccessControl, revocations::Revocations},
     access_log::AccessLog,
     broker::{Broker, BrokerError},
     channel::Hub,
     config::Config,
     connections::{ConnectionLimits, ConnectionTable, sweep},
     fanout::{
-        admission::Admission, attached_list::AttachedList, attached_sockets::AttachedSockets,
-        blocked::BlockedBytes, page_cache::PageCache, streams::Streams, thread::Fanout,
+        admission::Admission,
+        attached_list::AttachedList,
+        attached_sockets::AttachedSockets,
+        blocked::BlockedBytes,
+        drain::Drain,
+        page_cache::PageCache,
+        streams::Streams,
+        thread::{Fanout, FanoutContext},
     },
-    http::{AppState, BodyMemory, HistoryBudget, Origins, Readiness, Rejections},
+    http::{
+        self, AppState, BodyMemory, CommonHeaders, HistoryBudget, Origins, Readiness, Rejections,
+        TrustedProxies,
+    },
     metrics::Metrics,
     open_files::{OpenFiles, raise_open_files},
+    quota::CallerQuotas,
     supervised::supervised_task,
 };
 
-/// Connections that are reserved for publishers and health checks.
-const CONNECTIONS_RESERVE: usize = 16;
-
-/// Serves until `stop` is ready, and then shuts down in order.
+/// Serves until the first call of `next_stop` is ready, and then shuts down in order. If the server
+/// drains before that, the result of the second call ends the drain.
 ///
-/// Must run inside a tokio runtime, which carries the broker and the feeds.
+/// Must run inside a tokio runtime, which carries the broker and the feeds. After each
+/// message of `reloads` the access rules are read again.
 ///
 /// # Errors
 ///
 /// The broker cannot be opened, an address is not available, the log can no longer be written, or a
 /// supervised part of the server panicked.
-pub async fn run(config: Config, stop: impl Future<Output = StopReason>) -> anyhow::Result<()> {
+pub async fn run(
+    config: Config,
+    mut next_stop: impl AsyncFnMut() -> StopReason,
+    reloads: mpsc::Receiver<()>,
+) -> anyhow::Result<()> {
     let (failed, log_failed) = oneshot::channel();
-    let running = start(&config, failed).await?;
-    let reason = tokio::select! {
-        reason = stop => reason,
-        Ok(error) = log_failed => StopReason::LogFailed(error),
+    // Brokers that cannot fail drop the sender.
+    let mut log_failed = log_failed.fuse();
+    let access = AccessControl::new(Access::new(config.access.clone()), Revocations::default());
+    let running = start(&config, &access, failed).await?;
+    tokio::spawn(supervised_task(
+        "the reload",
+        follow_reloads(config.clone(), access, reloads),
+    ));
+    let mut stop = async || {
+        tokio::select! {
+            reason = next_stop() => reason,
+            Ok(error) = &mut log_failed => StopReason::LogFailed(error),
+        }
     };
+    let mut reason = stop().await;
+    if reason.drains() && !config.drain.is_zero() {
+        reason = running.drain(config.drain, stop()).await.unwrap_or(reason);
+    }
     running.shut_down(&reason).await?;
     reason.into_result()
 }
@@ -76,7 +131,11 @@ pub async fn run(config: Config, stop: impl Future<Output = StopReason>) -> anyh
 /// Opens the broker, listens, and serves.
 ///
 /// `failed` receives the error after which the log no longer accepts events.
-async fn start(config: &Config, failed: oneshot::Sender<BrokerError>) -> anyhow::Result<Running> {
+async fn start(
+    config: &Config,
+    access: &AccessControl,
+    failed: oneshot::Sender<BrokerError>,
+) -> anyhow::Result<Running> {
     let metrics = Metrics::new();
     let access_log = open_access_log(config, &metrics)?;
     let broker = open_broker::open(config, metrics.clone(), failed).await?;
@@ -98,8 +157,9 @@ async fn start(config: &Config, failed: oneshot::Sender<BrokerError>) -> anyhow:
         connections_max: files.connections_max,
         stopping: stopping.clone(),
     };
-    let acceptor = acceptor(config, files, resources.metrics.clone());
-    let state = resources.app_state(config)?;
+    let tls = start_tls::start(config, &resources.metrics, &stopping)?;
+    let acceptor = acceptor(config, files, tls, &resources);
+    let state = resources.app_state(config, access.clone())?;
     let fanout = state.streams.fanout.clone();
     #[cfg(target_os = "linux")]
     let sweeper = start_sweeper(&addresses, config.fanout.write_timeout, &state.streams)
@@ -109,6 +169,8 @@ async fn start(config: &Config, failed: oneshot::Sender<BrokerError>) -> anyhow:
         "the sweep of connections",
         sweep(acceptor.connections, stopping.clone()),
     ));
+    let revocations = http::follow_revocations(broker.clone(), access.clone(), stopping.clone());
+    tokio::spawn(supervised_task("the revocations", revocations));
     announce::announce(config, &addresses, files.connections_max);
     Ok(Running {
         handle: server.handle(),
@@ -120,11 +182,18 @@ async fn start(config: &Config, failed: oneshot::Sender<BrokerError>) -> anyhow:
         _sweeper: sweeper,
         broker,
         access_log,
+        drain: state.streams.drain,
+        retry: config.streams.retry,
     })
 }
 
 /// What decides on accepted connections.
-fn acceptor(config: &Config, files: OpenFiles, metrics: Metrics) -> Acceptor {
+fn acceptor(
+    config: &Config,
+    files: OpenFiles,
+    tls: Option<Arc<rustls::ServerConfig>>,
+    resources: &Resources,
+) -> Acceptor {
     let open_max = files.connections_max;
     let reserve = reserve(config.streams_max, open_max);
     let limits = ConnectionLimits {
@@ -137,10 +206,15 @@ fn acceptor(config: &Config, files: OpenFiles, metrics: Metrics) -> Acceptor {
         ),
     };
     Acceptor {
-        connections: ConnectionTable::new(limits, metrics),
+        connections: ConnectionTable::new(limits, resources.metrics.clone()),
         connections_max: open_max,
         files_max: files.files_max,
+        trusted_proxies: TrustedProxies::new(&config.trusted_proxies),
         write_timeout: config.fanout.write_timeout,
+        tls,
+        stopping: resources.stopping.clone(),
+        log: ProtocolErrorLog::default(),
+        metrics: resources.metrics.clone(),
     }
 }
 
@@ -178,7 +252,7 @@ struct Resources {
 
 impl Resources {
     /// Starts the fan-out threads and returns what request handlers need.
-    fn app_state(self, config: &Config) -> anyhow::Result<AppState> {
+    fn app_state(self, config: &Config, access: AccessControl) -> anyhow::Result<AppState> {
         let hub = Hub::new(
             self.broker.clone(),
             config.tail,
@@ -193,11 +267,14 @@ impl Resources {
             Handle::current(),
         );
         let blocked = BlockedBytes::new(config.blocked_bytes_max, self.metrics.clone());
-        let fanout = start_fanout(config, &hub, &pages, &blocked, &self.metrics)
+        let drain = Drain::default();
+        let fanout = start_fanout(config, &hub, &pages, &blocked, &drain, &self.metrics)
             .context("cannot start the fan-out threads")?;
         let streams_max = streams_max(config.streams_max, self.connections_max);
         let admission = Admission::new(streams_max, self.metrics.clone());
+        let origins = Origins::new(&config.origins);
         Ok(AppState {
+            access,
             limits: config.requests,
             body_memory: Arc::new(BodyMemory::new(
                 config.publish_memory_bytes,
@@ -209,7 +286,10 @@ impl Resources {
             )),
             history_budget: HistoryBudget::new(self.metrics.clone()),
             rejections: Rejections::new(self.metrics.clone()),
-            origins: Origins::new(&config.origins),
+            quotas: Arc::new(CallerQuotas::new(config.limits, self.metrics.clone())),
+            trusted_proxies: TrustedProxies::new(&config.trusted_proxies),
+            common_headers: CommonHeaders::new(&origins, config.hsts),
+            origins,
             streams: Streams {
                 hub: hub.clone(),
                 pages,
@@ -219,6 +299,7 @@ impl Resources {
                 attached: AttachedList::default(),
                 attached_sockets: AttachedSockets::default(),
                 admission,
+                drain,
                 stopping: self.stopping,
             },
             access_log: self.access_log,
@@ -236,6 +317,7 @@ fn start_fanout(
     hub: &Hub,
     pages: &PageCache,
     blocked: &BlockedBytes,
+    drain: &Drain,
     metrics: &Metrics,
 ) -> std::io::Result<Option<Fanout>> {
     let threads = config
@@ -243,82 +325,20 @@ fn start_fanout(
         .unwrap_or_else(|| (cores() / 2).max(1));
     NonZeroUsize::new(threads)
         .map(|threads| {
-            Fanout::start(
-                threads,
-                config.fanout,
-                hub.clone(),
-                pages.clone(),
-                blocked.clone(),
-                metrics.clone(),
-                Handle::current(),
-            )
+            let context = FanoutContext {
+                settings: config.fanout,
+                hub: hub.clone(),
+                pages: pages.clone(),
+                blocked: blocked.clone(),
+                drain: drain.clone(),
+                metrics: metrics.clone(),
+                runtime: Handle::current(),
+            };
+            Fanout::start(threads, &context)
         })
         .transpose()
 }
 
-/// Returns how many connections are reserved for publishers and health checks.
-fn reserve(streams_max: Option<NonZeroUsize>, connections_max: usize) -> usize {
-    let streams_max = most_streams(streams_max, connections_max);
-    let wanted = (connections_max / 10).max(CONNECTIONS_RESERVE);
-    wanted.min(connections_max.saturating_sub(streams_max))
-}
-
-/// Returns how many connections one client may have, so that no client can keep all others from
-/// streams: by default nine tenths of the `general` ones, and of the `streams` if these are fewer.
-/// Other requests of the client need a few connections more.
-fn client_max(chosen: Option<NonZeroUsize>, general: usize, streams: usize) -> usize {
-    let nine_tenths = |all: usize| (all - all / 10).max(1);
-    let most = nine_tenths(general).min(nine_tenths(streams).saturating_add(CONNECTIONS_RESERVE));
-    chosen.map_or(most, NonZeroUsize::get)
-}
-
-/// Returns how many streams may be open.
-///
-/// By default a tenth of the connections, at least [`CONNECTIONS_RESERVE`], is reserved for
-/// publishers and health checks. A number that the operator chose is lowered only if fewer than
-/// [`CONNECTIONS_RESERVE`] connections would be left.
-fn streams_max(chosen: Option<NonZeroUsize>, connections_max: usize) -> usize {
-    let streams_max = most_streams(chosen, connections_max);
-    if let Some(wanted) = chosen.map(NonZeroUsize::get)
-        && wanted > streams_max
-    {
-        tracing::warn!(
-            "the limit of open files allows only {streams_max} streams; --streams-max {wanted} is lowered to that"
-        );
-    }
-    streams_max
-}
-
-fn most_streams(chosen: Option<NonZeroUsize>, connections_max: usize) -> usize {
-    let without = |reserve| connections_max.saturating_sub(reserve).max(1);
-    match chosen.map(NonZeroUsize::get) {
-        None => without((connections_max / 10).max(CONNECTIONS_RESERVE)),
-        Some(wanted) => wanted.min(without(CONNECTIONS_RESERVE)),
-    }
-}
-
 fn cores() -> usize {
     std::thread::available_parallelism().map_or(2, usize::from)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn connections_are_reserved_for_publishers() {
-        assert_eq!(streams_max(None, 1000), 900);
-        assert_eq!(streams_max(None, 100), 84);
-        assert_eq!(streams_max(None, 10), 1);
-        assert_eq!(streams_max(NonZeroUsize::new(990), 1000), 984);
-        assert_eq!(streams_max(NonZeroUsize::new(5), 1000), 5);
-        assert_eq!(client_max(None, 900, 900), 810);
-        assert_eq!(client_max(None, 900, 500), 466);
-        assert_eq!(client_max(None, 900, 1), 17);
-        assert_eq!(client_max(NonZeroUsize::new(5), 900, 900), 5);
-        assert_eq!(reserve(None, 1000), 100);
-        assert_eq!(reserve(None, 16), 15);
-        assert_eq!(reserve(NonZeroUsize::new(990), 1000), 16);
-        assert_eq!(reserve(NonZeroUsize::new(5), 1000), 100);
-    }
 }

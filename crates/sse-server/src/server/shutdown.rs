@@ -1,5 +1,8 @@
 //! The order in which a server ends.
 //!
+//! With `--drain`, SIGTERM first lets the streams end one after another, while the server still
+//! accepts connections and publishes (`fanout/drain`). Then:
+//!
 //! 1. No new connections, and the files of unix sockets are removed. Every stream ends at once, and
 //!    its client resumes elsewhere by its id.
 //! 2. Publishes in progress get [`PUBLISH_TIMEOUT_S`] to finish, because their publishers wait for
@@ -8,7 +11,10 @@
 //! 4. The log closes. Everything that was acknowledged is on disk already.
 //! 5. The access log is written, up to [`ACCESS_LOG_TIMEOUT`].
 
-use std::{io, time::Duration};
+use std::{
+    io,
+    time::{Duration, Instant},
+};
 
 use actix_server::ServerHandle;
 use anyhow::{Context as _, anyhow};
@@ -24,7 +30,10 @@ use crate::fanout::reachability::Sweeper;
 use crate::{
     access_log::AccessLog,
     broker::{Broker, BrokerError},
-    fanout::thread::Fanout,
+    fanout::{
+        drain::{Drain, DrainPlan},
+        thread::Fanout,
+    },
 };
 
 /// Seconds for publishes in progress; streams end at once.
@@ -59,6 +68,11 @@ impl StopReason {
         }
     }
 
+    /// Whether the server drains before it stops.
+    pub(super) fn drains(&self) -> bool {
+        matches!(self, Self::Signal("SIGTERM"))
+    }
+
     /// Returns the error with which the process ends.
     pub(super) fn into_result(self) -> anyhow::Result<()> {
         match self {
@@ -87,9 +101,35 @@ pub(super) struct Running {
     pub(super) _sweeper: Sweeper,
     pub(super) broker: Broker,
     pub(super) access_log: Option<AccessLog>,
+    pub(super) drain: Drain,
+    /// Time after which clients reconnect.
+    pub(super) retry: Duration,
 }
 
 impl Running {
+    /// Lets the streams end one after another during `length`. Returns the reason to stop at once,
+    /// if there is one before that.
+    pub(super) async fn drain(
+        &self,
+        length: Duration,
+        stop: impl Future<Output = StopReason>,
+    ) -> Option<StopReason> {
+        tracing::info!(
+            ?length,
+            "draining: streams end one after another, publishes work"
+        );
+        let is_in_process = !matches!(self.broker, Broker::Redis(_));
+        self.drain.start(DrainPlan {
+            start: Instant::now(),
+            length,
+            retry: is_in_process.then(|| length.saturating_add(self.retry)),
+        });
+        if let Some(fanout) = &self.fanout {
+            fanout.start_drain();
+        }
+        timeout(length, stop).await.ok()
+    }
+
     /// Ends the server.
     ///
     /// After a panic the end has a limit, because the part that panicked may be needed for it.

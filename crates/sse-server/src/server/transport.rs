@@ -5,31 +5,32 @@
 //!
 //! ```text
 //!                  TCP or unix socket
-//! actix accepts ── AcceptedSocket ──> Acceptor::accept ── DetachableSocket ──> http_service ──> handlers
-//!                                      limits, options                    HTTP/1
+//! actix accepts ── AcceptedSocket ──> accept ─┬─ DetachableSocket ──> http_service ──> handlers
+//!                                      limits │                    HTTP/1
+//!                                      TLS    └─ Http2Connection ───> http2 ─────────> handlers
 //! ```
 //!
-//! Only the [`Acceptor`] and its caller know the type of the socket. Another transport, such as
-//! TLS, is a stage between accepting and HTTP.
+//! Only `accept` and its caller know the type of the socket.
 
-use std::{future::ready, io, net::SocketAddr, time::Duration};
+use std::{future::ready, io, rc::Rc, time::Duration};
 
 use actix_http::{Extensions, HttpService, KeepAlive, Request, error::DispatchError};
 use actix_server::{GracefulShutdownSignal, Server};
 use actix_service::{
-    IntoServiceFactory as _, Service as _, ServiceFactory, ServiceFactoryExt as _,
-    apply_fn_factory, fn_service, map_config,
+    Service as _, ServiceFactory, ServiceFactoryExt as _, apply_fn_factory, fn_factory, fn_service,
+    map_config,
 };
 use actix_web::{
-    App,
     dev::AppConfig,
-    middleware::{Condition, from_fn},
     rt::net::{TcpStream, UnixStream},
 };
-use socket2::{SockRef, TcpKeepalive};
+use futures::{FutureExt as _, future::Either};
 
 use super::{
+    accept::{Accepted, Acceptor, ReadyConnection, WorkerAcceptor},
+    app::{AppFactory, app},
     cores,
+    http2::{Http2Settings, serve_connection},
     listen::{Listener, ListeningSocket},
     protocol_errors::ProtocolErrorLog,
     shutdown::PUBLISH_TIMEOUT_S,
@@ -37,45 +38,23 @@ use super::{
 };
 use crate::{
     ListenAddress,
-    connections::ConnectionTable,
-    fanout::{detach::DetachableSocket, socket::AcceptedSocket, stall},
+    fanout::{detach::DetachableSocket, socket::AcceptedSocket},
     http::{self, AppState},
 };
 
 /// Connections that actix may have accepted beyond the limit. Each of them is closed at once, so
 /// this bounds only those that a worker has not seen yet.
 const QUEUED_MAX: usize = 64;
-/// Descriptors that must be free. Below that, a new connection needs the place of another one.
-const FREE_FILES_MIN: usize = 16;
 /// How long a connection stays open whose request body was not read to its end.
 const DISCONNECT_TIMEOUT: Duration = Duration::from_secs(1);
-const TCP_KEEPALIVE: Duration = Duration::from_secs(30);
-/// Bytes that are on their way to a subscriber, or wait in the kernel.
-const SEND_BUFFER_BYTES: usize = 256 << 10;
-/// Bytes that wait in a unix socket until the client has read them. Linux doubles the number, and
-/// counts its own overhead.
-const UNIX_SEND_BUFFER_BYTES: usize = 64 << 10;
 /// Bytes that actix buffers per connection before it stops asking a body for more.
 const WRITE_BUFFER_BYTES: usize = 16 << 10;
 
-/// An accepted connection and the address of its peer, if it is known.
-type Accepted = (DetachableSocket, Option<SocketAddr>);
+/// The protocols that clients are offered over TLS, the preferred one first.
+const ALPN: [&[u8]; 2] = [b"h2", b"http/1.1"];
 
 /// Name of the service in the log of actix-server.
 const SERVICE: &str = "sse-server";
-
-/// Accepts connections up to a limit.
-#[derive(Debug, Clone)]
-pub(super) struct Acceptor {
-    /// The connections of all listeners together.
-    pub(super) connections: ConnectionTable,
-    /// The limit of `connections`.
-    pub(super) connections_max: usize,
-    /// Descriptors of the process.
-    pub(super) files_max: usize,
-    /// Shortest time without progress after which a client is stalled.
-    pub(super) write_timeout: Duration,
-}
 
 /// Serves HTTP on all `listeners` with one worker thread per core.
 pub(super) fn serve(
@@ -86,7 +65,6 @@ pub(super) fn serve(
     let workers = cores();
     // Beyond its own limit actix would accept nothing, and all clients would wait.
     let accepted_max = acceptor.connections_max.saturating_add(QUEUED_MAX);
-    let log = ProtocolErrorLog::default();
     let mut builder = Server::build()
         .workers(workers)
         .max_concurrent_connections(accepted_max.div_ceil(workers))
@@ -99,7 +77,6 @@ pub(super) fn serve(
             state: state.clone(),
             address,
             shutdown: shutdown.clone(),
-            log: log.clone(),
         };
         builder = match socket {
             ListeningSocket::Tcp(socket) => {
@@ -113,6 +90,11 @@ pub(super) fn serve(
     Ok(builder.run())
 }
 
+/// Returns the protocols that clients are offered over TLS.
+pub(super) fn offered_protocols(http2: bool) -> &'static [&'static [u8]] {
+    if http2 { &ALPN } else { &ALPN[1..] }
+}
+
 /// What serves the connections of one listener.
 #[derive(Clone)]
 struct Connections {
@@ -120,7 +102,6 @@ struct Connections {
     state: AppState,
     address: ListenAddress,
     shutdown: GracefulShutdownSignal,
-    log: ProtocolErrorLog,
 }
 
 impl Connections {
@@ -129,67 +110,58 @@ impl Connections {
         &self,
     ) -> impl ServiceFactory<S, Config = (), Response = (), Error = DispatchError, InitError = ()> + use<S>
     {
-        let acceptor = self.acceptor.clone();
         let http = http_service(
             self.state.clone(),
             self.address.clone(),
             self.shutdown.clone(),
         );
+        // Every worker calls this once.
+        let acceptor = WorkerAcceptor::new(self.acceptor.clone(), &self.address);
         fn_service(move |socket: S| {
-            let accepted = acceptor.accept(socket.into());
-            ready(accepted.ok_or(DispatchError::DisconnectTimeout))
-        })
-        .and_then(logged(http, self.log.clone()))
-    }
-}
-
-impl Acceptor {
-    /// Prepares an accepted socket; returns `None`, and closes it, if there is no room for it.
-    fn accept(&self, socket: AcceptedSocket) -> Option<Accepted> {
-        let peer = socket.peer_address();
-        let client = peer.map(|peer| peer.ip().into());
-        let connection = self
-            .connections
-            .accept(client, self.is_short_of_files(&socket))?;
-        self.set_options(&socket);
-        let socket = DetachableSocket::new(socket, connection, self.write_timeout);
-        Some((socket, peer))
-    }
-
-    /// Whether almost all descriptors are in use. A new descriptor has the lowest free number.
-    fn is_short_of_files(&self, socket: &AcceptedSocket) -> bool {
-        socket.descriptor().saturating_add(FREE_FILES_MIN) >= self.files_max
-    }
-
-    /// Sets the options of a socket. A connection works without any of them, so errors are
-    /// ignored.
-    fn set_options(&self, socket: &AcceptedSocket) {
-        match socket {
-            AcceptedSocket::Tcp(socket) => self.set_tcp_options(socket),
-            AcceptedSocket::Unix(socket) => {
-                let _ = SockRef::from(socket).set_send_buffer_size(UNIX_SEND_BUFFER_BYTES);
+            let acceptor = acceptor.clone();
+            async move {
+                let ready = acceptor.accept(socket.into()).await;
+                ready.ok_or(DispatchError::DisconnectTimeout)
             }
-        }
-    }
-
-    fn set_tcp_options(&self, socket: &TcpStream) {
-        let _ = socket.set_nodelay(true);
-        let socket = SockRef::from(socket);
-        let _ = socket.set_tcp_keepalive(&keepalive());
-        let _ = socket.set_send_buffer_size(SEND_BUFFER_BYTES);
-        #[cfg(target_os = "linux")]
-        {
-            let user_timeout = stall::user_timeout(self.write_timeout);
-            let _ = socket.set_tcp_notsent_lowat(stall::UNSENT_BYTES);
-            let _ = socket.set_tcp_user_timeout(Some(user_timeout));
-        }
+        })
+        .and_then(by_protocol(
+            logged(http, self.acceptor.log.clone()),
+            app(self.state.clone(), self.address.clone()),
+            Http2Settings {
+                write_timeout: self.acceptor.write_timeout,
+                stopping: self.state.streams.stopping.clone(),
+            },
+        ))
     }
 }
 
-const fn keepalive() -> TcpKeepalive {
-    TcpKeepalive::new()
-        .with_time(TCP_KEEPALIVE)
-        .with_interval(TCP_KEEPALIVE)
+/// Serves each connection in the protocol that its client has chosen. `app` serves HTTP/2.
+fn by_protocol(
+    http_1: impl ConnectionService + 'static,
+    app: impl AppFactory + 'static,
+    settings: Http2Settings,
+) -> impl ServiceFactory<
+    ReadyConnection,
+    Config = (),
+    Response = (),
+    Error = DispatchError,
+    InitError = (),
+> {
+    let (http_1, app) = (Rc::new(http_1), Rc::new(app));
+    fn_factory(move || {
+        let (http_1, app, settings) = (http_1.clone(), app.clone(), settings.clone());
+        async move {
+            let http_1 = Rc::new(http_1.new_service(()).await?);
+            let app = Rc::new(app.new_service(AppConfig::default()).await?);
+            Ok(fn_service(move |connection| match connection {
+                ReadyConnection::Http1(accepted) => Either::Left(http_1.call(accepted)),
+                ReadyConnection::Http2(connection) => {
+                    let served = serve_connection(connection, settings.clone(), app.clone());
+                    Either::Right(served.map(Ok))
+                }
+            }))
+        }
+    })
 }
 
 /// A service of connections.
@@ -218,23 +190,8 @@ fn http_service(
     address: ListenAddress,
     shutdown: GracefulShutdownSignal,
 ) -> impl ConnectionService {
-    let limits = state.limits;
-    let rejections = state.rejections.clone();
-    let access_log = state.access_log.clone();
-    let app = App::new()
-        .wrap(from_fn(http::apply_cors))
-        .wrap(from_fn(http::check_host))
-        .wrap(from_fn(http::ignore_upgrade))
-        .wrap(from_fn(http::record_rejections))
-        // It also sees the responses of the other middlewares.
-        .wrap(from_fn(http::add_common_headers))
-        .wrap(Condition::new(
-            access_log.is_some(),
-            from_fn(http::log_requests),
-        ))
-        .configure(move |config| http::routes(config, state, address))
-        .into_factory()
-        .map_err(|error: actix_web::Error| error.error_response());
+    let (expecting, expecting_at) = (state.clone(), address.clone());
+    let app = app(state, address);
     // The table of connections limits the times of heads and of idle connections. actix would limit
     // only the first head of a connection.
     HttpService::build()
@@ -250,12 +207,7 @@ fn http_service(
         .h1_allow_half_closed(false)
         .h1_write_buffer_size(WRITE_BUFFER_BYTES)
         .expect(fn_service(move |request: Request| {
-            ready(http::check_expectation(
-                request,
-                &limits,
-                &rejections,
-                access_log.as_ref(),
-            ))
+            ready(http::check_expectation(request, &expecting, &expecting_at))
         }))
         .on_connect_ext(|connection: &DetachableSocket, data: &mut Extensions| {
             data.insert(connection.clone());

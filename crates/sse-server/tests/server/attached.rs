@@ -4,6 +4,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot continue has failed")]
 
+mod access;
 mod access_log;
 mod blocked;
 #[expect(
@@ -11,14 +12,19 @@ mod blocked;
     reason = "cases that only the other program has use the rest"
 )]
 mod common;
+mod drain;
 mod fanout;
 mod footprint;
 mod listen_unix;
+mod notices;
 mod resume;
 mod shutdown;
 mod slow;
 mod stream;
+mod stream_life;
 mod tails;
+mod tls;
+mod trusted_proxies;
 mod upgrade;
 #[cfg(target_os = "linux")]
 mod vanished;

@@ -95,7 +95,8 @@ impl<'a> Client<'a> {
     }
 }
 
-/// Opens a stream, and reads the head of the response.
+/// Opens a stream, and reads the head of the response. A proxy reports an address that is not of
+/// this machine.
 async fn connect(
     server: &TestServer,
     address: [u8; 4],
@@ -105,9 +106,14 @@ async fn connect(
     let target = server.url.trim_start_matches("http://").parse().unwrap();
     let socket = TcpSocket::new_v4().unwrap();
     socket.set_recv_buffer_size(4096).unwrap();
-    socket
-        .bind(SocketAddr::new(IpAddr::from(address), 0))
-        .unwrap();
+    let client = IpAddr::from(address);
+    let (local, forwarded) = if client.is_loopback() {
+        (client, String::new())
+    } else {
+        let header = format!("X-Forwarded-For: {client}\r\n");
+        (IpAddr::from(SLOW), header)
+    };
+    socket.bind(SocketAddr::new(local, 0)).unwrap();
     let mut socket = within("a connection", socket.connect(target))
         .await
         .unwrap();
@@ -116,7 +122,7 @@ async fn connect(
         "" => String::new(),
         id => format!("Last-Event-ID: {id}\r\n"),
     };
-    let request = format!("GET {path} HTTP/1.0\r\nHost: localhost\r\n{resume}\r\n");
+    let request = format!("GET {path} HTTP/1.0\r\nHost: localhost\r\n{forwarded}{resume}\r\n");
     socket.write_all(request.as_bytes()).await.unwrap();
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
@@ -134,36 +140,61 @@ async fn publish_large(server: &TestServer, channel: &str) {
     }
 }
 
+/// Checks that only the attacker loses streams.
+async fn check_bound(server: &TestServer, [slow, reader, attacker]: [[u8; 4]; 3]) {
+    // Streams of several channels have ids of their own, so each one has its own chunks.
+    let crowd = all_at_once(0..16, |number| {
+        let path = format!("/stream?channel=large&channel=other{number}");
+
+        async move { Client::open(server, attacker, &path).await }
+    });
+    let crowd = crowd.await;
+    let slow = Client::open(server, slow, "/stream?channel=large&channel=own").await;
+    let reader = Client::open(server, reader, "/stream?channel=large").await;
+    let (reader, ()) = tokio::join!(reader.read_all(), publish_large(server, "large"));
+    until(
+        "streams are closed until the rest is within the bound",
+        async || {
+            assert!(server.metric("sse_blocked_bytes").await <= f64::from(BLOCKED_BYTES_MAX));
+            (server.closed_streams("blocked_bytes").await >= 4).then_some(())
+        },
+    )
+    .await;
+    assert!(server.metric("sse_blocked_bytes").await > 0.0);
+    let slow = slow.read_all().await;
+    assert_eq!(
+        (reader.reconnects, slow.reconnects),
+        (0, 0),
+        "streams of another client ended"
+    );
+    let crowd = all_at_once(crowd, Client::read_all).await;
+    let reconnects: usize = crowd.iter().map(|client| client.reconnects).sum();
+    assert!(reconnects >= 4, "{reconnects} streams were closed");
+    drop((crowd, slow, reader));
+    until("no stream holds memory", async || {
+        (server.metric("sse_blocked_bytes").await == 0.0).then_some(())
+    })
+    .await;
+}
+
 crate::on_every_broker! {
     async fn streams_beyond_the_bound_are_closed_and_resume_without_loss(backend: Backend) {
         let server = TestServer::start_with(backend, &["--blocked-bytes", BLOCKED_BYTES]).await;
-        // Streams of several channels have ids of their own, so each one has its own chunks.
-        let crowd = all_at_once(0..16, |number| {
-            let path = format!("/stream?channel=large&channel=other{number}");
-            let server = &server;
-            async move { Client::open(server, ATTACKER, &path).await }
-        });
-        let crowd = crowd.await;
-        let slow = Client::open(&server, SLOW, "/stream?channel=large&channel=own").await;
-        let reader = Client::open(&server, READER, "/stream?channel=large").await;
-        let (reader, ()) = tokio::join!(reader.read_all(), publish_large(&server, "large"));
-        until("streams are closed until the rest is within the bound", async || {
-            assert!(server.metric("sse_blocked_bytes").await <= f64::from(BLOCKED_BYTES_MAX));
-            (server.closed_streams("blocked_bytes").await >= 4).then_some(())
-        })
-        .await;
-        assert!(server.metric("sse_blocked_bytes").await > 0.0);
-        let slow = slow.read_all().await;
-        assert_eq!((reader.reconnects, slow.reconnects), (0, 0), "streams of another client ended");
-        let crowd = all_at_once(crowd, Client::read_all).await;
-        let reconnects: usize = crowd.iter().map(|client| client.reconnects).sum();
-        assert!(reconnects >= 4, "{reconnects} streams were closed");
-        drop((crowd, slow, reader));
-        until("no stream holds memory", async || {
-            (server.metric("sse_blocked_bytes").await == 0.0).then_some(())
-        })
-        .await;
+        check_bound(&server, [SLOW, READER, ATTACKER]).await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn behind_a_trusted_proxy_only_the_client_that_holds_most_loses_streams() {
+    let flags = [
+        "--blocked-bytes",
+        BLOCKED_BYTES,
+        "--trusted-proxy",
+        "127.0.0.1",
+    ];
+    let server = TestServer::start_with(Backend::Memory, &flags).await;
+    let clients = [1, 2, 3].map(|last| [203, 0, 113, last]);
+    check_bound(&server, clients).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

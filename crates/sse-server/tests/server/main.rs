@@ -5,6 +5,7 @@
 //!
 //! | file | what it tests |
 //! |---|---|
+//! | `access` (a) | Each caller gets what its rights allow, also on open streams. |
 //! | `access_log` (a) | Each request and the end of each stream has a line, and a log that cannot be written delays no request. |
 //! | `blocked` (a) | Slow streams share a bound of memory, and one that is closed loses nothing. |
 //! | `broken_stderr` | A log that cannot be written costs lines and nothing else. |
@@ -13,11 +14,13 @@
 //! | `common` | The harness: servers, Redis, a TCP proxy and a subscriber that reads the wire. |
 //! | `compressing_proxy` | A proxy that compresses streams does not hold back a part of an event. |
 //! | `connections` | Slow, idle or too many connections are closed, and other clients notice nothing. |
+//! | `drain` (a) | Before a stop, streams end one after another, and their clients lose nothing. |
 //! | `damaged` (a) | A damaged log file costs only the damaged events, and a gap reports them. |
 //! | `failover` (a) | A wiped or shortened log is reported to each subscriber that it affects. |
 //! | `fanout` (a) | A slow, stalled or talkative client does not affect the other streams. |
 //! | `faults` (a) | Acknowledged events survive crashes and outages, and the server recovers. |
 //! | `footprint` (a) | Memory and open files stay bounded under load. |
+//! | `http2` | Streams and publishes share a connection, and have the responses of HTTP/1. |
 //! | `idempotency` | A publish that is sent again with its key is stored once. |
 //! | `limits` (a) | Each limit (history, channels, connections) has its documented effect. |
 //! | `listen` | Each of several addresses is announced and serves the same channels. |
@@ -26,7 +29,10 @@
 //! | `metrics_formats` | `/metrics` has every documented metric from the start, in two valid formats. |
 //! | `multi_channel` (a) | A stream of several channels is exact in each channel. |
 //! | `multi_history` | The history of several channels is in order, and leads to their stream. |
+//! | `notices` (a) | A stream reports about itself to clients that ask for it. |
 //! | `protocol_errors` | Clients that do not speak HTTP are logged with their address, once. |
+//! | `proxy_header` | A PROXY header names the client where it is required, and nowhere else. |
+//! | `quotas` | A client that exceeds a limit of its own waits, and other clients notice nothing. |
 //! | `redis_connection` | Silent and broken connections to Redis are detected and replaced. |
 //! | `redis_errors` | Errors that Redis returns (full, replica) never become a 500. |
 //! | `redis_foreign` | Entries of other programs in Redis forge nothing, and cost only a gap. |
@@ -43,14 +49,19 @@
 //! | `start_params` (a) | A stream starts at `from`, `since` or `last`. |
 //! | `start_table` (a) | Every start × every state of the log has the first block and event of its table. |
 //! | `stream` (a) | A stream has the documented head, first block, frames and heartbeats. |
+//! | `stream_life` (a) | A stream ends between two blocks when its time is over. |
 //! | `tails` (a) | The newest events of all channels share a bound, and nothing is lost beyond it. |
+//! | `tls` (a) | Requests and streams over TLS are those without it, and stalled handshakes delay no one else. |
+//! | `tls_certificates` | A name chooses a certificate, and a new certificate cuts no stream. |
 //! | `trimming` (a) | Trimming never removes an unread event without a gap. |
 //! | `upgrade` (a) | A request that asks for another protocol is answered as if it did not. |
+//! | `trusted_proxies` (a) | Limits and logs use the client that a trusted proxy reports. |
 //! | `until` (a) | A stream with `until` ends there, and a reconnecting client gets a 204. |
 //! | `vanished` (a) | A client that vanishes from the network is closed as unreachable. |
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot continue has failed")]
 
+mod access;
 mod access_log;
 mod blocked;
 mod broken_stderr;
@@ -60,10 +71,12 @@ mod common;
 mod compressing_proxy;
 mod connections;
 mod damaged;
+mod drain;
 mod failover;
 mod fanout;
 mod faults;
 mod footprint;
+mod http2;
 mod idempotency;
 mod limits;
 mod listen;
@@ -72,7 +85,10 @@ mod lost_tail;
 mod metrics_formats;
 mod multi_channel;
 mod multi_history;
+mod notices;
 mod protocol_errors;
+mod proxy_header;
+mod quotas;
 mod redis_connection;
 mod redis_errors;
 mod redis_foreign;
@@ -89,8 +105,12 @@ mod stalled_node;
 mod start_params;
 mod start_table;
 mod stream;
+mod stream_life;
 mod tails;
+mod tls;
+mod tls_certificates;
 mod trimming;
+mod trusted_proxies;
 mod until;
 mod upgrade;
 #[cfg(target_os = "linux")]

@@ -123,18 +123,36 @@ async fn every_value_of_a_label_that_a_page_lists_exists_from_the_start() {
     };
     assert_eq!(
         values("sse_streams_rejected_total{"),
-        reasons(&["limit", "dropped"])
+        reasons(&[
+            "access_unavailable",
+            "draining",
+            "dropped",
+            "limit",
+            "rate_limited"
+        ])
     );
     assert_eq!(
         values("sse_streams_closed_total{"),
         reasons(&[
+            "closed",
+            "expired",
+            "right_lost",
             "blocked_bytes",
             "unreachable",
             "client",
             "stalled",
+            "tls_keys_used",
             "too_much_input",
             "until_reached",
+            "life",
+            "drain",
             "shutdown"
+        ])
+    );
+    assert_eq!(
+        values("sse_rate_limited_total{"),
+        reasons(&[
+            "events", "bytes", "streams", "opens", "channels", "searches"
         ])
     );
     assert_eq!(

@@ -4,27 +4,15 @@
 //! Each of a thousand subscribers gets its own gap, and the node does not read the log once per
 //! subscriber.
 
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde_json::{Value, json};
 
-use crate::common::{RedisServer, Subscriber, TestServer, all_at_once};
+use crate::common::{
+    RedisServer, Subscriber, TestServer, all_at_once, raise_the_limit_of_open_files,
+};
 
 const SUBSCRIBERS: usize = 1000;
 /// A few pages, and a few repeats on a busy machine; far fewer than one page per subscriber.
 const READS_MAX: f64 = 50.0;
-
-/// Each subscriber needs a socket.
-fn raise_the_limit_of_open_files() {
-    let limit = getrlimit(Resource::Nofile);
-    setrlimit(
-        Resource::Nofile,
-        Rlimit {
-            current: limit.maximum,
-            maximum: limit.maximum,
-        },
-    )
-    .unwrap();
-}
 
 async fn subscribe(server: &TestServer, path: &str, count: usize) -> Vec<Subscriber> {
     all_at_once(0..count, async |_| server.subscribe(path).await).await

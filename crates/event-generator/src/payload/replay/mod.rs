@@ -2,10 +2,10 @@
 //! as `POST /events` accepts it.
 //!
 //! A thread reads ahead by a few chunks, so that neither a large file nor a slow pipe delays the
-//! handling of responses. If the queue is full, the thread waits. Keys other than `event` and `data`
-//! are ignored. A string in `data` is sent as its text, any other value as its JSON. Reserved types
-//! (`gap`, `open`, `error`) cannot be published: such events are skipped and counted. Comments are
-//! ignored.
+//! handling of responses. If the queue is full, the thread waits. Keys other than `event` and
+//! `data` are ignored. A string in `data` is sent as its text, any other value as its JSON.
+//! Reserved types (`gap`, `open`, `error`, `end`, `notice`) cannot be published: such events are
+//! skipped and counted. Comments are ignored.
 
 mod line;
 mod reader;

@@ -20,6 +20,7 @@ use super::{
     error::{AppendError, StoreError},
     keys::Keys,
     record::ChannelRow,
+    revocations,
     staged_log::StagedLog,
     trim,
 };
@@ -31,10 +32,12 @@ use crate::broker::{
         known_outcomes, store_new_items,
     },
     publisher::KeyOwner,
+    revocations::RevocationChange,
 };
 
 /// A transaction that is being filled.
 pub(super) struct CommitBatch<'a> {
+    transaction: &'a WriteTransaction,
     log: StagedLog<'a>,
     keys: Keys<'a>,
     shares: &'a ClientShares,
@@ -51,6 +54,7 @@ impl<'a> CommitBatch<'a> {
         trims_max: u64,
     ) -> Result<Self, StoreError> {
         Ok(Self {
+            transaction,
             log: StagedLog::open(transaction, state, retention, now_ms, trims_max)?,
             keys: Keys::new(transaction, retention.keys, &state.channels),
             shares,
@@ -144,6 +148,11 @@ impl<'a> CommitBatch<'a> {
             self.keys.remember(row.number, key.key, known, log_ms)?;
         }
         Ok(ids)
+    }
+
+    /// Changes the stored revocations.
+    pub(super) fn change_revocations(&self, change: &RevocationChange) -> Result<(), AppendError> {
+        revocations::stage_change(self.transaction, change)
     }
 
     /// Moves the log's clock past `bound`, if the time is later than `bound`.

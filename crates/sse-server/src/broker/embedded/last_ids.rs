@@ -48,6 +48,11 @@ impl LastIds {
         self.by_channel.get(channel).copied().unwrap_or(self.origin)
     }
 
+    /// Whether the channel has, or had, events.
+    pub(super) fn contains(&self, channel: &Channel) -> bool {
+        self.by_channel.contains_key(channel)
+    }
+
     /// Returns the highest assigned or passed id. No id up to it will be assigned.
     pub(super) const fn highest(&self) -> EventId {
         self.highest

@@ -18,6 +18,7 @@
 //! | `channels`, `trim`, `keys` | creating channels, trimming, idempotency keys |
 //! | `committed_state`, `committed_channels`, `last_ids`, `shared` | what memory holds of the log |
 //! | `reader`, `chain` | a page from a snapshot, with the proof that it is complete |
+//! | `revocations` | the stored revocations, in a table of their own |
 //! | `record`, `key_record`, `checksum`, `tables` | the format of the file |
 //! | `data_files` | permissions of the directory and its files |
 //! | `open`, `recover`, `store` | opening the file, loading its state, transactions |
@@ -43,6 +44,7 @@ mod reader;
 mod record;
 mod recover;
 mod request;
+mod revocations;
 mod shared;
 mod staged_channels;
 mod staged_log;
@@ -270,6 +272,10 @@ impl Embedded {
 
     pub(super) fn last_id(&self, channel: &Channel) -> EventId {
         self.shared.last_ids().last_id(channel)
+    }
+
+    pub(super) fn has_channel(&self, channel: &Channel) -> bool {
+        self.shared.last_ids().contains(channel)
     }
 
     pub(super) async fn check_settled(

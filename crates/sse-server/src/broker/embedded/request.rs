@@ -6,6 +6,7 @@ use tokio::sync::oneshot;
 use crate::broker::{
     BrokerError, Publisher,
     idempotency::{AppendItem, AppendOutcome},
+    revocations::RevocationChange,
 };
 
 /// Sends the reply to a request.
@@ -24,6 +25,11 @@ pub(super) enum Request {
     },
     /// Commit, to verify that a commit succeeds.
     Check { reply: ReplySender<()> },
+    /// Change the stored revocations.
+    ChangeRevocations {
+        change: RevocationChange,
+        reply: ReplySender<()>,
+    },
     /// Move the log's clock past an id, if the time is later than the id.
     ///
     /// The clock is saved by the next commit, or by the next sweep, so that a restart with an
@@ -45,7 +51,7 @@ impl Request {
     pub(super) const fn bytes(&self) -> usize {
         match self {
             Self::Append { bytes, .. } => *bytes,
-            Self::Check { .. } | Self::AdvanceClock { .. } => 0,
+            Self::Check { .. } | Self::ChangeRevocations { .. } | Self::AdvanceClock { .. } => 0,
         }
     }
 }

@@ -8,6 +8,7 @@ use super::{
     committed_state::{CommittedChange, CommittedState},
     damage_log::DamageLog,
     last_ids::LastIds,
+    revocations::RevocationVersion,
     store::Store,
 };
 use crate::{
@@ -24,6 +25,7 @@ pub(super) struct Shared {
     /// The number of publishes that wait for the writer.
     pub(super) waiting: Level,
     pub(super) damage_log: DamageLog,
+    pub(super) revocation_version: RevocationVersion,
     last_ids: RwLock<LastIds>,
 }
 
@@ -36,6 +38,7 @@ impl Shared {
             waiting: metrics.publishes_waiting(),
             metrics,
             damage_log: DamageLog::default(),
+            revocation_version: RevocationVersion::default(),
             last_ids: RwLock::new(LastIds::new(state)),
         }
     }

@@ -27,6 +27,9 @@ pub(super) const KEY_EXPIRIES: TableDefinition<'static, (u32, u64, u128), ()> =
 /// One [`KeyCount`](super::key_record::KeyCount) per channel with keys, by the channel's number.
 pub(super) const KEY_COUNTS: TableDefinition<'static, u32, &[u8]> =
     TableDefinition::new("key_tallies");
+/// Revoked credentials: what is revoked, and until which time in milliseconds it is stored.
+pub(super) const REVOCATIONS: TableDefinition<'static, &str, u64> =
+    TableDefinition::new("revocations");
 /// The [`LogHeader`], in one row.
 pub(super) const HEADER: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("numbers");
 /// The format. This table is the same in every version.
@@ -52,6 +55,7 @@ pub(super) fn prepare_tables(database: &Database) -> Result<u64, StoreError> {
     transaction.open_table(KEYS)?;
     transaction.open_table(KEY_EXPIRIES)?;
     transaction.open_table(KEY_COUNTS)?;
+    transaction.open_table(REVOCATIONS)?;
     transaction.commit()?;
     Ok(FORMAT)
 }

@@ -292,6 +292,10 @@ impl Writer {
                     }
                     let _ = reply.send(result);
                 }
+                Request::ChangeRevocations { reply, .. } => {
+                    self.shared.revocation_version.advance();
+                    let _ = reply.send(result.map(|_| ()));
+                }
                 Request::Check { reply } | Request::AdvanceClock { reply, .. } => {
                     let _ = reply.send(result.map(|_| ()));
                 }
@@ -332,6 +336,7 @@ fn stage_request(
             ..
         } => return staged.append(*publisher, channel, items, room),
         Request::Check { .. } => room.clone()?,
+        Request::ChangeRevocations { change, .. } => staged.change_revocations(change)?,
         Request::AdvanceClock { bound, .. } => staged.advance_clock_past(*bound),
     }
     Ok(Vec::new())

@@ -148,6 +148,11 @@ impl Channels {
             .unwrap_or(self.origin)
     }
 
+    /// Whether the channel has, or had, events.
+    pub(super) fn contains(&self, channel: &Channel) -> bool {
+        self.by_name.contains_key(channel) || self.forgotten.contains_key(channel)
+    }
+
     /// Creates `new`. Returns the bytes of the channel that was forgotten to make room.
     ///
     /// # Errors

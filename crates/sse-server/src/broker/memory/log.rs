@@ -200,6 +200,11 @@ impl Log {
         self.channels.last_id(channel)
     }
 
+    /// Whether the channel has, or had, events.
+    pub(super) fn has_channel(&self, channel: &Channel) -> bool {
+        self.channels.contains(channel)
+    }
+
     /// Moves the log's clock past `bound`, if the time is later than `bound`, so that no id up to
     /// it can appear any more.
     pub(super) fn check_settled(

@@ -10,11 +10,13 @@
 //! | `channel` | one channel: its events, and pages of them |
 //! | `trim` | trimming by count, age and bytes |
 //! | `keys` | the idempotency keys of one channel |
+//! | `revocations` | the stored revocations |
 
 mod channel;
 mod channels;
 mod keys;
 mod log;
+mod revocations;
 mod trim;
 
 use std::{
@@ -25,7 +27,7 @@ use std::{
 use sse_proto::{Channel, Event, EventId};
 use tokio::{runtime::Handle, time::sleep};
 
-use self::log::Log;
+use self::{log::Log, revocations::Revocations};
 use super::{
     Appended, BackPage, BrokerError, Page, PageLimits, Publisher, ReadFrom, Retention, Settled,
     clock::now_ms,
@@ -45,6 +47,7 @@ pub struct Memory(Arc<Shared>);
 struct Shared {
     log: Mutex<Log>,
     notifier: ChangeNotifier,
+    revocations: Revocations,
     metrics: Metrics,
 }
 
@@ -55,6 +58,7 @@ impl Memory {
         let shared = Arc::new(Shared {
             log: Mutex::new(Log::new(retention, first_seq())),
             notifier: ChangeNotifier::default(),
+            revocations: Revocations::default(),
             metrics,
         });
         let interval = retention.sweep_interval();
@@ -99,6 +103,10 @@ impl Memory {
 
     pub(super) fn last_id(&self, channel: &Channel) -> EventId {
         self.0.lock().last_id(channel)
+    }
+
+    pub(super) fn has_channel(&self, channel: &Channel) -> bool {
+        self.0.lock().has_channel(channel)
     }
 
     pub(super) fn check_settled(&self, channel: &Channel, bound: EventId) -> Settled {

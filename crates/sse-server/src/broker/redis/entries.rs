@@ -106,7 +106,7 @@ fn is_valid(channel: &Channel, stored: &Stored) -> bool {
     if stored.kind == GAP {
         is_own_record(channel, stored)
     } else {
-        EventType::try_from(stored.kind.clone()).is_ok()
+        EventType::of_stored(stored.kind.clone()).is_ok()
     }
 }
 

@@ -12,6 +12,7 @@
 //! | `entries`, `foreign_entries` | the entries of a stream; reads past those of other programs |
 //! | `idempotency` | the script that appends items with an idempotency key |
 //! | `retention` | trims by age, forgets expired keys and dead channels |
+//! | `revocations` | the stored revocations, in one hash |
 //! | `registry` | the set of all channels, and its limit |
 //! | `connection`, `handshake` | the connections for commands and their supervisor, which reconnects for ever |
 //! | `dial`, `reply_limit`, `reply_meter` | opens connections whose replies have a limit |
@@ -56,6 +57,7 @@ mod replies;
 mod reply_limit;
 mod reply_meter;
 mod retention;
+mod revocations;
 mod scripts;
 mod session;
 mod settled;
@@ -235,6 +237,15 @@ impl RedisBroker {
         client: Option<ClientNet>,
     ) -> Result<EventId, BrokerError> {
         self.streams.last_id(channel, client).await
+    }
+
+    pub(super) async fn has_channel(
+        &self,
+        channel: &Channel,
+        client: Option<ClientNet>,
+    ) -> Result<bool, BrokerError> {
+        Ok(self.streams.has_appended(channel)
+            || self.last_id(channel, client).await? != EventId::ZERO)
     }
 
     pub(super) async fn check_settled(

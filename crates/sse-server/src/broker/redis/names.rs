@@ -8,6 +8,7 @@
 //! | `sse:{orders}:keys` | hash | its idempotency keys; `expire_keys.lua` defines the values |
 //! | `sse:{orders}:expiries` | sorted set | the same keys by the time at which they expire |
 //! | `sse:channels` | sorted set | the registry: all channels by the time of their first use |
+//! | `sse:revocations` | hash | revoked credentials, each with the time until which it is stored |
 //! | `sse:check` | string | written by health checks; lives for a second |
 //!
 //! `sse:` is the prefix, a setting. The braces around a channel are a hash tag: in a Redis Cluster,
@@ -97,6 +98,11 @@ impl Names {
         format!("{}channels", self.prefix)
     }
 
+    /// The hash of the stored revocations.
+    pub(super) fn revocations(&self) -> String {
+        format!("{}revocations", self.prefix)
+    }
+
     /// The key that health checks write.
     pub(super) fn check(&self) -> String {
         format!("{}check", self.prefix)
@@ -115,6 +121,7 @@ mod tests {
         assert_eq!(names.channel("sse:{orders:eu}").as_ref(), Some(&channel));
         for other in [
             names.channels(),
+            names.revocations(),
             names.gaps(&channel),
             names.trimmed(&channel),
             names.keys(&channel),

@@ -242,6 +242,12 @@ impl Streams {
         }
     }
 
+    /// Whether this node has appended to `channel` since it is connected.
+    pub(super) fn has_appended(&self, channel: &Channel) -> bool {
+        let era = self.connection.era();
+        era.is_some_and(|era| self.registry.has_appended(channel, era))
+    }
+
     /// The last ids ever assigned in `channels`, or why one of them is unknown.
     pub(super) async fn read_last_ids<'a>(
         &self,

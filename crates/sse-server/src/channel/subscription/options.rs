@@ -13,4 +13,6 @@ pub struct SubscriptionOptions {
     pub envelope: Envelope,
     /// The last id to send. The subscription ends when no event up to this id can follow.
     pub until: Option<EventId>,
+    /// Whether the stream reports about itself.
+    pub notices: bool,
 }

@@ -81,6 +81,7 @@ impl System {
             filter: Filter::new(kinds),
             envelope,
             until,
+            notices: false,
         };
         let starts = logs
             .iter()

@@ -10,7 +10,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    task::{Context, Poll},
+    task::{Context, Poll, Waker},
 };
 
 use futures::task::AtomicWaker;
@@ -30,6 +30,11 @@ impl CloseRequest {
     /// Returns whether the stream must be closed.
     pub(super) fn is_sent(&self) -> bool {
         self.is_sent.load(Ordering::SeqCst)
+    }
+
+    /// Wakes this task when the stream must be closed.
+    pub(super) fn register(&self, waker: &Waker) {
+        self.waker.register(waker);
     }
 
     pub(super) fn send(&self) {
@@ -90,7 +95,7 @@ impl BlockedBuffer {
                 written
             }
             Poll::Pending => {
-                self.close_request.waker.register(cx.waker());
+                self.close_request.register(cx.waker());
                 self.page.clear();
                 self.hold(length);
                 if self.is_evicted() {

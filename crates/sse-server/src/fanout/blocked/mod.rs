@@ -20,11 +20,13 @@
 //! | `chunks` | the distinct chunks |
 //! | `streams` | the blocked streams by client, and which of them is closed next |
 //! | `buffer` | what actix buffers for a stream with a full socket |
+//! | `chunk_holder` | the chunk that a multiplexed stream cannot send |
 //!
 //! A stream that is not blocked costs nothing here. A stream takes the lock when it becomes blocked,
 //! and when it is no longer blocked.
 
 mod buffer;
+mod chunk_holder;
 mod chunks;
 mod streams;
 
@@ -35,7 +37,7 @@ use std::{
 
 use bytes::Bytes;
 
-pub(super) use self::buffer::BlockedBuffer;
+pub(super) use self::{buffer::BlockedBuffer, chunk_holder::BlockedChunk};
 use self::{
     buffer::CloseRequest,
     chunks::{ChunkKey, Chunks},
@@ -75,8 +77,8 @@ const CLOSING_PART: usize = 4;
 /// What a blocked stream holds.
 #[derive(Debug, Clone, Copy)]
 enum Holding {
-    /// A chunk, which other streams may hold too.
-    Chunk(ChunkKey),
+    /// A chunk, which other streams may hold too, and this many bytes of its own.
+    Chunk(ChunkKey, usize),
     /// A buffer of this many bytes.
     Buffer(usize),
 }
@@ -84,8 +86,7 @@ enum Holding {
 impl Holding {
     const fn buffer_bytes(self) -> usize {
         match self {
-            Self::Chunk(_) => 0,
-            Self::Buffer(bytes) => bytes,
+            Self::Chunk(_, bytes) | Self::Buffer(bytes) => bytes,
         }
     }
 }
@@ -98,7 +99,7 @@ impl Holding {
 pub(super) enum Closer {
     /// A stream of a fan-out thread, by its key.
     Fanout { mailbox: Arc<Mailbox>, key: u32 },
-    /// A stream that actix serves.
+    /// A stream that a worker thread serves.
     Attached(Arc<CloseRequest>),
 }
 
@@ -119,7 +120,7 @@ pub(super) struct BlockedShare {
     blocked: BlockedBytes,
     client: Option<ClientNet>,
     id: u64,
-    /// Length of the buffer; 0 for a chunk.
+    /// Bytes that belong to this stream alone.
     buffer_bytes: usize,
 }
 
@@ -167,11 +168,12 @@ impl BlockedBytes {
     /// Holds a chunk for a stream of `client`.
     ///
     /// The stream must keep the returned chunk in place of its own. They are equal, but only the
-    /// returned one is counted. `own` returns the chunk as an allocation of its own, in case that no
+    /// returned one is counted. `own_bytes` belong to this stream alone. `own` returns the chunk as an allocation of its own, in case that no
     /// other stream holds an equal one.
     pub(super) fn hold_chunk(
         &self,
         chunk: &Bytes,
+        own_bytes: usize,
         own: impl FnOnce(&Bytes) -> Bytes,
         client: Option<ClientNet>,
         closer: Closer,
@@ -182,7 +184,12 @@ impl BlockedBytes {
         let held = equal.unwrap_or_else(|| own(chunk));
         let mut state = self.lock();
         let (key, held) = state.chunks.add(sample, held);
-        let holding = Holding::Chunk(key);
+        let own_bytes = match own_bytes {
+            0 => 0,
+            bytes => allocated_bytes(bytes),
+        };
+        state.buffer_bytes += own_bytes;
+        let holding = Holding::Chunk(key, own_bytes);
         (held, self.add_stream(state, client, holding, closer))
     }
 
@@ -252,7 +259,10 @@ impl State {
 
     fn release(&mut self, stream: &BlockedStream) {
         match stream.holding {
-            Holding::Chunk(key) => self.chunks.release(key),
+            Holding::Chunk(key, bytes) => {
+                self.chunks.release(key);
+                self.buffer_bytes -= bytes;
+            }
             Holding::Buffer(bytes) => self.buffer_bytes -= bytes,
         }
     }

@@ -38,10 +38,10 @@ impl ClientStreams {
     fn add(&mut self, id: u64, stream: BlockedStream) {
         self.bytes += match stream.holding {
             Holding::Buffer(bytes) => bytes,
-            Holding::Chunk(key) => {
+            Holding::Chunk(key, own_bytes) => {
                 let holders = self.chunks.entry(key).or_default();
                 *holders += 1;
-                if *holders == 1 { key.length() } else { 0 }
+                own_bytes + if *holders == 1 { key.length() } else { 0 }
             }
         };
         self.streams.insert(id, stream);
@@ -51,7 +51,10 @@ impl ClientStreams {
         let stream = self.streams.remove(&id)?;
         match stream.holding {
             Holding::Buffer(bytes) => self.bytes -= bytes,
-            Holding::Chunk(key) => self.release(key),
+            Holding::Chunk(key, own_bytes) => {
+                self.bytes -= own_bytes;
+                self.release(key);
+            }
         }
         Some(stream)
     }

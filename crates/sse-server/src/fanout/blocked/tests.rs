@@ -40,7 +40,7 @@ impl Stream {
 fn block(blocked: &BlockedBytes, client: impl Into<Option<ClientNet>>, chunk: &Bytes) -> Stream {
     let close_request = Arc::<CloseRequest>::default();
     let closer = Closer::Attached(close_request.clone());
-    let (held, share) = blocked.hold_chunk(chunk, Bytes::clone, client.into(), closer);
+    let (held, share) = blocked.hold_chunk(chunk, 0, Bytes::clone, client.into(), closer);
     Stream {
         close_request,
         _share: share,

@@ -40,7 +40,7 @@ impl DetachableSocket {
     pub(super) fn poll_write_stalled(
         &self,
         cx: &mut Context<'_>,
-        socket: &AcceptedSocket,
+        socket: &mut AcceptedSocket,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         let interval = retry_interval(self.0.write_timeout);
@@ -65,6 +65,13 @@ impl DetachableSocket {
                 return Poll::Ready(Err(self.too_slow()));
             }
             stall.next_attempt.as_mut().reset(Instant::now() + interval);
+        }
+    }
+
+    /// Records that the client has accepted a part of a record just now.
+    pub(super) fn restart_stall(&self) {
+        if let Some(stall) = self.0.stall.borrow_mut().as_mut() {
+            stall.since = Instant::now();
         }
     }
 

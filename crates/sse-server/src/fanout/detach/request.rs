@@ -20,7 +20,7 @@ impl RequestGuard {
         let progress = &self.0.0.progress;
         progress.start_response();
         let is_reserved = progress.with(OpenConnection::is_reserved);
-        is_reserved.unwrap_or(false)
+        is_reserved.unwrap_or(false) || self.0.is_worn_out()
     }
 
     /// Records that the connection ends with the response to this request.

@@ -16,14 +16,18 @@ use bytes::Bytes;
 use futures::stream;
 use socket2::SockRef;
 use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
     net::{TcpStream, UnixStream},
     sync::mpsc,
     time::Instant,
 };
 
 use super::*;
-use crate::{connections::ConnectionTable, fanout::stall::UNSENT_BYTES};
+use crate::{
+    connections::ConnectionTable,
+    fanout::{stall::UNSENT_BYTES, tls_socket::TlsSocket},
+    tls::test_support::{TestConnection, certificates},
+};
 
 const WRITE_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -82,6 +86,28 @@ async fn a_client_that_accepts_no_data_is_closed_after_its_stall_timeout() {
     assert_closed_when_stalled(accepted, UNSENT_BYTES).await;
     let (_client, accepted) = unix_pair();
     assert_closed_when_stalled(accepted, 0).await;
+}
+
+/// With TLS, the kernel may have accepted a part of the record that is not written.
+#[tokio::test(start_paused = true)]
+async fn a_stalled_client_is_closed_when_it_has_accepted_no_part_of_a_record() {
+    let directory = tempfile::TempDir::new().unwrap();
+    let certificates = certificates(&directory, &["hub.example"]);
+    let mut tls = TestConnection::new(&certificates, "hub.example", &rustls::version::TLS13);
+    tls.exchange().unwrap();
+    let (_client, accepted) = tcp_pair();
+    let accepted = TlsSocket::new(accepted, Box::new(tls.server), Vec::new());
+    let mut connection = DetachableSocket::new(accepted, open_connection(), WRITE_TIMEOUT);
+    // A stream has no lowest rate.
+    connection.start_stream();
+    let (bytes, waited) = write_until_stalled(&mut connection).await;
+    let all = connection.0.accepted.get();
+    assert!(bytes > 0 && all != BytesAccepted::default());
+    let stall_timeout = all.stall_timeout(WRITE_TIMEOUT, UNSENT_BYTES);
+    assert!(
+        (stall_timeout..stall_timeout + WRITE_TIMEOUT).contains(&waited),
+        "{waited:?} instead of {stall_timeout:?}"
+    );
 }
 
 /// Checks the stall timeout of a connection whose kernel may hold `unsent_max` unsent bytes.

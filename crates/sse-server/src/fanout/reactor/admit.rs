@@ -42,8 +42,13 @@ impl Reactor<'_> {
         if let Some(bound) = until {
             self.start_settling(&mut connection, stored_key, bound);
         }
+        let early_input = connection.handle_early_input();
         self.connections.insert(connection);
-        self.step(key);
+        self.plan_end(key);
+        match early_input {
+            Ok(()) => self.step(key),
+            Err(reason) => self.close_stream(key, reason),
+        }
         Ok(())
     }
 
@@ -51,6 +56,9 @@ impl Reactor<'_> {
     fn new_connection(&mut self, key: u32, stream: NewStream) -> io::Result<Connection> {
         let view = self.find_or_create_view(ViewKey::of_subscription(&stream.subscription));
         let stored_view = to_stored_key(view)?;
+        if stream.guard.caller().is_some() {
+            self.access_sweep.start(self.now);
+        }
         let view = &mut self.views[view].view;
         let last_write = self.wheel.tick(self.now);
         let state = view.intern_state(stream.subscription);

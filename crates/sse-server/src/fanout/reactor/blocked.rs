@@ -5,7 +5,7 @@
 
 use super::{Reactor, to_stored_key};
 use crate::fanout::{
-    admission::CloseReason, blocked::Closer, connection::Connection, stall::retry_interval,
+    blocked::Closer, connection::Connection, stall::retry_interval, stream_guard::CloseReason,
 };
 
 impl Reactor<'_> {

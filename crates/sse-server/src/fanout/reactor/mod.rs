@@ -9,6 +9,7 @@
 //!                                [coalesce] [admit]       [history]     [send]
 //!                              ► heartbeats ► unreachable clients ► stalled streams ► end of round
 //!                                [heartbeats] [unreachable]         [write_timeout]
+//!                                             [ends, access]
 //! ```
 //!
 //! A pass over a large view therefore does not delay new streams, and closed connections are
@@ -16,11 +17,14 @@
 //! for stalled streams visits all blocked streams in one go,
 //! once per [`retry_interval`](super::stall::retry_interval).
 
+mod access;
 mod admit;
 mod blocked;
 mod coalesce;
+mod ends;
 mod heartbeats;
 mod history;
+mod inbox;
 mod send;
 mod shutdown;
 mod unreachable;
@@ -40,12 +44,13 @@ use mio::{Events, Poll};
 use slab::Slab;
 use tokio::runtime::Handle;
 
-use self::unreachable::UnreachableSearch;
+use self::{access::AccessSweep, ends::EndSearch, unreachable::UnreachableSearch};
 use super::{
     blocked::BlockedBytes,
     connection::Connection,
+    drain::Drain,
     heartbeat_wheel::Wheel,
-    mailbox::{Completion, Inbox, Mailbox, NewStream, StreamInfo, ViewWaker, WAKE},
+    mailbox::{Completion, Mailbox, NewStream, ViewWaker, WAKE},
     page_cache::PageCache,
     view::{View, ViewKey},
 };
@@ -65,20 +70,30 @@ pub struct FanoutSettings {
     pub coalesce: Duration,
     /// Silence after which a heartbeat is sent.
     pub heartbeat: Duration,
+    /// Time after which clients reconnect.
+    pub retry: Duration,
     /// Shortest time without progress after which a client is stalled; see
     /// [`stall`](crate::fanout::stall).
     pub write_timeout: Duration,
 }
 
-/// What a reactor works with.
+/// What the fan-out threads work with.
 #[derive(Debug, Clone)]
-pub(super) struct Context {
-    pub(super) settings: FanoutSettings,
-    pub(super) hub: Hub,
-    pub(super) pages: PageCache,
-    pub(super) blocked: BlockedBytes,
-    pub(super) metrics: Metrics,
-    pub(super) runtime: Handle,
+pub struct Context {
+    /// How the threads write.
+    pub settings: FanoutSettings,
+    /// The channels.
+    pub hub: Hub,
+    /// Pages of history.
+    pub pages: PageCache,
+    /// Memory of the streams whose sockets are full.
+    pub blocked: BlockedBytes,
+    /// Ends the streams one after another.
+    pub drain: Drain,
+    /// The metrics.
+    pub metrics: Metrics,
+    /// Runs the tasks of the threads.
+    pub runtime: Handle,
 }
 
 /// State of one fan-out thread.
@@ -103,12 +118,17 @@ pub(super) struct Reactor<'p> {
     next_stall_check: Instant,
     /// Search for the streams of unreachable clients; `None` if none is under way.
     search: Option<UnreachableSearch>,
+    /// Checks whether callers may still read.
+    access_sweep: AccessSweep,
+    /// Search for streams whose time is over.
+    ends: EndSearch,
     wheel: Wheel,
     /// Views whose caches were used outside of a pass in this round.
     used_views: Vec<usize>,
     /// Bytes of the chunks in these caches.
     cached_bytes: usize,
     deliveries: UnreportedDeliveries,
+    is_draining: bool,
     is_stopping: bool,
     is_closed: bool,
     /// Time of the last clock reading.
@@ -166,9 +186,12 @@ impl<'p> Reactor<'p> {
             blocked: HashSet::new(),
             next_stall_check: now,
             search: None,
+            access_sweep: AccessSweep::default(),
+            ends: EndSearch::new(now),
             used_views: Vec::new(),
             cached_bytes: 0,
             deliveries: UnreportedDeliveries::default(),
+            is_draining: false,
             is_stopping: false,
             is_closed: false,
             now,
@@ -222,6 +245,8 @@ impl<'p> Reactor<'p> {
         self.run_slice(STREAMS_PER_CLOCK_READ, Self::resume_queued);
         self.run_slice(STREAMS_PER_CLOCK_READ, Self::check_heartbeat);
         self.run_slice(STREAMS_PER_CLOCK_READ, Self::close_next_unreachable);
+        self.run_slice(STREAMS_PER_CLOCK_READ, Self::end_next_due);
+        self.run_slice(STREAMS_PER_CLOCK_READ, Self::check_next_caller);
         self.close_stalled();
         self.end_of_round();
     }
@@ -260,7 +285,9 @@ impl<'p> Reactor<'p> {
         [
             next_pass.map(|Reverse((at, _))| time_until(*at)),
             stall_check.map(time_until),
+            self.access_sweep.due(self.now).map(time_until),
             self.wheel.time_until_work(self.now),
+            self.ends.time_until_work(self.now),
         ]
         .into_iter()
         .flatten()
@@ -273,47 +300,6 @@ impl<'p> Reactor<'p> {
             && self.completions.is_empty()
             && self.queued.is_empty()
             && self.search.is_none())
-    }
-
-    fn drain_mailbox(&mut self) {
-        let Inbox {
-            new_streams,
-            changed_views,
-            completions,
-            list_requests,
-            unreachable,
-            evicted,
-            is_stopping,
-            is_closed,
-            ..
-        } = self.mailbox.drain();
-        self.new_streams.extend(new_streams);
-        for completion in completions {
-            self.push_completion(completion);
-        }
-        for view in changed_views {
-            self.view_changed(view);
-        }
-        for request in list_requests {
-            // The receiver may have been dropped.
-            let _ = request.send(self.list_streams());
-        }
-        self.close_evicted(evicted);
-        if let Some(cookies) = unreachable {
-            self.start_search(cookies);
-        }
-        self.is_stopping |= is_stopping;
-        self.is_closed |= is_closed;
-    }
-
-    fn list_streams(&self) -> Vec<StreamInfo> {
-        let new_streams = self.new_streams.iter().map(|stream| &stream.subscription);
-        self.connections
-            .iter()
-            .map(|(_, connection)| &connection.state.subscription)
-            .chain(new_streams)
-            .map(StreamInfo::of)
-            .collect()
     }
 
     /// Clears the caches that this round used, and reports its deliveries.

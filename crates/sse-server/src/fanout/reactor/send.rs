@@ -7,18 +7,22 @@ use mio::event::Event;
 
 use super::{CHUNKS_IN_A_ROW, Pass, Reactor};
 use crate::fanout::{
-    admission::CloseReason,
     connection::WriteOutcome,
+    farewell::Farewell,
     shared_state::{Action, EncodedChunk},
+    stream_guard::CloseReason,
 };
 
 impl Reactor<'_> {
     /// Lets a stream do what it can do now: up to [`CHUNKS_IN_A_ROW`] chunks.
     pub(super) fn step(&mut self, key: usize) {
         for _ in 0..CHUNKS_IN_A_ROW {
+            if self.must_end(key) {
+                return self.end_stream(key, CloseReason::TlsKeysUsed);
+            }
             let may_continue = match self.next_action(key) {
                 None | Some(Action::Wait) => return,
-                Some(Action::End) => return self.end_stream(key),
+                Some(Action::End) => return self.end_stream(key, CloseReason::UntilReached),
                 Some(Action::Send(chunk)) => self.send_chunk(key, &chunk),
                 Some(Action::Fetch(fetch)) => {
                     self.start_fetch(key, fetch);
@@ -30,6 +34,12 @@ impl Reactor<'_> {
             }
         }
         self.queue_stream(key);
+    }
+
+    /// Whether a stream must end at the end of its last block, because of the keys of TLS.
+    fn must_end(&self, key: usize) -> bool {
+        let connection = self.connections.get(key);
+        connection.is_some_and(|connection| connection.is_worn_out() && !connection.is_blocked())
     }
 
     /// Moves a stream to its next state. Returns `None` if the stream is closed, blocked, or waits
@@ -105,17 +115,37 @@ impl Reactor<'_> {
         true
     }
 
-    /// Ends a stream whose `until` is reached: sends its last position, if the client does not know
-    /// it, and the terminator.
-    fn end_stream(&mut self, key: usize) {
+    /// Ends a stream that is not blocked: sends its last position, if the client does not know it,
+    /// a reconnection time during a drain, and the terminator.
+    pub(super) fn end_stream(&mut self, key: usize, reason: CloseReason) {
         let mut last = self.last_position(key);
+        last.extend(self.farewell(key, reason));
         let connection = &mut self.connections[key];
         last.extend_from_slice(connection.coding.terminator());
-        connection.set_ending();
+        connection.set_ending(reason);
         let written = connection.write(&Bytes::from(last), self.now);
         if self.handle_write(key, &written) {
-            self.close_stream(key, CloseReason::UntilReached);
+            self.close_stream(key, reason);
         }
+    }
+
+    /// Encodes what the client is sent about the end of its stream. Returns no bytes if that is
+    /// nothing.
+    pub(super) fn farewell(&mut self, key: usize, reason: CloseReason) -> Vec<u8> {
+        let Some(connection) = self.connections.get(key) else {
+            return Vec::new();
+        };
+        let farewell = Farewell {
+            drain: &self.context.drain,
+            retry: self.context.settings.retry,
+        };
+        let Some(chunk) = farewell.encode(reason, Some(&connection.state.subscription)) else {
+            return Vec::new();
+        };
+        let chunk = EncodedChunk::new(chunk);
+        connection.guard.record_bytes(chunk.len());
+        self.deliveries.bytes += chunk.len();
+        chunk.bytes(connection.coding).to_vec()
     }
 
     /// Encodes the position of a stream that ends. Returns no bytes if the client knows it.
@@ -177,10 +207,18 @@ impl Reactor<'_> {
             return;
         };
         let has_input = event.is_readable() || event.is_read_closed() || event.is_error();
-        if has_input && let Err(reason) = connection.discard_input() {
-            return self.close_stream(key, reason);
+        if has_input {
+            if let Err(reason) = connection.discard_input() {
+                return self.close_stream(key, reason);
+            }
+            // What was received may require a response of TLS.
+            let written = connection.flush_session(self.now);
+            self.handle_write(key, &written);
         }
-        if event.is_writable() && connection.is_blocked() {
+        if event.is_writable()
+            && let Some(connection) = self.connections.get(key)
+            && connection.is_blocked()
+        {
             self.resume_write(key);
         }
     }
@@ -190,13 +228,16 @@ impl Reactor<'_> {
         let connection = &mut self.connections[key];
         match connection.resume_write(self.now) {
             Ok(WriteOutcome::Blocked) => {}
-            Ok(WriteOutcome::Complete) if connection.is_ending() => {
-                self.close_stream(key, CloseReason::UntilReached);
-            }
             Ok(WriteOutcome::Complete) => {
+                if let Some(reason) = connection.ending() {
+                    return self.close_stream(key, reason);
+                }
                 self.blocked.remove(&key);
                 connection.poll_for_room(self.poll.registry(), key);
-                self.queue_stream(key);
+                if !self.end_if_due(key) {
+                    self.warn_if_due(key);
+                    self.queue_stream(key);
+                }
             }
             Err(_) => self.close_stream(key, CloseReason::Client),
         }

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use super::Reactor;
-use crate::fanout::admission::CloseReason;
+use crate::fanout::stream_guard::CloseReason;
 
 impl Reactor<'_> {
     /// Ends all streams. A blocked stream loses the rest of its last chunk.
@@ -17,13 +17,13 @@ impl Reactor<'_> {
     }
 
     fn end_for_shutdown(&mut self, key: usize) {
-        let Some(connection) = self.connections.get_mut(key) else {
-            return;
-        };
-        if !connection.is_blocked() {
-            let terminator = Bytes::from_static(connection.coding.terminator());
+        let connection = self.connections.get(key);
+        if connection.is_some_and(|connection| !connection.is_blocked()) {
+            let mut last = self.farewell(key, CloseReason::Shutdown);
+            let connection = &mut self.connections[key];
+            last.extend_from_slice(connection.coding.terminator());
             // The connection closes even if the terminator cannot be written.
-            let _ = connection.write(&terminator, self.now);
+            let _ = connection.write(&Bytes::from(last), self.now);
         }
         self.close_stream(key, CloseReason::Shutdown);
     }

@@ -7,7 +7,7 @@
 use std::{collections::HashSet, sync::Arc, time::Instant};
 
 use super::Reactor;
-use crate::fanout::{admission::CloseReason, connection::Connection, socket::SocketCookie};
+use crate::fanout::{connection::Connection, socket::SocketCookie, stream_guard::CloseReason};
 
 /// A search for the sockets of unreachable clients.
 pub(super) struct UnreachableSearch {

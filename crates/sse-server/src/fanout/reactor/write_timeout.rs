@@ -4,7 +4,7 @@
 //! their HTTP workers have the same check in `detach/blocked_write`.
 
 use super::Reactor;
-use crate::fanout::{admission::CloseReason, stall::retry_interval};
+use crate::fanout::{stall::retry_interval, stream_guard::CloseReason};
 
 impl Reactor<'_> {
     /// Closes the streams whose clients are stalled.

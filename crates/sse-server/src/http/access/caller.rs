@@ -1,29 +1,179 @@
-//! The caller of a request.
+//! The caller of a request: who sent it, and what they may do.
 //!
-//! Every handler that reads, publishes or observes takes a [`Caller`] as an argument. There is
-//! no authentication yet: every caller is anonymous, and the address that the server listens on
-//! decides who reaches it.
+//! Every handler takes a [`Caller`] as an argument, so no route can forget it. The extractor
+//! verifies the credential (401); the handler then requires the right that it needs (403), before it
+//! reads a body, the log or a cursor. So a response never shows whether a channel exists.
 //!
-//! Limits do not count callers but clients, by their addresses: see `budget::client_net`.
+//! | request | caller |
+//! |---|---|
+//! | there are no access rules | may do everything |
+//! | no credential | has the rights of `[access.anonymous]` |
+//! | a valid credential | has its rights, and those of anonymous callers |
+//! | a rejected one in a header or URL | 401 |
+//! | a rejected cookie | anonymous: a browser sends it by itself, and an `EventSource` that gets a 401 never reconnects |
+//! | the keys of the issuer, or the revocations, are not known yet | 503; a stream ends at once and names a time to reconnect |
+//!
+//! Limits count clients by their addresses: see `budget::client_net`.
 
-use std::future::{Ready, ready};
+use std::{
+    future::{Ready, ready},
+    net::IpAddr,
+    sync::Arc,
+};
 
 use actix_web::{FromRequest, HttpRequest, dev::Payload};
+use actix_web_lab::extract::LocalData;
+use futures::{
+    FutureExt as _,
+    future::{Either, LocalBoxFuture},
+};
+use sse_proto::Channel;
 
-use crate::http::error::{ApiError, ApiResult};
+use super::credential::PresentedCredential;
+use crate::{
+    access::{
+        AccessControl, AccessVersion, CredentialError, CredentialSource, Identity, RejectionWord,
+        Right, ServerRight,
+    },
+    fanout::stream_caller::StreamCaller,
+    http::{
+        error::{ApiError, ApiResult},
+        state::AppState,
+    },
+    quota::Limits,
+};
 
 /// The caller of a request, as an extractor for handlers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Caller {
-    /// A client without credentials.
-    Anonymous,
+#[derive(Debug, Clone)]
+pub(crate) struct Caller {
+    control: AccessControl,
+    identity: Arc<Identity>,
+    /// The state of the access control before the credential was checked.
+    version: AccessVersion,
+    /// `None` if the request has no credential that counts.
+    source: Option<CredentialSource>,
+    /// Why the cookie does not count.
+    rejected: Option<RejectionWord>,
 }
 
 impl FromRequest for Caller {
     type Error = ApiError;
-    type Future = Ready<ApiResult<Self>>;
+    type Future = Either<Ready<ApiResult<Self>>, LocalBoxFuture<'static, ApiResult<Self>>>;
 
-    fn from_request(_: &HttpRequest, _: &mut Payload) -> Self::Future {
-        ready(Ok(Self::Anonymous))
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        let Some(state) = request.app_data::<LocalData<AppState>>() else {
+            return Either::Left(ready(Err(ApiError::AccessUnavailable)));
+        };
+        let presented = if state.access.access().has_rules() {
+            let rules = state.access.access().rules();
+            PresentedCredential::of_request(request, rules.cookie().unwrap_or(""), &state.origins)
+        } else {
+            Ok(None)
+        };
+        let presented = match presented {
+            Ok(Some(presented)) => presented,
+            Ok(None) => return Either::Left(ready(Ok(Self::anonymous(state, None)))),
+            Err(error) => return Either::Left(ready(Err(error))),
+        };
+        let (text, source) = (presented.text, presented.source);
+        // A credential that was verified before needs no wait.
+        if let Some(caller) = Self::identify(state, &text, source).now_or_never() {
+            return Either::Left(ready(caller));
+        }
+        let (state, text) = (state.clone(), text.into_owned());
+        Either::Right(async move { Self::identify(&state, &text, source).await }.boxed_local())
+    }
+}
+
+impl Caller {
+    fn anonymous(state: &AppState, rejected: Option<RejectionWord>) -> Self {
+        Self {
+            control: state.access.clone(),
+            version: state.access.version(),
+            identity: state.access.access().anonymous(),
+            source: None,
+            rejected,
+        }
+    }
+
+    async fn identify(state: &AppState, text: &str, source: CredentialSource) -> ApiResult<Self> {
+        let version = state.access.version();
+        match state.access.identify(text, source).await {
+            Ok(identity) => Ok(Self {
+                control: state.access.clone(),
+                identity,
+                version,
+                source: Some(source),
+                rejected: None,
+            }),
+            Err(CredentialError::Rejected(word)) if source == CredentialSource::Cookie => {
+                Ok(Self::anonymous(state, Some(word)))
+            }
+            Err(CredentialError::Rejected(word)) => Err(ApiError::Unauthorized(Some(word))),
+            Err(CredentialError::Unavailable) => Err(ApiError::AccessUnavailable),
+        }
+    }
+
+    /// Returns who the caller is, and what they may do.
+    pub(crate) const fn identity(&self) -> &Arc<Identity> {
+        &self.identity
+    }
+
+    /// Returns what an open stream keeps of its caller; `None` if there are no access rules.
+    pub(crate) fn stream_caller(&self, address: Option<IpAddr>) -> Option<StreamCaller> {
+        let control = &self.control;
+        control.access().has_rules().then(|| {
+            StreamCaller::new(
+                control.clone(),
+                self.identity.clone(),
+                self.version,
+                address,
+            )
+        })
+    }
+
+    /// Returns the number of the caller's principal and its limits; `None` if it is anonymous.
+    pub(crate) fn quota_principal(&self) -> Option<(u64, &Limits)> {
+        let number = self.identity.owner_number()?;
+        Some((number, self.identity.limits()))
+    }
+
+    /// Whether the credential is in the `Authorization` header.
+    pub(crate) fn has_header(&self) -> bool {
+        self.source == Some(CredentialSource::Header)
+    }
+
+    /// Rejects a caller that has `right` for no channel at all.
+    pub(crate) fn require_some(&self, right: Right) -> ApiResult<()> {
+        if self.control.permits_some(&self.identity, right) {
+            return Ok(());
+        }
+        Err(self.lacks(right.as_str(), Vec::new()))
+    }
+
+    /// Rejects a caller that lacks `right` for one of the channels.
+    pub(crate) fn require(&self, right: Right, channels: &[Channel]) -> ApiResult<()> {
+        let permits = |channel: &&Channel| self.control.permits(&self.identity, right, channel);
+        if channels.iter().all(|channel| permits(&channel)) {
+            return Ok(());
+        }
+        let lacking = channels.iter().filter(|channel| !permits(channel));
+        Err(self.lacks(right.as_str(), lacking.map(ToString::to_string).collect()))
+    }
+
+    /// Rejects a caller that lacks a right for the whole server.
+    pub(crate) fn require_server(&self, right: ServerRight) -> ApiResult<()> {
+        if self.control.permits_server(&self.identity, right) {
+            return Ok(());
+        }
+        Err(self.lacks(right.as_str(), Vec::new()))
+    }
+
+    /// Returns 401 for an anonymous caller, who may try a credential, and 403 for all others.
+    fn lacks(&self, right: &'static str, channels: Vec<String>) -> ApiError {
+        if self.source.is_none() {
+            return ApiError::Unauthorized(self.rejected);
+        }
+        ApiError::InsufficientScope { right, channels }
     }
 }

@@ -24,7 +24,8 @@ use crate::http::{
 };
 
 /// Response headers that pages can read, beyond those that they always can.
-const EXPOSED_HEADERS: HeaderValue = HeaderValue::from_static("Link, Retry-After");
+const EXPOSED_HEADERS: HeaderValue =
+    HeaderValue::from_static("ETag, Link, Retry-After, WWW-Authenticate");
 
 /// Middleware: answers preflights, and adds the CORS headers to all other responses.
 ///

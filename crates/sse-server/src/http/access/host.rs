@@ -64,11 +64,15 @@ fn check(request: &HttpRequest) -> ApiResult<()> {
     }
 }
 
+/// Whether the client named this machine as the host.
+pub(crate) fn names_this_machine(request: &HttpRequest) -> bool {
+    requested_host(request).is_some_and(|host| is_loopback_host(&host) || is_accepted(&host, &[]))
+}
+
 fn is_on_loopback(address: &ListenAddress) -> bool {
-    match address {
-        ListenAddress::Tcp(address) => is_loopback_ip(address.ip()),
-        ListenAddress::Unix(_) => false,
-    }
+    address
+        .tcp()
+        .is_some_and(|address| is_loopback_ip(address.ip()))
 }
 
 /// Returns the host and port that the client requested; `None` if it named none.

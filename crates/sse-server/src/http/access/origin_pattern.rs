@@ -140,6 +140,14 @@ impl OriginList {
         self.0.iter().any(|pattern| pattern.matches(origin))
     }
 
+    /// Whether a pattern other than `*` and `null` matches.
+    pub(super) fn names(&self, origin: &str) -> bool {
+        let named = self.0.iter();
+        let mut named =
+            named.filter(|pattern| !matches!(pattern, OriginPattern::Any | OriginPattern::Null));
+        named.any(|pattern| pattern.matches(origin))
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }

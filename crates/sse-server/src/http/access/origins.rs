@@ -76,7 +76,7 @@ impl Origins {
     }
 
     /// Whether no other origin is allowed, so that the server does not use CORS.
-    pub(super) fn is_empty(&self) -> bool {
+    pub(in crate::http) fn is_empty(&self) -> bool {
         self.readers.is_empty() && self.publishers.is_empty()
     }
 
@@ -129,8 +129,13 @@ impl Origins {
         }
     }
 
+    /// Whether the operator named the origin, not only by `*` or `null`, or it is this server.
+    pub(super) fn is_named_or_own(&self, request: &HttpRequest, origin: &str) -> bool {
+        self.readers.names(origin) || self.publishers.names(origin) || self.is_own(request, origin)
+    }
+
     /// Whether the origin of the request is this server.
-    fn is_own(&self, request: &HttpRequest, origin: &str) -> bool {
+    pub(super) fn is_own(&self, request: &HttpRequest, origin: &str) -> bool {
         let is_public = self.own.iter().any(|url| url.origin() == origin);
         is_public || is_origin_of_host(request, origin) && !is_rebound(request, origin)
     }
@@ -160,11 +165,14 @@ fn origin_of(url: &str) -> String {
 }
 
 /// Whether the request was sent by a page of the host that it is addressed to.
+///
+/// Anyone on the network can forge a page at `http:`, so it is no page of an HTTPS server.
 fn is_origin_of_host(request: &HttpRequest, origin: &str) -> bool {
     let host = header_text(request, header::HOST).unwrap_or_default();
-    origin
-        .split_once("://")
-        .is_some_and(|(_, authority)| authority.eq_ignore_ascii_case(&host))
+    let is_secure = |scheme| scheme == "https" || !listen_address(request).uses_tls();
+    origin.split_once("://").is_some_and(|(scheme, authority)| {
+        authority.eq_ignore_ascii_case(&host) && is_secure(scheme)
+    })
 }
 
 /// Whether a foreign name leads to this machine.

@@ -80,12 +80,12 @@ impl<'a> Preflight<'a> {
         if !self.is_of_a_route() {
             return Err(rejected(format!(
                 "Access-Control-Request-Method: {} is not a method of this server; pages may send \
-                 GET, HEAD and POST",
+                 GET, HEAD, POST, PUT and DELETE",
                 shortened(text(self.method))
             )));
         }
         if origins.may_publish(&origin) {
-            return Ok(HeaderValue::from_static("GET, HEAD, POST"));
+            return Ok(HeaderValue::from_static("GET, HEAD, POST, PUT, DELETE"));
         }
         if self.publishes() {
             return Err(rejected(format!(
@@ -96,12 +96,12 @@ impl<'a> Preflight<'a> {
     }
 
     fn is_of_a_route(&self) -> bool {
-        ["GET", "HEAD", "POST"].contains(&text(self.method).as_str())
+        ["GET", "HEAD", "POST", "PUT", "DELETE"].contains(&text(self.method).as_str())
     }
 
-    /// Whether the request that follows publishes.
+    /// Whether the request that follows changes something.
     fn publishes(&self) -> bool {
-        self.method == "POST" || self.path.starts_with("/event/")
+        !["GET", "HEAD"].contains(&text(self.method).as_str()) || self.path.starts_with("/event/")
     }
 
     /// Returns the names of the headers that the page wants to send, as one header value.

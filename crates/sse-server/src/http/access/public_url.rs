@@ -32,7 +32,7 @@ impl PublicUrl {
     }
 
     /// The URL for a path and query of this server.
-    pub(in crate::http) fn with_path(&self, path: &str) -> String {
+    pub(crate) fn with_path(&self, path: &str) -> String {
         format!("{}{path}", self.base)
     }
 }

@@ -16,7 +16,10 @@ use actix_web_lab::extract::LocalData;
 use bytestring::ByteString;
 use sse_proto::api::BatchPublished;
 
-use super::idempotency::{self, HEADER_KEY, Target, append_item};
+use super::{
+    idempotency::{self, HEADER_KEY, Target, append_item},
+    publish_quota::PublishQuota,
+};
 use crate::{
     broker::idempotency::{AppendItem, Fingerprint},
     http::{
@@ -38,16 +41,19 @@ pub(crate) async fn events(
     request: HttpRequest,
     payload: Payload,
     state: LocalData<AppState>,
-    _caller: Caller,
+    caller: Caller,
 ) -> ApiResult<HttpResponse> {
     state.origins.check_publish(&request)?;
-    let target = Target::parse(&request)?;
+    let target = Target::parse(&request, &caller)?;
     let format = BatchFormat::of(&request)?;
+    let quota = PublishQuota::take(&request, &state, &caller, &target, 0).await?;
     // `body` holds its memory until the events are stored.
     let limit = state.limits.batch_bytes();
     let body = body::read(&request, payload, limit, &state.body_memory).await?;
+    quota.take_body(body.bytes.len())?;
     let text = content_type::json_text(body.bytes.clone())?;
     let events = format.parse(&text, &state.limits)?;
+    quota.take_events(events.len())?;
     let batch = Batch::new(events, target.key, &state.limits)?;
     let published = batch.append(&state, &target).await?;
     Ok(HttpResponse::Ok().json(published))

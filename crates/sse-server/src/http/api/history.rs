@@ -21,7 +21,7 @@ use crate::{
         start::{LastSearch, SCAN_LIMITS, resolve_start},
     },
     http::{
-        access::caller::Caller,
+        access::{caller::Caller, caller_quota::quota_of, channel_query::ChannelQuery},
         error::ApiResult,
         request::{
             event_filter,
@@ -30,6 +30,7 @@ use crate::{
         },
         state::AppState,
     },
+    quota::LimitKind,
 };
 
 /// Events per response, unless the request says otherwise.
@@ -58,10 +59,13 @@ struct HistoryRequest {
 pub(crate) async fn events(
     request: HttpRequest,
     state: LocalData<AppState>,
-    _caller: Caller,
+    caller: Caller,
 ) -> ApiResult<HttpResponse> {
-    let params = start_params::parse_query(&request, &["channel", "event", "limit"])?;
-    let asked = parse_request(&request, &params)?;
+    let known = start_params::known_parameters(&["channel", "event", "limit"]);
+    let ChannelQuery { params, channels } =
+        ChannelQuery::of_read(request.query_string(), &caller, &known)?;
+    let asked = parse_request(&request, &params, channels)?;
+    quota_of(&request, &state, &caller).take(LimitKind::Searches, 1)?;
     let client = ClientNet::of_request(&request);
     let permit = state.history_budget.acquire(client).await?;
     let searcher = state.streams.pages.searches().of_client(client);
@@ -75,8 +79,11 @@ pub(crate) async fn events(
     Ok(response.body(permit.body(body).await?))
 }
 
-fn parse_request(request: &HttpRequest, params: &Params) -> ApiResult<HistoryRequest> {
-    let channels = params.channels()?;
+fn parse_request(
+    request: &HttpRequest,
+    params: &Params,
+    channels: Vec<Channel>,
+) -> ApiResult<HistoryRequest> {
     let filter = event_filter::parse(params)?;
     let start = StartParam::from_request(request, params)?;
     Ok(HistoryRequest {

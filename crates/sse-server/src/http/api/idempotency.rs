@@ -19,8 +19,9 @@ use crate::{
     },
     budget::ClientNet,
     http::{
+        access::{caller::Caller, channel_query::ChannelQuery},
         error::{ApiError, ApiResult},
-        request::{idempotency_key, query::Params},
+        request::idempotency_key,
         state::AppState,
     },
     metrics::Metrics,
@@ -38,10 +39,12 @@ pub(super) struct Target {
 }
 
 impl Target {
-    pub(super) fn parse(request: &HttpRequest) -> ApiResult<Self> {
+    /// Reads the request, after checking that the caller may publish to its channel.
+    pub(super) fn parse(request: &HttpRequest, caller: &Caller) -> ApiResult<Self> {
         Ok(Self {
-            publisher: Publisher::of_client(ClientNet::of_request(request)),
-            channel: Params::parse(request.query_string(), &["channel"])?.channel()?,
+            channel: ChannelQuery::channel_of_publish(request.query_string(), caller)?,
+            publisher: Publisher::of_client(ClientNet::of_request(request))
+                .with_principal(caller.identity().owner_number()),
             key: idempotency_key::from_header(request)?,
         })
     }

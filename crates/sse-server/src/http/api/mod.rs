@@ -3,10 +3,14 @@
 mod history_memory;
 mod history_response;
 mod idempotency;
+mod publish_quota;
+mod stream_response;
+mod stream_shares;
 
 pub(crate) mod batch;
 pub(crate) mod history;
 pub(crate) mod publish;
 pub(crate) mod stream;
+pub(crate) mod tokens;
 
 pub use history_memory::HistoryBudget;

@@ -8,7 +8,10 @@ use chrono::Local;
 use sse_proto::{Event, EventId, EventType, api::Published, json};
 use uuid::Uuid;
 
-use super::idempotency::{self, HEADER_KEY, Target};
+use super::{
+    idempotency::{self, HEADER_KEY, Target},
+    publish_quota::PublishQuota,
+};
 use crate::{
     broker::idempotency::{AppendItem, Fingerprint, IdempotencyKey},
     http::{
@@ -33,11 +36,12 @@ pub(crate) async fn event(
     request: HttpRequest,
     payload: Payload,
     state: LocalData<AppState>,
-    _caller: Caller,
+    caller: Caller,
 ) -> ApiResult<HttpResponse> {
     state.origins.check_publish(&request)?;
+    let target = Target::parse(&request, &caller)?;
     let kind = action(&request)?;
-    let target = Target::parse(&request)?;
+    let quota = PublishQuota::take(&request, &state, &caller, &target, 1).await?;
     if request.method() != Method::POST {
         append(&state, &target, append_item(kind, None, target.key)).await?;
         // The response that the tutorial's clients expect.
@@ -46,6 +50,7 @@ pub(crate) async fn event(
     // `body` holds its memory until the event is stored.
     let limit = state.limits.event_bytes();
     let body = body::read(&request, payload, limit, &state.body_memory).await?;
+    quota.take_body(body.bytes.len())?;
     let data = data_of(&request, &body)?;
     let what = || "the data of the event".to_owned();
     state.limits.check_data(&data, what)?;

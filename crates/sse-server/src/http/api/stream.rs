@@ -2,26 +2,24 @@
 //!
 //! This module validates the request and opens the response. `fanout` sends the stream.
 
-use std::{convert::Infallible, time::Duration};
-
-use actix_web::{
-    HttpRequest, HttpResponse, HttpResponseBuilder,
-    body::{BodyStream, MessageBody},
-    dev::ResponseHead,
-    http::{
-        ConnectionType,
-        header::{self, HeaderName},
-    },
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
 };
-use actix_web_lab::extract::LocalData;
-use bytes::{Bytes, BytesMut};
-use futures::stream;
-use rand::RngExt as _;
-use sse_proto::{Channel, EventId, wire};
 
+use actix_web::{HttpMessage as _, HttpRequest, HttpResponse};
+use actix_web_lab::extract::LocalData;
+use bytes::Bytes;
+use rand::RngExt as _;
+use sse_proto::Channel;
+
+use super::{
+    stream_response::{event_stream, rejection, rejection_retry, streamed_once},
+    stream_shares::{NoShare, StreamShares, TOO_MANY_STREAMS, take_shares},
+};
 use crate::http::{
-    access::caller::Caller,
-    error::ApiResult,
+    access::{caller::Caller, channel_query::ChannelQuery},
+    error::{ApiError, ApiResult},
     request::{
         event_filter,
         ignored_upgrade::has_chunks,
@@ -29,24 +27,24 @@ use crate::http::{
         start_params::{self, StartParam},
     },
     request_log::{ResponseNote, stream_record},
-    response_headers::NO_STORE_NO_TRANSFORM,
     state::AppState,
 };
 use crate::{
-    broker::FollowLimitReached,
     budget::ClientNet,
-    channel::{Envelope, ReservedChannels, StartAt, SubscriptionOptions},
+    channel::{Envelope, StartAt, SubscriptionOptions},
     fanout::{
         TransferCoding,
-        admission::{AdmissionDecision, StreamGuard},
+        admission::{AdmissionDecision, RejectReason},
         detach::DetachableSocket,
+        multiplexed::MultiplexedStream,
+        open_stream::{Handover, OpenStream},
         start::{NewSubscription, is_over, start_subscription},
-        stream_body::{self, Handover, OpenStream},
+        stream_body,
+        stream_caller::StreamCaller,
+        stream_guard::{CloseReason, StreamDetails, StreamGuard},
     },
+    quota::StreamPermit,
 };
-
-/// Makes nginx send the response without buffering it.
-const X_ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 
 /// What a client asks for.
 struct StreamRequest {
@@ -59,45 +57,67 @@ impl StreamRequest {
     const fn resumes(&self) -> bool {
         matches!(self.start, Some(StartParam::Resume(_)))
     }
+
+    /// Whether the log may be read for this stream alone.
+    fn searches(&self) -> bool {
+        match self.start {
+            Some(StartParam::Last(_)) => true,
+            Some(StartParam::Since(_) | StartParam::Oldest) => !self.options.filter.is_all(),
+            Some(StartParam::Resume(_)) | None => false,
+        }
+    }
 }
 
 /// Subscribes to one or several channels.
 pub(crate) async fn stream(
     request: HttpRequest,
     state: LocalData<AppState>,
-    _caller: Caller,
+    caller: Result<Caller, ApiError>,
 ) -> ApiResult<HttpResponse> {
-    let asked = parse_request(&request)?;
-    let client = ClientNet::of_request(&request);
-    let reserved = state.hub.reserve(&asked.channels, client);
-    let may_stream = socket_of(&request).is_none_or(DetachableSocket::may_stream);
-    let admission = &state.streams.admission;
-    let may_open = may_stream && reserved.is_ok();
-    Ok(
-        match (admission.admit(asked.resumes(), may_open), reserved) {
-            (AdmissionDecision::Admitted(guard), Ok(reserved)) => {
-                open_stream(&request, &state, asked, guard, reserved).await
-            }
-            (AdmissionDecision::Admitted(guard) | AdmissionDecision::Rejected(guard), reserved) => {
-                reject(&request, guard, rejection_comment(&reserved))
-            }
-            (AdmissionDecision::Dropped, _) => drop_connection(&request),
-        },
-    )
+    let caller = match caller {
+        // A 503 would end an `EventSource`, although the condition is temporary.
+        Err(ApiError::AccessUnavailable) => {
+            return Ok(refuse(&request, &state, NoShare::AccessUnavailable));
+        }
+        caller => caller?,
+    };
+    let asked = parse_request(&request, &caller)?;
+    let shares = take_shares(&request, &state, &caller, &asked.channels, asked.searches());
+    let refused = shares.as_ref().err().copied();
+    let reason = refused.map(NoShare::reason);
+    let decision = state.streams.admission.admit(asked.resumes(), reason);
+    Ok(match (decision, shares) {
+        (AdmissionDecision::Admitted(guard), Ok(shares)) => {
+            open_stream(&request, &state, &caller, asked, guard, shares).await
+        }
+        (AdmissionDecision::Rejected(guard, reason), _) => {
+            let comment = refused.map_or_else(|| TOO_MANY_STREAMS.to_owned(), NoShare::comment);
+            let retry = rejection_retry(&state.streams.drain);
+            reject(&request, guard, reason, rejection(retry, &comment))
+        }
+        (AdmissionDecision::Admitted(_) | AdmissionDecision::Dropped, _) => {
+            drop_connection(&request)
+        }
+    })
 }
 
-/// Returns the comment of a stream that ends at once, which names the limit.
-const fn rejection_comment<T>(reserved: &Result<T, FollowLimitReached>) -> &'static str {
-    match reserved {
-        Ok(_) => "too many open streams; reconnect later",
-        Err(FollowLimitReached) => "too many channels with open streams; reconnect later",
+/// Ends a stream at once, before it is known what the client asks for.
+fn refuse(request: &HttpRequest, state: &AppState, why: NoShare) -> HttpResponse {
+    match state.streams.admission.admit(false, Some(why.reason())) {
+        AdmissionDecision::Rejected(guard, reason) => {
+            let retry = rejection_retry(&state.streams.drain);
+            reject(request, guard, reason, rejection(retry, &why.comment()))
+        }
+        AdmissionDecision::Admitted(_) | AdmissionDecision::Dropped => drop_connection(request),
     }
 }
 
-fn parse_request(request: &HttpRequest) -> ApiResult<StreamRequest> {
-    let params = start_params::parse_query(request, &["channel", "event", "envelope"])?;
+fn parse_request(request: &HttpRequest, caller: &Caller) -> ApiResult<StreamRequest> {
+    let known = start_params::known_parameters(&["channel", "event", "envelope", "notices"]);
+    let ChannelQuery { params, channels } =
+        ChannelQuery::of_read(request.query_string(), caller, &known)?;
     Ok(StreamRequest {
-        channels: params.channels()?,
+        channels,
         options: parse_options(&params)?,
         start: StartParam::from_request(request, &params)?,
     })
@@ -108,19 +128,21 @@ fn parse_options(params: &Params) -> ApiResult<SubscriptionOptions> {
         filter: event_filter::parse(params)?,
         envelope: parse_envelope(params)?,
         until: start_params::parse_until(params)?,
+        notices: params.is_given("notices", "1")?,
     })
 }
 
 async fn open_stream(
     request: &HttpRequest,
     state: &AppState,
+    caller: &Caller,
     StreamRequest {
         channels,
         options,
         start,
     }: StreamRequest,
     mut guard: StreamGuard,
-    reserved: ReservedChannels,
+    StreamShares { reserved, permit }: StreamShares,
 ) -> HttpResponse {
     let comment = opening_comment(&channels);
     let client = ClientNet::of_request(request);
@@ -135,8 +157,12 @@ async fn open_stream(
     {
         return no_content();
     }
-    if let Some(log) = &state.access_log {
-        guard.set_record(stream_record(log, request));
+    guard.set_details(stream_details(request, state, caller, permit));
+    if let Some(at) = StreamCaller::expiry(caller.identity()) {
+        guard.expire_at(at, CloseReason::Expired);
+    }
+    if let Some(life) = state.streams.settings.life {
+        guard.end_by(Instant::now() + random_part(life), CloseReason::Life);
     }
     let stream = OpenStream {
         subscription,
@@ -145,9 +171,37 @@ async fn open_stream(
         reserved,
         searcher,
         handover: handover(request),
+        multiplexed: multiplexed(request),
     };
     let body = stream_body::stream_body(state.streams.clone(), stream, &comment);
     with_note(event_stream(request, body), ResponseNote::StreamStart)
+}
+
+/// Returns 80 to 100 % of the time, so that streams that opened together do not end together.
+fn random_part(life: Duration) -> Duration {
+    life.mul_f64(rand::rng().random_range(0.8..=1.0))
+}
+
+/// Returns what the guard of a stream keeps.
+fn stream_details(
+    request: &HttpRequest,
+    state: &AppState,
+    caller: &Caller,
+    permit: Option<StreamPermit>,
+) -> StreamDetails {
+    let client = ClientNet::of_request(request);
+    let peer = socket_of(request).and_then(DetachableSocket::peer_net);
+    StreamDetails {
+        record: state
+            .access_log
+            .as_ref()
+            .map(|log| stream_record(log, request)),
+        client: client.filter(|_| client != peer).map(Box::new),
+        permit: permit.map(Box::new),
+        caller: caller
+            .stream_caller(request.peer_addr().map(|peer| peer.ip()))
+            .map(Arc::new),
+    }
 }
 
 /// Returns the response with what the access log reports about it.
@@ -165,11 +219,28 @@ fn no_content() -> HttpResponse {
 fn handover(request: &HttpRequest) -> Option<Handover> {
     let socket = socket_of(request)?.clone();
     let coding = transfer_coding(request);
-    Some(Handover { socket, coding })
+    // The end of a session of TLS is no end of a body without chunks that every client accepts.
+    let may_detach = coding == TransferCoding::Chunked || !socket.uses_tls();
+    Some(Handover {
+        socket,
+        coding,
+        may_detach,
+    })
 }
 
-fn socket_of(request: &HttpRequest) -> Option<&DetachableSocket> {
+pub(super) fn socket_of(request: &HttpRequest) -> Option<&DetachableSocket> {
     request.conn_data()
+}
+
+/// Returns the request as its connection knows it, if the connection carries several at a time.
+fn multiplexed(request: &HttpRequest) -> Option<MultiplexedStream> {
+    request.extensions().get().cloned()
+}
+
+/// Whether the connection has room for one more stream.
+pub(super) fn may_stream(request: &HttpRequest) -> bool {
+    socket_of(request).is_none_or(DetachableSocket::may_stream)
+        && multiplexed(request).is_none_or(|stream| stream.claim_place())
 }
 
 /// Returns the coding of the response: an HTTP/1.0 response has no chunks.
@@ -196,64 +267,35 @@ fn joined_names(channels: &[Channel]) -> String {
 ///
 /// An `EventSource` would never reconnect after a 503. The time is random, so that rejected clients
 /// do not return at the same moment.
-fn reject(request: &HttpRequest, guard: StreamGuard, comment: &str) -> HttpResponse {
-    let opening = rejection(comment);
-    // The rejected client counts until its connection is closed.
+fn reject(
+    request: &HttpRequest,
+    guard: StreamGuard,
+    reason: RejectReason,
+    opening: Bytes,
+) -> HttpResponse {
+    // The rejected client counts until its connection is closed, or its response has ended.
     if let Some(socket) = socket_of(request) {
         socket.keep_rejected(guard);
+    } else if let Some(stream) = multiplexed(request) {
+        stream.keep_rejected(guard);
     }
     let response = event_stream(request, streamed_once(opening));
-    with_note(response, ResponseNote::Rejected("limit"))
-}
-
-/// Returns a body without a declared length, which ends after `bytes`.
-fn streamed_once(bytes: Bytes) -> impl MessageBody + 'static {
-    BodyStream::new(stream::once(async move { Ok::<_, Infallible>(bytes) }))
-}
-
-fn random_retry() -> Duration {
-    Duration::from_millis(rand::rng().random_range(5_000..15_000))
-}
-
-fn rejection(comment: &str) -> Bytes {
-    let mut opening = BytesMut::new();
-    wire::opening(&mut opening, random_retry(), None::<EventId>, comment);
-    opening.freeze()
+    with_note(response, ResponseNote::Rejected(reason.as_str()))
 }
 
 /// Closes the connection without a response, because too many clients are being rejected already.
 ///
-/// To an `EventSource` that is a broken connection, after which it reconnects.
+/// To an `EventSource` that is a broken connection, after which it reconnects. A connection that
+/// carries other requests stays open, and only the request ends.
 fn drop_connection(request: &HttpRequest) -> HttpResponse {
     if let Some(connection) = socket_of(request) {
         connection.close();
     }
+    if let Some(stream) = multiplexed(request) {
+        stream.refuse();
+    }
     // If the connection cannot be closed, this is the shortest response.
     with_note(event_stream(request, ()), ResponseNote::Rejected("dropped"))
-}
-
-fn event_stream(request: &HttpRequest, body: impl MessageBody + 'static) -> HttpResponse {
-    let mut response = stream_headers().body(body);
-    set_framing(response.head_mut(), request);
-    response
-}
-
-fn stream_headers() -> HttpResponseBuilder {
-    let mut response = HttpResponse::Ok();
-    response
-        // With a charset, because some clients read text without one as Latin-1.
-        .insert_header((header::CONTENT_TYPE, "text/event-stream; charset=utf-8"))
-        .insert_header(NO_STORE_NO_TRANSFORM)
-        .insert_header((X_ACCEL_BUFFERING, "no"));
-    response
-}
-
-fn set_framing(response: &mut ResponseHead, request: &HttpRequest) {
-    // The socket leaves actix, so no other request can follow on this connection.
-    response.set_connection_type(ConnectionType::Close);
-    if !has_chunks(request) {
-        response.no_chunking(true);
-    }
 }
 
 fn parse_envelope(params: &Params) -> ApiResult<Envelope> {

@@ -5,12 +5,17 @@ use actix_web_lab::extract::LocalData;
 use serde_json::{Value, json};
 
 use crate::{
+    access::ServerRight,
     broker::Warning,
-    http::{access::caller::Caller, error::ApiResult, state::AppState},
+    http::{
+        access::caller::Caller,
+        error::{ApiError, ApiResult},
+        state::AppState,
+    },
 };
 
 /// The process responds.
-pub(crate) async fn live(_caller: Caller) -> impl Responder {
+pub(crate) async fn live() -> impl Responder {
     response(&json!({ "status": "live" }))
 }
 
@@ -22,8 +27,25 @@ pub(crate) fn options(allow: &'static str) -> HttpResponse {
 }
 
 /// A publish would work now: the broker made a real round trip within the last second.
-pub(crate) async fn ready(state: LocalData<AppState>, _caller: Caller) -> ApiResult<HttpResponse> {
-    let warnings = state.readiness.check(state.hub.broker()).await?;
+///
+/// A server that drains is not ready, so that balancers send its clients elsewhere.
+///
+/// Load balancers have no credential, so the route is open. The warnings are only for callers with
+/// the right to observe, and a wrong credential is the same as none.
+pub(crate) async fn ready(
+    state: LocalData<AppState>,
+    caller: Result<Caller, ApiError>,
+) -> ApiResult<HttpResponse> {
+    if state.streams.drain.plan().is_some() {
+        return Err(ApiError::Draining);
+    }
+    let mut warnings = state.readiness.check(state.hub.broker()).await?;
+    let may_observe = |caller: Caller| caller.require_server(ServerRight::Observe).is_ok();
+    if caller.is_ok_and(may_observe) {
+        warnings.extend(state.access_warning());
+    } else {
+        warnings.clear();
+    }
     Ok(response(&ready_body(state.broker_name, &warnings)))
 }
 

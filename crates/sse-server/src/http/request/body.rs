@@ -115,7 +115,7 @@ fn check_declared_length(request: &HttpRequest, limit: Limit) -> ApiResult<Optio
 }
 
 /// Returns the length in the head of the request, or `None` if the body is chunked.
-pub(super) fn declared_length(headers: &HeaderMap) -> Option<usize> {
+pub(in crate::http) fn declared_length(headers: &HeaderMap) -> Option<usize> {
     headers
         .get(header::CONTENT_LENGTH)?
         .to_str()

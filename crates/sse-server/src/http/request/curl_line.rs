@@ -8,7 +8,7 @@ use actix_web::{HttpRequest, http::header};
 
 use super::header::header_text;
 use crate::{
-    ListenAddress,
+    Endpoint, ListenAddress,
     http::{request::listen_address::listen_address, state::public_urls},
 };
 
@@ -25,23 +25,28 @@ fn target_for_shell(request: &HttpRequest) -> String {
     let host = header_text(request, header::HOST).unwrap_or_default();
     let path = path_for_shell(request);
     let public_urls = public_urls(request);
+    let address = listen_address(request);
     let same_host = public_urls.iter().find(|url| url.is_of_host(&host));
     match same_host.or(public_urls.first()) {
         Some(url) => format!("'{}'", url.with_path(&path)),
         // A client that names another host came through a proxy.
-        None if is_plain_host(&host) && !is_localhost(&host) => format!("'http://{host}{path}'"),
-        None => local_target(&listen_address(request), &host, &path),
+        None if is_plain_host(&host) && !is_localhost(&host) => {
+            format!("'{}://{host}{path}'", address.scheme())
+        }
+        None => local_target(&address, &host, &path),
     }
 }
 
 /// Returns the arguments for a client on this machine.
 fn local_target(address: &ListenAddress, host: &str, path: &str) -> String {
-    match address {
-        ListenAddress::Unix(_) => {
+    match address.endpoint() {
+        Endpoint::Unix(_) => {
             format!("--unix-socket SOCKET 'http://localhost{path}'")
         }
-        ListenAddress::Tcp(_) if is_plain_host(host) => format!("'http://{host}{path}'"),
-        ListenAddress::Tcp(_) => format!("'{}{path}'", address.url()),
+        Endpoint::Tcp(_) if is_plain_host(host) => {
+            format!("'{}://{host}{path}'", address.scheme())
+        }
+        Endpoint::Tcp(_) => format!("'{}{path}'", address.url()),
     }
 }
 

@@ -29,13 +29,12 @@ fn check_count(kinds: &[EventType]) -> ApiResult<()> {
 fn parse_kinds(params: &Params) -> ApiResult<Vec<EventType>> {
     params
         .all("event")
-        // A gap passes every filter, and events of the other reserved types do not exist.
-        .filter(|text| !EventType::RESERVED.contains(text))
+        // A gap passes every filter, and events of these other types do not exist.
+        .filter(|text| !EventType::NEVER_STORED.contains(text))
         .map(parse_kind)
         .collect()
 }
 
 fn parse_kind(text: &str) -> ApiResult<EventType> {
-    text.parse()
-        .map_err(|why| ApiError::invalid_name("event type", text, why))
+    EventType::of_stored(text.into()).map_err(|why| ApiError::invalid_name("event type", text, why))
 }

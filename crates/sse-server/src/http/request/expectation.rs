@@ -8,14 +8,11 @@ use actix_http::{Request, Response};
 use actix_web::{ResponseError as _, body::BoxBody, http::Method};
 
 use super::body::declared_length;
-use crate::{
-    access_log::AccessLog,
-    http::{
-        rejections::Rejections,
-        request_limits::{Limit, RequestLimits},
-        request_log::log_rejection,
-        response_headers::set_common_headers,
-    },
+use crate::ListenAddress;
+use crate::http::{
+    request_limits::{Limit, RequestLimits},
+    request_log::log_rejection,
+    state::AppState,
 };
 
 /// Returns the request if its client may send the body. A rejection is logged, because the app does
@@ -25,22 +22,25 @@ use crate::{
 ///
 /// The response to a request whose body is too large.
 pub fn check_expectation(
-    request: Request,
-    limits: &RequestLimits,
-    rejections: &Rejections,
-    access_log: Option<&AccessLog>,
+    mut request: Request,
+    state: &AppState,
+    address: &ListenAddress,
 ) -> Result<Request, Response<BoxBody>> {
     let length = declared_length(&request.head().headers);
-    if let (Some(limit), Some(length)) = (limit_of_route(&request, limits), length)
+    if let (Some(limit), Some(length)) = (limit_of_route(&request, &state.limits), length)
         && let Err(error) = limit.check(length)
     {
         let mut response = error.error_response();
         if let Some(rejection) = response.extensions().get() {
-            rejections.record(rejection);
+            state.rejections.record(rejection);
         }
-        set_common_headers(response.headers_mut());
+        state.common_headers.set(response.headers_mut());
         let response = response.into();
-        if let Some(log) = access_log {
+        if let Some(log) = &state.access_log {
+            let client = state
+                .trusted_proxies
+                .client_address(request.head(), address);
+            request.head_mut().peer_addr = client;
             log_rejection(log, &request, &response);
         }
         return Err(response);

@@ -30,16 +30,32 @@ impl Params {
     /// Parses `query` for a route that has the parameters `known`.
     ///
     /// Names that begin with `_` are ignored, because clients add them to bypass caches.
+    #[cfg(test)]
     pub(crate) fn parse(query: &str, known: &[&'static str]) -> ApiResult<Self> {
-        let mut params = Vec::new();
-        for pair in query.split('&').filter(|pair| !pair.is_empty()) {
-            let (name, value) = parse_pair(pair)?;
-            if !name.starts_with('_') {
-                check_known(&name, known)?;
-                params.push((name, value));
-            }
-        }
+        let params = Self::parse_any(query)?;
+        params.check_known(known)?;
+        Ok(params)
+    }
+
+    /// Parses `query`, which may have parameters of any name. The caller is authorised before its
+    /// parameters are [checked](Self::check_known).
+    pub(crate) fn parse_any(query: &str) -> ApiResult<Self> {
+        let pairs = query.split('&').filter(|pair| !pair.is_empty());
+        let mut params: Vec<_> = pairs.map(parse_pair).collect::<ApiResult<_>>()?;
+        params.retain(|(name, _)| !name.starts_with('_'));
         Ok(Self(params))
+    }
+
+    /// Rejects parameters that are not `known`.
+    pub(crate) fn check_known(&self, known: &[&'static str]) -> ApiResult<()> {
+        self.pairs()
+            .try_for_each(|(name, _)| check_known(name, known))
+    }
+
+    /// Returns the parameters without those of a name.
+    pub(crate) fn without(mut self, name: &str) -> Self {
+        self.0.retain(|(found, _)| found != name);
+        self
     }
 
     /// Returns the query string without the parameters `names`, followed by the given one.
@@ -127,6 +143,18 @@ impl Params {
         let distinct: ApiResult<BTreeSet<_>> = self.all("channel").map(parse_channel).collect();
         Ok(Vec::from_iter(distinct?))
     }
+}
+
+/// Returns the value of one parameter of `query`, which may have other parameters of any form.
+pub(crate) fn find_param<'a>(query: &'a str, name: &'static str) -> ApiResult<Option<String>> {
+    let is_named = |pair: &&'a str| {
+        let found = pair.split_once('=').map_or(*pair, |(found, _)| found);
+        decode_text(found).is_ok_and(|found| found == name)
+    };
+    let pair = at_most_one(query.split('&').filter(is_named))
+        .map_err(|MoreThanOne| ApiError::invalid_parameter(name, "is given more than once"))?;
+    let value = pair.map(|pair| pair.split_once('=').map_or("", |(_, value)| value));
+    value.map(decode_text).transpose()
 }
 
 /// The error of [`at_most_one`].

@@ -115,10 +115,9 @@ impl StartParam {
     }
 }
 
-/// Parses the query of a read, which may have the parameters `own` besides a start and an end.
-pub(crate) fn parse_query(request: &HttpRequest, own: &[&'static str]) -> ApiResult<Params> {
-    let known = [own, &PARAMETERS[..]].concat();
-    Params::parse(request.query_string(), &known)
+/// Returns the names of the parameters of a read: `own`, and those that name a start and an end.
+pub(crate) fn known_parameters(own: &[&'static str]) -> Vec<&'static str> {
+    [own, &PARAMETERS[..]].concat()
 }
 
 /// Reads `until`: the last id that the reader wants. Returns `None` if there is no end.

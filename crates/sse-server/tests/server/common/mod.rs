@@ -4,6 +4,7 @@
 //! The harness never sleeps for a fixed time. Every wait has a condition and a time limit, after
 //! which the test fails with the reason.
 
+pub(crate) mod https;
 #[cfg(target_os = "linux")]
 mod network;
 mod proxy;
@@ -29,6 +30,7 @@ use std::{
 
 use futures::StreamExt as _;
 use reqwest::{Client, ClientBuilder, Response, StatusCode};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde_json::Value;
 use tempfile::{NamedTempFile, TempDir};
 use tokio::{
@@ -39,6 +41,7 @@ use tokio::{
 #[cfg(target_os = "linux")]
 pub(crate) use self::network::{Loss, Network, ServerSocket};
 pub(crate) use self::{
+    https::{TlsServer, client_settings},
     proxy::Proxy,
     raw_http::{AnySocket, RawConnection, RawHead, only_response},
     redis_server::RedisServer,
@@ -656,6 +659,16 @@ pub(crate) async fn logged_cause(server: &TestServer, message: &str) -> String {
         line.map(str::to_owned)
     })
     .await
+}
+
+/// Lets this process have a socket for each of many clients.
+pub(crate) fn raise_the_limit_of_open_files() {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: limit.maximum,
+        maximum: limit.maximum,
+    };
+    setrlimit(Resource::Nofile, raised).unwrap();
 }
 
 /// A port that no other program uses, for a program that must get the port again after a restart.

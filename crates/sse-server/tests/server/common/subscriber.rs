@@ -73,6 +73,14 @@ impl Subscriber {
         }
     }
 
+    /// Waits for the end of the stream.
+    pub(crate) async fn ended(&mut self) {
+        within("the stream ends", async {
+            while self.try_next_block().await.is_some() {}
+        })
+        .await;
+    }
+
     pub(crate) async fn next_block(&mut self) -> String {
         self.try_next_block().await.expect("the stream continues")
     }

@@ -3,7 +3,7 @@
 use reqwest::{Method, RequestBuilder};
 
 use super::{LINES, ONE_LINE, TEXT, post, sent};
-use crate::common::{Backend, TestServer};
+use crate::common::{Backend, TestServer, only_response};
 
 const APP: &str = "https://app.example";
 
@@ -50,6 +50,29 @@ async fn no_response_may_be_stored_and_no_type_is_guessed() {
             Some("nosniff"),
             "{status} {url}"
         );
+        assert_eq!(header("referrer-policy"), Some("no-referrer"), "{url}");
+        let policy = header("cross-origin-resource-policy");
+        assert_eq!(policy, Some("cross-origin"), "{url}");
+        assert_eq!(header("strict-transport-security"), None, "{url}");
+    }
+}
+
+#[tokio::test]
+async fn without_named_origins_no_other_page_may_embed_a_response() {
+    let server = TestServer::start_with(Backend::Memory, &["--hsts", "2h"]).await;
+    let request = "POST /events HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\
+                   Content-Length: 99999999\r\nExpect: 100-continue\r\n\r\n";
+    let (rejected, _) = only_response(&server, request).await;
+    assert_eq!(rejected.status, 413);
+    let found = |name| rejected.header(name).map(str::to_owned);
+    let get = sent(server.http.get(server.at("/stream"))).await;
+    for (name, value) in [
+        ("cross-origin-resource-policy", "same-origin"),
+        ("strict-transport-security", "max-age=7200"),
+        ("referrer-policy", "no-referrer"),
+    ] {
+        assert_eq!(get.headers()[name], value);
+        assert_eq!(found(name).as_deref(), Some(value));
     }
 }
 

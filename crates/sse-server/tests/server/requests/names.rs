@@ -60,7 +60,7 @@ async fn an_invalid_action_is_rejected_and_valid_ones_arrive_unchanged() {
         &too_long,
         &too_long_in_bytes,
     ];
-    let reserved = ["gap", "open", "error", "g%61p"];
+    let reserved = ["gap", "open", "error", "end", "notice", "g%61p"];
     for (actions, hint) in [(&wrong[..], "1 to 128 bytes"), (&reserved[..], "reserved")] {
         for action in actions {
             let path = format!("/event/{action}");

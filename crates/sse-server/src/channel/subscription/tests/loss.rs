@@ -92,6 +92,7 @@ fn a_gap_record_passes_every_filter_begins_a_chunk_and_is_no_event() {
             filter,
             envelope,
             until: None,
+            notices: false,
         };
         let start = || Ok(Position::After(id(3)));
         let mut reader = Subscription::new(Channel::default_channel(), &options, start());

@@ -1,0 +1,85 @@
+//! How many requests and streams a connection has.
+
+use super::{
+    frames::{Frames, HEADERS, RST_STREAM},
+    server::with_server,
+};
+
+const STREAMS: usize = 192;
+const REQUESTS: usize = 256;
+/// Setting of the window of each stream.
+const INITIAL_WINDOW_SIZE: u16 = 4;
+const REFUSED_STREAM: u32 = 7;
+
+fn publish_fields() -> [(&'static str, &'static str); 5] {
+    [
+        (":method", "POST"),
+        (":scheme", "https"),
+        (":path", "/event/click"),
+        (":authority", "localhost"),
+        ("content-type", "text/plain"),
+    ]
+}
+
+#[tokio::test]
+async fn a_stream_too_many_is_rejected_and_a_request_too_many_refused() {
+    with_server(&[], async |server| {
+        let mut frames = Frames::connect(&server).await;
+        for _ in 0..STREAMS {
+            let id = frames.get("/stream").await;
+            assert_eq!(frames.next_of(id).await.status(), 200);
+        }
+        let rejected = frames.get("/stream").await;
+        let mut frame = frames.next_of(rejected).await;
+        assert_eq!(frame.status(), 200);
+        let mut text = Vec::new();
+        while !frame.is_last() {
+            frame = frames.next_of(rejected).await;
+            text.extend_from_slice(&frame.payload);
+        }
+        let text = String::from_utf8(text).unwrap();
+        assert!(
+            text.contains("retry: ") && text.contains("too many"),
+            "{text}"
+        );
+
+        let mut publishes = Vec::new();
+        for _ in STREAMS..REQUESTS {
+            publishes.push(frames.send_request(&publish_fields(), false).await);
+        }
+        let refused = frames.get("/health/live").await;
+        let frame = frames.next_of(refused).await;
+        assert_eq!((frame.kind, frame.code()), (RST_STREAM, REFUSED_STREAM));
+        for id in publishes {
+            frames.send_data(id, b"x", true).await;
+            let frame = frames.next_of(id).await;
+            assert_eq!((frame.kind, frame.status()), (HEADERS, 200));
+        }
+        let id = frames.get("/health/live").await;
+        assert_eq!(frames.next_of(id).await.status(), 200);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_stream_that_gets_no_response_is_refused_and_the_connection_stays_open() {
+    with_server(&["--streams-max", "10"], async |server| {
+        let other = server.connect().await;
+        let mut open = Vec::new();
+        for _ in 0..10 {
+            open.push(other.open_stream("/stream").await);
+        }
+        // Without a window, the rejected stream counts until it is too slow.
+        let mut frames = Frames::connect_with(&server, &[(INITIAL_WINDOW_SIZE, 0)]).await;
+        let rejected = frames.get("/stream").await;
+        assert_eq!(frames.next_of(rejected).await.status(), 200);
+        let refused = frames.get("/stream").await;
+        let frame = frames.next_of(refused).await;
+        assert_eq!((frame.kind, frame.code()), (RST_STREAM, REFUSED_STREAM));
+        let dropped = server.metric("sse_streams_rejected_total{reason=\"dropped\"}");
+        assert!(dropped.ends_with(" 1"), "{dropped}");
+        let id = frames.get("/health/live").await;
+        assert_eq!(frames.next_of(id).await.status(), 200);
+    })
+    .await;
+}

@@ -1,0 +1,44 @@
+//! Loads the certificates, and keeps them up to date.
+
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use rustls::{ServerConfig, crypto::ring};
+use tokio_util::sync::CancellationToken;
+
+use super::transport::offered_protocols;
+use crate::{
+    config::Config,
+    metrics::Metrics,
+    supervised::supervised_task,
+    tls::{Certificates, refresh_certificates, server_settings},
+};
+
+/// Returns how TLS is set up; `None` if there are no certificates.
+///
+/// # Errors
+///
+/// A certificate cannot be used.
+pub(super) fn start(
+    config: &Config,
+    metrics: &Metrics,
+    stopping: &CancellationToken,
+) -> anyhow::Result<Option<Arc<ServerConfig>>> {
+    if config.certificates.is_empty() {
+        return Ok(None);
+    }
+    let provider = Arc::new(ring::default_provider());
+    let certificates = Certificates::load(&config.certificates, provider.clone(), metrics.clone())
+        .context("cannot use a certificate")?;
+    let settings = server_settings(
+        certificates.clone(),
+        provider,
+        offered_protocols(config.http2),
+    )
+    .context("cannot set up TLS")?;
+    tokio::spawn(supervised_task(
+        "the refresh of certificates",
+        refresh_certificates(certificates, stopping.clone()),
+    ));
+    Ok(Some(settings))
+}

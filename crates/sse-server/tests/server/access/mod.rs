@@ -1,0 +1,6 @@
+//! Access control over HTTP: each caller gets what its rights allow, and no more.
+
+mod deployment;
+mod matrix;
+mod open_streams;
+mod tickets;

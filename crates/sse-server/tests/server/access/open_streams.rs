@@ -1,0 +1,205 @@
+//! Open streams end when their credential is revoked, expires, or loses its rights, and operators
+//! can list and close them.
+
+use reqwest::{Method, StatusCode};
+use serde_json::{Value, json};
+
+use super::deployment::{Deployment, key};
+use crate::common::{Backend, RedisServer, Subscriber, until};
+
+async fn subscribe(deployment: &Deployment, name: &str, path: &str) -> Subscriber {
+    let response = deployment.send_as(name, Method::GET, path).await;
+    assert_eq!(response.status(), StatusCode::OK);
+    let mut subscriber = Subscriber::new(response);
+    let opening = subscriber.next_block().await;
+    assert!(opening.starts_with("retry: "), "{opening}");
+    subscriber
+}
+
+async fn streams(deployment: &Deployment) -> Vec<Value> {
+    let response = deployment
+        .send_as("observer", Method::GET, "/admin/streams")
+        .await;
+    let list: Value = response.json().await.unwrap();
+    list["streams"].as_array().unwrap().clone()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_revoked_key_loses_its_streams_on_every_node_and_after_a_restart() {
+    let redis = RedisServer::start().await;
+    let (mut one, other) = (
+        Deployment::node(&redis).await,
+        Deployment::node(&redis).await,
+    );
+    let mut here = subscribe(&one, "reader", "/stream?channel=orders.1").await;
+    let mut there = subscribe(&other, "reader", "/stream?channel=orders.1").await;
+    let mut kept = subscribe(&other, "everything", "/stream?channel=orders.1").await;
+    one.revoke(json!({"key": "reader"})).await;
+    here.ended().await;
+    there.ended().await;
+    let history = "/events?channel=orders.1";
+    assert_eq!(
+        one.send_as("reader", Method::GET, history).await.status(),
+        401
+    );
+    assert_eq!(
+        other.send_as("reader", Method::GET, history).await.status(),
+        401
+    );
+    one.server.kill_and_restart().await;
+    until("credentials are accepted", async || {
+        one.is_accepted("observer").await.then_some(())
+    })
+    .await;
+    assert_eq!(
+        one.send_as("reader", Method::GET, history).await.status(),
+        401
+    );
+    one.send_as("publisher", Method::POST, "/event/click?channel=orders.1")
+        .await;
+    assert_eq!(kept.next_event().await.event, "click");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_revocation_survives_a_crash_of_the_embedded_log() {
+    let mut deployment = Deployment::start(Backend::Embedded).await;
+    let ticket = deployment
+        .ticket("everything", json!({"subscribe": ["orders.*"]}))
+        .await;
+    let token = ticket["token"].as_str().unwrap().to_owned();
+    let path = format!("/events?channel=orders.1&access_token={token}");
+    let get = async |deployment: &Deployment| {
+        let response = deployment.server.get(&path).await.unwrap();
+        response.status()
+    };
+    assert_eq!(get(&deployment).await, StatusCode::OK);
+    deployment
+        .revoke(json!({"iss": ticket["iss"], "jti": ticket["jti"]}))
+        .await;
+    assert_eq!(get(&deployment).await, StatusCode::UNAUTHORIZED);
+    deployment.server.kill_and_restart().await;
+    until("credentials are accepted", async || {
+        deployment.is_accepted("observer").await.then_some(())
+    })
+    .await;
+    assert_eq!(get(&deployment).await, StatusCode::UNAUTHORIZED);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn operators_list_and_close_streams() {
+    let deployment = Deployment::start(Backend::Memory).await;
+    let mut first = subscribe(&deployment, "reader", "/stream?channel=orders.1").await;
+    let mut second = subscribe(&deployment, "everything", "/stream?channel=orders.2").await;
+    let list = until("both are listed", async || {
+        let list = streams(&deployment).await;
+        (list.len() == 2).then_some(list)
+    })
+    .await;
+    let of_reader = list
+        .iter()
+        .find(|stream| stream["principal"]["key"] == "reader")
+        .unwrap();
+    assert_eq!(of_reader["channels"], json!(["orders.1"]));
+    assert_eq!(of_reader["address"], "127.0.0.1");
+    assert!(of_reader["bytes"].as_u64().unwrap() > 0 && of_reader["since"].is_string());
+    let path = format!("/admin/streams/{}", of_reader["id"].as_str().unwrap());
+    assert_eq!(
+        deployment
+            .send_as("observer", Method::DELETE, &path)
+            .await
+            .status(),
+        403
+    );
+    assert_eq!(
+        deployment
+            .send_as("admin", Method::DELETE, &path)
+            .await
+            .status(),
+        200
+    );
+    first.ended().await;
+    until("it is gone", async || {
+        (streams(&deployment).await.len() == 1).then_some(())
+    })
+    .await;
+    assert_eq!(
+        deployment
+            .send_as("admin", Method::DELETE, &path)
+            .await
+            .status(),
+        404
+    );
+    let path = "/admin/streams?key=everything";
+    assert_eq!(
+        deployment
+            .send_as("admin", Method::DELETE, path)
+            .await
+            .status(),
+        200
+    );
+    second.ended().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_ends_when_its_ticket_expires() {
+    let deployment = Deployment::start(Backend::Memory).await;
+    // The leeway of 30 s is not waited for: the ticket is of the shortest life.
+    let ticket = deployment
+        .ticket(
+            "everything",
+            json!({"subscribe": ["orders.*"], "ttl": "1s"}),
+        )
+        .await;
+    let token = ticket["token"].as_str().unwrap();
+    let path = format!("/stream?channel=orders.1&access_token={token}");
+    let response = deployment.server.get(&path).await.unwrap();
+    assert_eq!(response.status(), StatusCode::OK);
+    let mut subscriber = Subscriber::new(response);
+    subscriber.next_block().await;
+    subscriber.ended().await;
+    assert!(deployment.server.log().is_empty() || !key("reader").is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reload_ends_the_streams_that_have_lost_their_right() {
+    let deployment = Deployment::start(Backend::Memory).await;
+    let mut reader = subscribe(&deployment, "reader", "/stream?channel=orders.1").await;
+    let mut everything = subscribe(&deployment, "everything", "/stream?channel=orders.1").await;
+    // A file that is wrong changes nothing, and neither does one without rules.
+    deployment.reconfigure("[access]", "[accesss]");
+    until("the error is logged", async || {
+        deployment.server.log().contains("accesss").then_some(())
+    })
+    .await;
+    let file = deployment.config();
+    deployment.empty_config();
+    until("the error is logged", async || {
+        deployment
+            .server
+            .log()
+            .contains("no access rules any more")
+            .then_some(())
+    })
+    .await;
+    deployment.restore_config(&file);
+    deployment.reconfigure("[accesss]", "[access]");
+    deployment.reconfigure("subscribe = [\"orders.*\"]", "subscribe = [\"other.*\"]");
+    reader.ended().await;
+    let path = "/stream?channel=orders.1";
+    assert_eq!(
+        deployment
+            .send_as("reader", Method::GET, path)
+            .await
+            .status(),
+        403
+    );
+    let path = "/event/click?channel=orders.1";
+    assert_eq!(
+        deployment
+            .send_as("publisher", Method::POST, path)
+            .await
+            .status(),
+        200
+    );
+    assert_eq!(everything.next_event().await.event, "click");
+}
