@@ -27,12 +27,12 @@ pub(super) struct HandshakeTurns(Arc<Mutex<State>>);
 struct State {
     running: usize,
     by_client: HashMap<Option<ClientNet>, usize>,
-    waiting: Turns<oneshot::Sender<Turn>>,
+    waiting: Turns<oneshot::Sender<HandshakeTurn>>,
 }
 
 /// The turn of one handshake, until it is dropped.
 #[derive(Debug)]
-pub(super) struct Turn {
+pub(super) struct HandshakeTurn {
     /// `None` if the turn is given back already.
     turns: Option<HandshakeTurns>,
     client: Option<ClientNet>,
@@ -40,13 +40,17 @@ pub(super) struct Turn {
 
 impl HandshakeTurns {
     /// Waits up to `wait_max` for a turn.
-    pub(super) async fn wait(&self, client: Option<ClientNet>, wait_max: Duration) -> Option<Turn> {
+    pub(super) async fn wait(
+        &self,
+        client: Option<ClientNet>,
+        wait_max: Duration,
+    ) -> Option<HandshakeTurn> {
         let (sender, receiver) = oneshot::channel();
         self.lock().waiting.push(client, sender);
         self.give_turns();
         let turn = timeout(wait_max, receiver).await;
         if turn.is_err() {
-            let is_waiting = |sender: &oneshot::Sender<Turn>| !sender.is_closed();
+            let is_waiting = |sender: &oneshot::Sender<HandshakeTurn>| !sender.is_closed();
             let mut state = self.lock();
             state
                 .waiting
@@ -64,7 +68,7 @@ impl HandshakeTurns {
     /// Gives turns to handshakes that wait, as far as the limits allow.
     fn give_turns(&self) {
         while let Some((client, sender)) = self.start_next() {
-            let turn = Turn {
+            let turn = HandshakeTurn {
                 turns: Some(self.clone()),
                 client,
             };
@@ -76,7 +80,7 @@ impl HandshakeTurns {
         }
     }
 
-    fn start_next(&self) -> Option<(Option<ClientNet>, oneshot::Sender<Turn>)> {
+    fn start_next(&self) -> Option<(Option<ClientNet>, oneshot::Sender<HandshakeTurn>)> {
         let mut state = self.lock();
         if state.running >= HANDSHAKES_MAX {
             return None;
@@ -118,7 +122,7 @@ fn may_run(by_client: &HashMap<Option<ClientNet>, usize>, client: Option<ClientN
     client.is_none() || running < CLIENT_HANDSHAKES_MAX
 }
 
-impl Drop for Turn {
+impl Drop for HandshakeTurn {
     fn drop(&mut self) {
         if let Some(turns) = self.turns.take() {
             turns.lock().end(self.client);
@@ -142,11 +146,14 @@ mod tests {
     }
 
     /// Returns a turn if there is one now.
-    fn take(turns: &HandshakeTurns, client: impl Into<Option<ClientNet>>) -> Option<Turn> {
+    fn take(turns: &HandshakeTurns, client: impl Into<Option<ClientNet>>) -> Option<HandshakeTurn> {
         turns.wait(client.into(), NEVER).now_or_never().flatten()
     }
 
-    fn take_all(turns: &HandshakeTurns, client: impl Into<Option<ClientNet>>) -> Vec<Turn> {
+    fn take_all(
+        turns: &HandshakeTurns,
+        client: impl Into<Option<ClientNet>>,
+    ) -> Vec<HandshakeTurn> {
         let client = client.into();
         std::iter::from_fn(|| take(turns, client)).collect()
     }

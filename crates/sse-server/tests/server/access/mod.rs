@@ -3,4 +3,5 @@
 mod deployment;
 mod matrix;
 mod open_streams;
+mod recipes;
 mod tickets;
