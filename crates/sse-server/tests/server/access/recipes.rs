@@ -26,11 +26,15 @@ const PAGE: &str = include_str!("../../../../../docs/security.md");
 
 /// Returns the blocks of one recipe with this language.
 fn blocks(recipe: &str, language: &str) -> Vec<&'static str> {
-    let (_, text) = PAGE.split_once(&format!("<!-- recipe: {recipe} -->")).unwrap();
+    let (_, text) = PAGE
+        .split_once(&format!("<!-- recipe: {recipe} -->"))
+        .unwrap();
     let (text, _) = text.split_once("<!-- end of recipe -->").unwrap();
     let opening = format!("```{language}\n");
     let blocks = text.split(&*opening).skip(1);
-    blocks.map(|block| block.split_once("```").unwrap().0).collect()
+    blocks
+        .map(|block| block.split_once("```").unwrap().0)
+        .collect()
 }
 
 /// Starts a server with the configuration of a recipe.
@@ -59,12 +63,19 @@ async fn status(request: impl Fn() -> reqwest::RequestBuilder) -> StatusCode {
 async fn behind_a_gateway_only_the_gateway_has_a_key() {
     let directory = TempDir::new().unwrap();
     let digest = to_hex(&digest(&key("gateway")));
-    let server = start("gateway", &directory, &[("<hex of the whole key>", &digest)]).await;
+    let server = start(
+        "gateway",
+        &directory,
+        &[("<hex of the whole key>", &digest)],
+    )
+    .await;
     let address = format!("127.0.0.1:{}", free_port());
     let backend = server.url.trim_start_matches("http://");
     let file = directory.path().join("haproxy.cfg");
     let text = blocks("gateway", "haproxy").concat();
-    let text = text.replace(":443", &address).replace("127.0.0.1:5000", backend);
+    let text = text
+        .replace(":443", &address)
+        .replace("127.0.0.1:5000", backend);
     fs::write(&file, text).unwrap();
     let started = Command::new("haproxy")
         .args(["-db", "-q", "-f"])
@@ -76,7 +87,10 @@ async fn behind_a_gateway_only_the_gateway_has_a_key() {
         return skip("haproxy is not installed, so the recipe for a gateway is not tried");
     };
     let _gateway = KilledWhenDropped(process);
-    until("HAProxy listens", async || TcpStream::connect(&address).await.ok()).await;
+    until("HAProxy listens", async || {
+        TcpStream::connect(&address).await.ok()
+    })
+    .await;
     let url = format!("http://{address}/events?channel=orders.1");
     let get = |user: Option<&str>| {
         let request = server.http.get(&url);
@@ -96,9 +110,17 @@ async fn a_backend_passes_tickets_to_its_pages() {
     let directory = TempDir::new().unwrap();
     make_signing_key(directory.path());
     let digest = to_hex(&digest(&key("backend")));
-    let server = start("backend", &directory, &[("<hex of the whole key>", &digest)]).await;
+    let server = start(
+        "backend",
+        &directory,
+        &[("<hex of the whole key>", &digest)],
+    )
+    .await;
     let request = || {
-        let request = server.http.post(server.at("/tokens")).bearer_auth(key("backend"));
+        let request = server
+            .http
+            .post(server.at("/tokens"))
+            .bearer_auth(key("backend"));
         request.json(&json!({"subscribe": ["users.42"], "ttl": "10m", "sub": "42"}))
     };
     assert_eq!(status(request).await, StatusCode::OK);
@@ -107,11 +129,16 @@ async fn a_backend_passes_tickets_to_its_pages() {
     let path = format!("/stream?channel=users.42&access_token={token}");
     let mut page = Subscriber::new(server.get(&path).await.unwrap());
     let publish = server.http.post(server.at("/event/mail?channel=users.42"));
-    let published = publish.bearer_auth(key("backend")).json(&json!({"from": "bob"}));
+    let published = publish
+        .bearer_auth(key("backend"))
+        .json(&json!({"from": "bob"}));
     assert_eq!(published.send().await.unwrap().status(), StatusCode::OK);
     assert_eq!(page.next_event().await.event, "mail");
     let other = format!("/stream?channel=users.43&access_token={token}");
-    assert_eq!(server.get(&other).await.unwrap().status(), StatusCode::FORBIDDEN);
+    assert_eq!(
+        server.get(&other).await.unwrap().status(),
+        StatusCode::FORBIDDEN
+    );
 }
 
 fn make_signing_key(directory: &Path) {
@@ -120,14 +147,19 @@ fn make_signing_key(directory: &Path) {
         .arg(directory.join("signing.pem"))
         .output()
         .unwrap();
-    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    assert!(
+        made.status.success(),
+        "{}",
+        String::from_utf8_lossy(&made.stderr)
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn users_of_an_identity_provider_read_their_own_channels() {
     let pair = rcgen::KeyPair::generate_for(&rcgen::PKCS_ED25519).unwrap();
     let x = BASE64_URL_SAFE_NO_PAD.encode(rcgen::PublicKeyData::der_bytes(&pair));
-    let set = json!({"keys": [{"kty": "OKP", "crv": "Ed25519", "kid": "k1", "use": "sig", "x": x}]});
+    let set =
+        json!({"keys": [{"kty": "OKP", "crv": "Ed25519", "kid": "k1", "use": "sig", "x": x}]});
     let url = serve_forever(&set.to_string());
     let directory = TempDir::new().unwrap();
     let replace = [("https://id.example.org/jwks.json", &*url)];
@@ -138,16 +170,24 @@ async fn users_of_an_identity_provider_read_their_own_channels() {
         server.http.get(server.at(&path)).bearer_auth(&token)
     };
     assert_eq!(status(|| get("users.auth0~7C7")).await, StatusCode::OK);
-    assert_eq!(status(|| get("users.auth0~7C8")).await, StatusCode::FORBIDDEN);
+    assert_eq!(
+        status(|| get("users.auth0~7C8")).await,
+        StatusCode::FORBIDDEN
+    );
     let other = rcgen::KeyPair::generate_for(&rcgen::PKCS_ED25519).unwrap();
     let forged = token_of(&other, "auth0|7");
-    let request = server.http.get(server.at("/events?channel=users.auth0~7C7"));
+    let request = server
+        .http
+        .get(server.at("/events?channel=users.auth0~7C7"));
     let response = request.bearer_auth(forged).send().await.unwrap();
     assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
 }
 
 fn token_of(pair: &rcgen::KeyPair, sub: &str) -> String {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap()
+        .as_secs();
     let claims = json!({
         "iss": "https://id.example.org",
         "aud": "https://hub.example.org",
