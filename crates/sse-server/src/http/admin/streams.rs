@@ -14,7 +14,7 @@ use sse_proto::Channel;
 
 use super::permission::check_permission;
 use crate::{
-    access::{Creator, Principal, ServerRight},
+    access::{Creator, Identity, Principal, ServerRight},
     fanout::streams::StreamInfo,
     http::{
         access::caller::Caller,
@@ -122,7 +122,7 @@ pub(crate) async fn close_all(
     let owner = Owner::from_params(&params)?;
     let closed = close_matching(&state, |stream| {
         let caller = stream.caller.as_ref();
-        caller.is_some_and(|caller| owner.opened(caller.identity().principal()))
+        caller.is_some_and(|caller| owner.opened(&caller.identity()))
     });
     let closed = closed.await;
     Ok(HttpResponse::Ok().json(json!({ "closed": closed })))
@@ -157,13 +157,16 @@ impl Owner {
         }
     }
 
-    /// Whether the owner has opened a stream of `principal`, perhaps with a ticket.
-    fn opened(&self, principal: &Principal) -> bool {
-        match principal {
+    /// Whether the owner has opened a stream of `identity`, perhaps with a ticket.
+    fn opened(&self, identity: &Identity) -> bool {
+        match identity.principal() {
             Principal::Anonymous => false,
             Principal::Key { name } => self.is_key(name),
             Principal::Subject { iss, sub } => self.is_subject(iss, sub),
-            Principal::Ticket { by, sub } => self.is_creator(by) || self.is_named(sub),
+            Principal::Ticket { by, sub } => {
+                let issuer = identity.issuer();
+                self.is_creator(by) || issuer.is_some_and(|iss| self.is_subject(iss, sub))
+            }
         }
     }
 
@@ -181,11 +184,6 @@ impl Owner {
             Creator::Subject { iss, sub } => self.is_subject(iss, sub),
             Creator::Operator => false,
         }
-    }
-
-    /// Whether a ticket is for the subject.
-    fn is_named(&self, subject: &str) -> bool {
-        matches!(self, Self::Subject { sub, .. } if sub == subject)
     }
 }
 
