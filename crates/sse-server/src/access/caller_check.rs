@@ -69,8 +69,12 @@ impl AccessControl {
     /// Those of [`Access::recheck`] and [`Revocations::check`]. After `Unavailable` the stream
     /// continues, because nothing is known to be wrong.
     pub fn recheck(&self, identity: &Arc<Identity>) -> Result<Arc<Identity>, CredentialError> {
-        self.check_revocations(identity)?;
-        self.access.recheck(identity)
+        // A lost right counts even while the revocations cannot be read.
+        let present = self.access.recheck(identity)?;
+        if *present.principal() != Principal::Anonymous {
+            self.revocations.check(&present)?;
+        }
+        Ok(present)
     }
 
     /// Returns whether a caller has a right for a channel. What anonymous callers may do, every

@@ -42,6 +42,8 @@ pub(crate) enum TokenGrant {
 #[derive(Debug, Clone)]
 pub(crate) struct IssuerGrant {
     pub(crate) audience: Vec<String>,
+    /// The name of the claim that the rights were read from.
+    pub(crate) claim: Arc<str>,
     /// The rights in the token itself.
     pub(crate) own: Rights,
     /// The values that the grants of the issuer needed when the token was verified.
@@ -60,12 +62,22 @@ pub(crate) struct TicketGrant {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum TicketCreator {
-    /// An API key, by name.
-    Key(Arc<str>),
+    /// An API key.
+    Key(CreatorKey),
     /// The subject of a token.
     Subject(Box<CreatorSubject>),
     /// The command `sse-server token`.
     Operator,
+}
+
+/// The API key that created a ticket. The ticket ends when this key is replaced, although another
+/// one may have its name then.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CreatorKey {
+    /// Its name.
+    pub name: Arc<str>,
+    /// The SHA-256 of its text, in hex.
+    pub digest: Arc<str>,
 }
 
 /// The subject of a token that created a ticket.
@@ -76,6 +88,8 @@ pub(crate) struct CreatorSubject {
     pub(crate) aud: Vec<String>,
     /// The key that verified the creator's token.
     pub(crate) key: Thumbprint,
+    /// The name of the claim that the patterns were read from.
+    pub(crate) claim: Arc<str>,
     /// Those patterns of the creator's token that the ticket needs.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) subscribe: Vec<Pattern>,
@@ -102,7 +116,7 @@ impl TicketCreator {
     /// Returns who the creator is.
     pub(crate) fn name(&self) -> Creator {
         match self {
-            Self::Key(name) => Creator::Key(name.clone()),
+            Self::Key(key) => Creator::Key(key.name.clone()),
             Self::Subject(subject) => Creator::Subject {
                 iss: subject.iss.clone(),
                 sub: subject.sub.clone(),

@@ -4,7 +4,7 @@ use std::{fmt, sync::Arc, time::SystemTime};
 
 use super::{
     Digest, Rights,
-    facts::{CreatorToken, TicketCreator, TokenFacts, TokenGrant},
+    facts::{CreatorKey, CreatorToken, TicketCreator, TicketGrant, TokenFacts, TokenGrant},
     jwt::claims::valid_until,
     owner::owner_number,
     rules::CallerRules,
@@ -185,6 +185,19 @@ impl Identity {
                 TicketCreator::Key(_) | TicketCreator::Operator => None,
             },
             TokenGrant::Issuer(_) => None,
+        }
+    }
+
+    /// Returns the API key with which a ticket was created; `None` if this is no ticket, or if
+    /// another caller created it.
+    #[must_use]
+    pub fn creator_key(&self) -> Option<&CreatorKey> {
+        match &self.token()?.grant {
+            TokenGrant::Ticket(TicketGrant {
+                by: TicketCreator::Key(key),
+                ..
+            }) => Some(key),
+            TokenGrant::Ticket(_) | TokenGrant::Issuer(_) => None,
         }
     }
 

@@ -9,7 +9,7 @@
 //! | `caller_check` | rules and revocations together, for callers and for open streams |
 //! | `revocations` | which credentials are revoked |
 //! | `token_facts` | what a token states without a proof |
-//! | `owner` | the number of a principal, for idempotency keys |
+//! | `owner` | the number of a principal, for idempotency keys and quotas |
 //! | `facts` | what a verified token proves, independent of the rules |
 //! | `snapshot` | the rules at one time, prepared for look-ups |
 //! | `control` | [`Access`]: the present rules, their replacement, and tickets |
@@ -51,7 +51,7 @@ pub use self::{
     caller_check::{AccessControl, AccessVersion},
     control::Access,
     credential_error::{CredentialError, RejectionWord},
-    facts::CreatorToken,
+    facts::{CreatorKey, CreatorToken},
     identity::{Creator, Identity, Principal},
     pattern::{InvalidPattern, Pattern},
     rights::{Right, Rights, ServerRight},

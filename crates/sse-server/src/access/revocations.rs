@@ -1,7 +1,7 @@
 //! Which credentials are revoked.
 //!
 //! The broker stores revocations as texts that all nodes share (`broker::revocations`). A task
-//! reads them into a [`Revocations`] twice a second, so a revocation takes effect within a second
+//! reads them into a [`Revocations`] four times a second, so a revocation takes effect within a second
 //! on every node, and after a restart. Before the first reading no credential is accepted.
 //!
 //! | revocation | revokes |
@@ -25,7 +25,7 @@ use tokio::sync::watch;
 
 use super::{Creator, CredentialError, Identity, Principal, RejectionWord, to_hex};
 
-/// A revocation that was not read for this time makes the node warn.
+/// If the set of revocations could not be read for this time, the node warns.
 pub const UNREADABLE_MAX: Duration = Duration::from_secs(10);
 
 /// What is revoked. The stored text is its JSON.
@@ -249,7 +249,11 @@ impl Known {
 
     fn has_revoked_creator(&self, creator: &Creator, identity: &Identity) -> bool {
         let (iss, sub) = match creator {
-            Creator::Key(name) => return self.keys.contains(&**name),
+            Creator::Key(name) => {
+                let key = identity.creator_key();
+                return self.keys.contains(&**name)
+                    || key.is_some_and(|key| self.digests.contains(&*key.digest));
+            }
             Creator::Operator => return false,
             Creator::Subject { iss, sub } => (iss, sub),
         };

@@ -8,8 +8,11 @@ use std::{
 use tokio::runtime::Handle;
 
 use super::{
-    AccessRules, CredentialError, Digest, Identity, Pattern, RejectionWord, Rights,
-    facts::{CreatorSubject, IssuerGrant, TicketCreator, TicketGrant, TokenFacts, TokenGrant},
+    AccessRules, CredentialError, Digest, Identity, Principal, RejectionWord, Rights,
+    api_key::parse_digest,
+    facts::{
+        CreatorKey, CreatorSubject, IssuerGrant, TicketCreator, TicketGrant, TokenFacts, TokenGrant,
+    },
     generation::Generation,
     jwt::claims::check_audience,
     keys::{
@@ -125,7 +128,8 @@ impl Snapshot {
         let issuer = self.issuer(&facts.issuer)?;
         check_audience(&grant.audience, &issuer.rules.audience)?;
         issuer.check_key(&facts.key)?;
-        Ok(issuer.caller(grant.own.clone(), &grant.values))
+        let own = self.rights_in_token(&grant.claim, &grant.own);
+        Ok(issuer.caller(own, &grant.values))
     }
 
     fn rights_of_ticket(
@@ -151,11 +155,7 @@ impl Snapshot {
                     limits: Limits::default(),
                 });
             }
-            TicketCreator::Key(name) => self
-                .key_rules
-                .get(name)
-                .cloned()
-                .ok_or(RejectionWord::Creator)?,
+            TicketCreator::Key(key) => self.rules_of_key(key).ok_or(RejectionWord::Creator)?,
             TicketCreator::Subject(subject) => self.rights_of_creator(subject)?,
         };
         let rights = Rights {
@@ -168,6 +168,23 @@ impl Snapshot {
         })
     }
 
+    /// Returns what an API key may do; `None` if it is no key of this name any more.
+    fn rules_of_key(&self, key: &CreatorKey) -> Option<CallerRules> {
+        let found = self.api_key(&parse_digest(&key.digest).ok()?)?;
+        let has_name = matches!(found.principal(), Principal::Key { name } if *name == key.name);
+        has_name.then(|| self.key_rules.get(&key.name).cloned())?
+    }
+
+    /// Returns the rights in a token, unless the rules now read rights from another claim.
+    fn rights_in_token(&self, claim: &str, own: &Rights) -> Rights {
+        let present = self.restrictions().map(|rules| rules.claim.as_str());
+        if present == Some(claim) {
+            own.clone()
+        } else {
+            Rights::default()
+        }
+    }
+
     /// Returns what the creator of a ticket may do by these rules and keys.
     fn rights_of_creator(&self, creator: &CreatorSubject) -> Result<CallerRules, Denial> {
         let issuer = self
@@ -175,14 +192,12 @@ impl Snapshot {
             .map_err(|_| RejectionWord::Creator)?;
         check_audience(&creator.aud, &issuer.rules.audience).map_err(|_| RejectionWord::Creator)?;
         issuer.check_key(&creator.key)?;
-        let subscribe: Vec<Pattern> = creator.subscribe.clone();
-        Ok(issuer.caller(
-            Rights {
-                subscribe,
-                ..Rights::default()
-            },
-            &creator.values,
-        ))
+        let own = Rights {
+            subscribe: creator.subscribe.clone(),
+            ..Rights::default()
+        };
+        let own = self.rights_in_token(&creator.claim, &own);
+        Ok(issuer.caller(own, &creator.values))
     }
 }
 

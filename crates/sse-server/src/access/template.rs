@@ -1,7 +1,7 @@
 //! Patterns with claims in them: `users.{sub}.*`.
 //!
-//! A value is escaped ([`escape_value`]), so it can contain neither a `*` nor a separator: the
-//! `sub` of somebody else's choice never reaches a channel of another user. The escape is the same
+//! A value is escaped ([`escape_value`]), so it can contain neither a `*` nor a separator. A user
+//! who can choose their `sub` therefore cannot reach another user's channels. The escape is the same
 //! in the client library and in the documentation.
 
 use std::{

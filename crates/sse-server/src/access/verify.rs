@@ -69,6 +69,7 @@ fn verify_of_issuer(
     check_type(token, TokenType::Token)?;
     token.claims.check(&issuer.rules.audience, now)?;
     let grant = IssuerGrant {
+        claim: rights_claim.into(),
         own: token.claims.read_rights(rights_claim)?,
         values: issuer.read_values(&token.claims.all),
         audience: token.claims.audience.clone(),

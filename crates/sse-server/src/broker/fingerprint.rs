@@ -47,6 +47,13 @@ impl Fingerprint {
         Self::finish(hash.chain_update(owner.number().to_be_bytes()))
     }
 
+    /// Returns the fingerprint of this key among the keys of the principal with this number. The
+    /// keys of anonymous callers, who have none, stay as they are.
+    #[must_use]
+    pub fn of_principal(self, number: Option<u64>) -> Self {
+        number.map_or(self, |number| self.owned_by(number.into()))
+    }
+
     /// Returns the fingerprint as a number.
     #[must_use]
     pub const fn number(self) -> u128 {

@@ -141,11 +141,18 @@ impl StreamCaller {
         }
         match self.control.recheck(&checked.identity) {
             Ok(identity) => {
-                let permits = |channel| self.control.permits(&identity, Right::Subscribe, channel);
+                let mut has_channels = false;
+                let permits = |channel| {
+                    has_channels = true;
+                    self.control.permits(&identity, Right::Subscribe, channel)
+                };
                 if !channels.all(permits) {
                     return Some(CloseReason::RightLost);
                 }
-                *checked = Checked { identity, version };
+                // A stream whose position is unknown has no channels yet. It is checked later.
+                if has_channels {
+                    *checked = Checked { identity, version };
+                }
                 None
             }
             Err(CredentialError::Rejected(_)) => Some(CloseReason::RightLost),

@@ -8,6 +8,12 @@ use tokio::sync::mpsc;
 
 use crate::{access::AccessControl, config::Config};
 
+const NO_RULES_ANY_MORE: &str = "the file has no access rules any more; restart the server if every \
+                                 caller may do everything";
+/// Streams that were opened without rules have no caller that could be checked.
+const FIRST_RULES: &str = "the server was started without access rules, so its open streams cannot be \
+                           checked; restart it to apply the rules";
+
 /// Reads the access rules again for each message, until the sender is gone. A file with an error
 /// changes nothing.
 pub(super) async fn follow_reloads(
@@ -25,12 +31,10 @@ pub(super) async fn follow_reloads(
 
 fn read_rules(config: &Config, access: &AccessControl) -> Result<(), String> {
     let read = config.read_access_again()?;
-    if access.access().has_rules() && !read.rules.is_restricted() {
-        return Err(
-            "the file has no access rules any more; restart the server if every caller may do \
-             everything"
-                .to_owned(),
-        );
+    match (access.access().has_rules(), read.rules.is_restricted()) {
+        (true, false) => return Err(NO_RULES_ANY_MORE.to_owned()),
+        (false, true) => return Err(FIRST_RULES.to_owned()),
+        _ => {}
     }
     for warning in &read.warnings {
         tracing::warn!("{warning}");

@@ -224,18 +224,22 @@ fn forged(claims: &Value) -> String {
 #[tokio::test]
 async fn a_ticket_without_a_proper_creator_is_rejected() {
     let access = access();
+    let by_key = |name: &str, text: &str| {
+        let key = json!({"name": name, "digest": to_hex(&digest(text))});
+        json!({"subscribe": ["a"], "by": {"key": key}})
+    };
     let by_subject = |change: &str, value: Value| {
-        let mut by = json!({"iss": ISSUER, "sub": "42", "aud": [HUB], "key": "", "token": ""});
+        let mut by = json!({
+            "iss": ISSUER, "sub": "42", "aud": [HUB], "key": "", "claim": "sse", "token": "",
+        });
         by[change] = value;
         json!({"subscribe": ["own.a"], "by": {"subject": by}})
     };
     for (claims, expected) in [
         (json!({"subscribe": ["a"], "by": "operator"}), None),
-        (json!({"subscribe": ["a"], "by": {"key": "billing"}}), None),
-        (
-            json!({"subscribe": ["a"], "by": {"key": "other"}}),
-            Some(RejectionWord::Creator),
-        ),
+        (by_key("billing", API_KEY), None),
+        (by_key("other", API_KEY), Some(RejectionWord::Creator)),
+        (by_key("billing", "other"), Some(RejectionWord::Creator)),
         (json!({"subscribe": ["a"]}), Some(RejectionWord::Malformed)),
         (json!({"by": "operator"}), Some(RejectionWord::Malformed)),
         (

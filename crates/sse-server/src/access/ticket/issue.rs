@@ -14,7 +14,7 @@ use super::{
 use crate::access::{
     Identity, Pattern, Principal, Right, Rights, Secret,
     api_key::{random_hex, to_hex},
-    facts::{CreatorSubject, CreatorToken, TicketCreator, TokenFacts, TokenGrant},
+    facts::{CreatorKey, CreatorSubject, CreatorToken, TicketCreator, TokenFacts, TokenGrant},
     jwt::{TOKEN_BYTES_MAX, header::TICKET_TYPE},
 };
 
@@ -77,7 +77,13 @@ fn check_rights(rights: &Rights, subscribe: &[Pattern]) -> Result<(), TicketErro
 
 fn name_creator(creator: &Identity, subscribe: &[Pattern]) -> Result<TicketCreator, TicketError> {
     match (creator.principal(), creator.token()) {
-        (Principal::Key { name }, _) => Ok(TicketCreator::Key(name.clone())),
+        (Principal::Key { name }, _) => {
+            let digest = creator.credential_digest().ok_or(TicketError::Creator)?;
+            Ok(TicketCreator::Key(CreatorKey {
+                name: name.clone(),
+                digest: to_hex(digest).into(),
+            }))
+        }
         (Principal::Subject { .. }, Some(facts)) => name_subject(facts, subscribe),
         _ => Err(TicketError::Creator),
     }
@@ -93,6 +99,7 @@ fn name_subject(facts: &TokenFacts, subscribe: &[Pattern]) -> Result<TicketCreat
         sub: facts.subject.clone(),
         aud: grant.audience.clone(),
         key: facts.key.clone(),
+        claim: grant.claim.clone(),
         subscribe: grant
             .own
             .subscribe

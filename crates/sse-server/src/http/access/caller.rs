@@ -1,6 +1,6 @@
 //! The caller of a request: who sent it, and what they may do.
 //!
-//! Every handler takes a [`Caller`] as an argument, so no route can forget it. The extractor
+//! Every handler that reads, publishes or observes takes a [`Caller`] as an argument. The extractor
 //! verifies the credential (401); the handler then requires the right that it needs (403), before it
 //! reads a body, the log or a cursor. So a response never shows whether a channel exists.
 //!
@@ -13,7 +13,8 @@
 //! | a rejected cookie | anonymous: a browser sends it by itself, and an `EventSource` that gets a 401 never reconnects |
 //! | the keys of the issuer, or the revocations, are not known yet | 503; a stream ends at once and names a time to reconnect |
 //!
-//! Limits count clients by their addresses: see `budget::client_net`.
+//! Quotas count callers (`caller_quota`), and the limits of what all clients share count clients by
+//! their addresses (`budget::client_net`).
 
 use std::{
     future::{Ready, ready},

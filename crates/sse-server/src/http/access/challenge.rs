@@ -1,5 +1,4 @@
-//! What a client is sent whose credential is missing, rejected or not sufficient (RFC 6750,
-//! section 3).
+//! The response to a missing, rejected or insufficient credential (RFC 6750, section 3).
 //!
 //! The texts contain nothing of the credential, and no reason beyond one word of a fixed list.
 

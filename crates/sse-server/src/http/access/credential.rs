@@ -8,7 +8,7 @@
 //!
 //! A client that writes the header or the parameter means it, so these take precedence over the
 //! cookie, which a browser adds by itself. For the same reason a cookie counts only if the browser
-//! states that a page of this site sent the request ([`cookie_counts`]). Neither a cookie nor a URL
+//! states that no page of a foreign site sent the request ([`cookie_counts`]). Neither a cookie nor a URL
 //! ever publishes: an `<img>` on any page could send them.
 
 use std::borrow::Cow;

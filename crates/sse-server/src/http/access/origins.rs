@@ -110,6 +110,23 @@ impl Origins {
         self.check_referer(request)
     }
 
+    /// Rejects a request that a page of another origin sent, or made the browser send, even if that
+    /// page may publish.
+    ///
+    /// # Errors
+    ///
+    /// `ApiError::OriginNotAllowed`.
+    pub(in crate::http) fn check_own(&self, request: &HttpRequest) -> ApiResult<()> {
+        let origin = header_text(request, header::ORIGIN);
+        let referer = header_text(request, header::REFERER);
+        let origin = origin.or_else(|| referer.map(|referer| origin_of(&referer).into()));
+        match origin {
+            Some(origin) if !self.is_own(request, &origin) => Err(not_allowed(&origin)),
+            None if is_foreign_site(request) => Err(not_allowed("another site")),
+            _ => Ok(()),
+        }
+    }
+
     /// Rejects a GET that a page of another origin made the browser send, if the browser has no
     /// `Sec-Fetch-Site`. Other methods have an `Origin` then.
     fn check_referer(&self, request: &HttpRequest) -> ApiResult<()> {

@@ -18,14 +18,17 @@ use crate::{
     },
 };
 
-/// Headers that proxies add.
-const FORWARDING_HEADERS: [&str; 5] = [
+/// Headers that proxies add, beside those that begin with [`FORWARDED_PREFIX`].
+const FORWARDING_HEADERS: [&str; 7] = [
     "forwarded",
-    "x-forwarded-for",
-    "x-forwarded-host",
-    "x-real-ip",
     "via",
+    "x-real-ip",
+    "x-client-ip",
+    "true-client-ip",
+    "cf-connecting-ip",
+    "x-original-host",
 ];
+const FORWARDED_PREFIX: &str = "x-forwarded-";
 
 /// Rejects a caller that may not use a route of `/admin` that needs `right`.
 pub(super) fn check_permission(
@@ -39,19 +42,28 @@ pub(super) fn check_permission(
     }
     if is_of_this_machine(request) {
         // A page of another site could send a change without reading the response.
-        return state.origins.check_publish(request);
+        return state.origins.check_own(request);
     }
     Err(ApiError::AdminNeedsRules)
 }
 
 fn is_of_this_machine(request: &HttpRequest) -> bool {
-    let address = listen_address(request).tcp();
-    let is_to_loopback = address.is_some_and(|address| is_loopback_ip(address.ip()));
-    let is_forwarded = FORWARDING_HEADERS
-        .iter()
-        .any(|name| request.headers().contains_key(*name));
+    let address = listen_address(request);
+    let is_to_loopback = address.tcp().is_some_and(|to| is_loopback_ip(to.ip()));
+    let is_from_loopback = request
+        .peer_addr()
+        .is_some_and(|from| is_loopback_ip(from.ip()));
     is_to_loopback
-        && !is_forwarded
+        && is_from_loopback
+        && !address.requires_proxy_header()
+        && !is_forwarded(request)
         && request.headers().contains_key(header::HOST)
         && names_this_machine(request)
+}
+
+fn is_forwarded(request: &HttpRequest) -> bool {
+    request.headers().keys().any(|name| {
+        let name = name.as_str();
+        name.starts_with(FORWARDED_PREFIX) || FORWARDING_HEADERS.contains(&name)
+    })
 }

@@ -29,6 +29,10 @@ const TEXT_BYTES_MAX: usize = 8 << 10;
 /// What is added to the life of a token, because clocks differ.
 const LEEWAY: Duration = Duration::from_mins(1);
 
+/// The clock of an issuer may be ahead by this time, so a token that it issued before the revocation
+/// may state a later time.
+const CLOCK_DIFFERENCE_MAX: Duration = Duration::from_secs(30);
+
 /// The body of the request.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -80,7 +84,7 @@ impl RevocationRequest {
             (Some(iss), None, Some(sub), None, None) => Ok(Revocation::Subject {
                 iss: checked(iss)?,
                 sub: checked(sub)?,
-                before: milliseconds(now),
+                before: milliseconds(now + CLOCK_DIFFERENCE_MAX),
             }),
             (None, None, None, Some(key), None) => Ok(Revocation::Key { key: checked(key)? }),
             (None, None, None, None, Some(token)) => Ok(Revocation::Text {

@@ -53,6 +53,7 @@ pub(crate) async fn events(
     quota.take_body(body.bytes.len())?;
     let text = content_type::json_text(body.bytes.clone())?;
     let events = format.parse(&text, &state.limits)?;
+    let events = own_keys(events, target.principal);
     quota.take_events(events.len())?;
     let batch = Batch::new(events, target.key, &state.limits)?;
     let published = batch.append(&state, &target).await?;
@@ -167,6 +168,16 @@ impl Batch {
             ids: places.map(|_| outcomes.iter().map(|line| line.ids.first).collect()),
         })
     }
+}
+
+/// Makes the keys of lines those of the principal that sent them.
+fn own_keys(mut events: Vec<BatchEvent>, principal: Option<u64>) -> Vec<BatchEvent> {
+    if principal.is_some() {
+        for event in &mut events {
+            event.key = event.key.map(|key| key.of_principal(principal));
+        }
+    }
+    events
 }
 
 fn item_of(BatchEvent { place, event, key }: BatchEvent) -> (AppendItem, BatchPlace) {

@@ -34,6 +34,8 @@ pub(super) const HEADER_KEY: &str = "the Idempotency-Key";
 pub(super) struct Target {
     pub(super) publisher: Publisher,
     pub(super) channel: Channel,
+    /// The number of the caller's principal; `None` if it is anonymous.
+    pub(super) principal: Option<u64>,
     /// The key in the header.
     pub(super) key: Option<Fingerprint>,
 }
@@ -41,11 +43,13 @@ pub(super) struct Target {
 impl Target {
     /// Reads the request, after checking that the caller may publish to its channel.
     pub(super) fn parse(request: &HttpRequest, caller: &Caller) -> ApiResult<Self> {
+        let principal = caller.identity().owner_number();
         Ok(Self {
+            principal,
             channel: ChannelQuery::channel_of_publish(request.query_string(), caller)?,
             publisher: Publisher::of_client(ClientNet::of_request(request))
-                .with_principal(caller.identity().owner_number()),
-            key: idempotency_key::from_header(request)?,
+                .with_principal(principal),
+            key: idempotency_key::from_header(request)?.map(|key| key.of_principal(principal)),
         })
     }
 }

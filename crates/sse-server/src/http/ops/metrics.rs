@@ -1,7 +1,7 @@
 //! `GET /metrics`: the metrics of this process, for Prometheus.
 
 use actix_web::{
-    HttpRequest, HttpResponse, Responder,
+    HttpRequest, HttpResponse,
     http::{
         Method,
         header::{self, Accept, Header as _},
@@ -19,21 +19,23 @@ use crate::{
 pub(crate) async fn metrics(
     request: HttpRequest,
     state: LocalData<AppState>,
-    caller: Caller,
-) -> ApiResult<impl Responder> {
-    // HEAD returns nothing that is worth a right.
-    if request.method() != Method::HEAD {
-        caller.require_server(ServerRight::Observe)?;
-    }
+    caller: ApiResult<Caller>,
+) -> ApiResult<HttpResponse> {
     let format = preferred_format(&request);
-    let text = state.metrics.render();
-    Ok(HttpResponse::Ok()
+    let mut response = HttpResponse::Ok();
+    response
         .content_type(format.content_type())
-        .insert_header((header::VARY, "Accept"))
-        .body(match format {
-            Format::OpenMetrics => text,
-            Format::Prometheus => to_prometheus_text(&text),
-        }))
+        .insert_header((header::VARY, "Accept"));
+    // HEAD returns nothing that is worth a right, and nothing that is worth the work.
+    if request.method() == Method::HEAD {
+        return Ok(response.finish());
+    }
+    caller?.require_server(ServerRight::Observe)?;
+    let text = state.metrics.render();
+    Ok(response.body(match format {
+        Format::OpenMetrics => text,
+        Format::Prometheus => to_prometheus_text(&text),
+    }))
 }
 
 /// A request without a valid `Accept` gets the format that every client reads.

@@ -37,7 +37,8 @@ pub(super) fn key(name: &str) -> String {
     format!("sse_{name}_{secret}")
 }
 
-fn digest(name: &str) -> String {
+/// Returns the digest of an API key, as the configuration contains it.
+pub(super) fn digest(name: &str) -> String {
     to_hex(&sse_server::access::digest(&key(name)))
 }
 

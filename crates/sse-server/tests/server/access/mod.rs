@@ -5,3 +5,4 @@ mod matrix;
 mod open_streams;
 mod recipes;
 mod tickets;
+mod without_rules;

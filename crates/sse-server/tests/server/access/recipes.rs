@@ -74,7 +74,7 @@ async fn behind_a_gateway_only_the_gateway_has_a_key() {
     let file = directory.path().join("haproxy.cfg");
     let text = blocks("gateway", "haproxy").concat();
     let text = text
-        .replace(":443", &address)
+        .replace(":8080", &address)
         .replace("127.0.0.1:5000", backend);
     fs::write(&file, text).unwrap();
     let started = Command::new("haproxy")
@@ -93,7 +93,7 @@ async fn behind_a_gateway_only_the_gateway_has_a_key() {
     .await;
     let url = format!("http://{address}/events?channel=orders.1");
     let get = |user: Option<&str>| {
-        let request = server.http.get(&url);
+        let request = server.http.get(&url).header("host", "hub.example.org");
         match user {
             Some(user) => request.basic_auth(user, Some("secret")),
             None => request,

@@ -3,8 +3,8 @@
 use reqwest::{Method, StatusCode, header};
 use serde_json::{Value, json};
 
-use super::deployment::{Deployment, key};
-use crate::common::{Backend, Subscriber};
+use super::deployment::{Deployment, digest, key};
+use crate::common::{Backend, Subscriber, until};
 
 async fn status(request: reqwest::RequestBuilder) -> (StatusCode, Value) {
     let response = request.send().await.unwrap();
@@ -171,4 +171,50 @@ async fn two_different_credentials_are_rejected_and_the_command_line_makes_ticke
         .unwrap();
     let checked = String::from_utf8(checked.stdout).unwrap();
     assert!(checked.contains("orders.1"), "{checked}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_ticket_ends_with_the_key_of_its_creator() {
+    let deployment = Deployment::start(Backend::Memory).await;
+    let server = &deployment.server;
+    let body = json!({"subscribe": ["orders.*"]});
+    let token_of = async |creator: &str| {
+        let answer = deployment.ticket(creator, body.clone()).await;
+        answer["token"].as_str().unwrap().to_owned()
+    };
+    let (replaced, revoked) = (token_of("reader").await, token_of("everything").await);
+    let get = async |token: &str| {
+        let path = format!("/events?channel=orders.1&access_token={token}");
+        server.get(&path).await.unwrap().status()
+    };
+    assert_eq!(
+        (get(&replaced).await, get(&revoked).await),
+        (StatusCode::OK, StatusCode::OK)
+    );
+    // The name remains, with another key.
+    deployment.reconfigure(&digest("reader"), &digest("successor"));
+    until("the ticket of the replaced key ends", async || {
+        (get(&replaced).await == StatusCode::UNAUTHORIZED).then_some(())
+    })
+    .await;
+    assert_eq!(get(&revoked).await, StatusCode::OK);
+    deployment.revoke(json!({"token": key("everything")})).await;
+    assert_eq!(get(&revoked).await, StatusCode::UNAUTHORIZED);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_principal_has_its_own_idempotency_keys() {
+    let deployment = Deployment::start(Backend::Memory).await;
+    let publish = async |name: &str| {
+        let request = deployment.request(&Method::POST, "/event/click?channel=orders.1");
+        let request = request
+            .header("idempotency-key", "k")
+            .bearer_auth(key(name));
+        let (found, body) = status(request).await;
+        assert_eq!(found, StatusCode::OK, "{body}");
+        body["id"].as_str().unwrap().to_owned()
+    };
+    let first = publish("publisher").await;
+    assert_ne!(publish("everything").await, first);
+    assert_eq!(publish("publisher").await, first);
 }
