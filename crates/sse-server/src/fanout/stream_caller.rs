@@ -5,10 +5,9 @@
 //! that: each fan-out thread checks its streams in slices (`reactor/access`), and an attached
 //! stream waits for the next change.
 //!
-//! A credential expires at the time until which it can open a stream, and the guard of the stream
-//! has a deadline for it. Streams that were opened with tokens of the same time end spread over the
-//! [`SPREAD`] before it. The deadline is on a monotonic clock, so no stream ends early if the
-//! system's clock is set.
+//! The guard of a stream has a deadline for the expiry of its credential. Streams whose tokens expire
+//! at the same time end spread over the five seconds before it. The deadline is on a monotonic clock,
+//! so no stream ends early if the system's clock is set.
 
 use std::{
     net::IpAddr,
