@@ -4,10 +4,12 @@
 //! Each of a thousand subscribers gets its own gap, and the node does not read the log once per
 //! subscriber.
 
+use std::fs;
+
 use serde_json::{Value, json};
 
 use crate::common::{
-    RedisServer, Subscriber, TestServer, all_at_once, raise_the_limit_of_open_files,
+    RedisServer, Subscriber, TestServer, all_at_once, raise_the_limit_of_open_files, until,
 };
 
 const SUBSCRIBERS: usize = 1000;
@@ -23,6 +25,16 @@ async fn gap(subscriber: &mut Subscriber) -> Value {
     let event = subscriber.next_event().await;
     assert_eq!(event.event, "gap", "{event:?}");
     serde_json::from_str(&event.data).unwrap()
+}
+
+/// Whether each thread of a process is stopped. The signal stops them one after another.
+fn is_stopped(pid: u32) -> bool {
+    let tasks = fs::read_dir(format!("/proc/{pid}/task")).unwrap();
+    tasks.map_while(Result::ok).all(|task| {
+        let stat = fs::read_to_string(task.path().join("stat")).unwrap_or_default();
+        let (_, rest) = stat.rsplit_once(')').unwrap_or_default();
+        rest.trim_start().starts_with('T')
+    })
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -41,6 +53,10 @@ async fn a_node_stopped_longer_than_the_history_sends_every_subscriber_a_gap_wit
     }
     let before = sleeper.metric("sse_history_page_reads_total").await;
     sleeper.signal("STOP");
+    until("every thread is stopped", async || {
+        is_stopped(sleeper.pid()).then_some(())
+    })
+    .await;
     for batch in 0..10 {
         awake
             .publish_numbers("sse", batch * 200..(batch + 1) * 200)
