@@ -205,7 +205,8 @@ where
         let in_flight = self.in_flight.insert(tokio::spawn(append));
         let published = in_flight.await;
         self.in_flight = None;
-        self.progress.add(&published.map_err(append_ended)??);
+        self.progress
+            .add(&published.map_err(|error| append_ended(&error))??);
         self.groups.body().release();
         Ok(())
     }
@@ -221,7 +222,7 @@ async fn append(
 }
 
 /// The task of an append ends early only if the server ends.
-fn append_ended(error: JoinError) -> ApiError {
+fn append_ended(error: &JoinError) -> ApiError {
     BrokerError::OutcomeUnknown(error.to_string()).into()
 }
 
