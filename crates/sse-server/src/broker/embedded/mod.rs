@@ -39,6 +39,7 @@ mod failure_log;
 mod key_record;
 mod keys;
 mod last_ids;
+mod lifecycle;
 mod open;
 mod reader;
 mod record;
@@ -85,6 +86,7 @@ use super::{
     client_shares::ClientShares,
     clock,
     idempotency::{AppendItem, AppendOutcome, ids_of_only_item},
+    lifecycle::Classes,
     notify::ChangeNotifier,
 };
 use crate::metrics::{Metrics, Waiting};
@@ -101,6 +103,7 @@ pub struct Embedded {
     requests: Arc<Mutex<Option<SyncSender<Request>>>>,
     writer: Arc<Mutex<Option<WriterThread>>>,
     blocking: Handle,
+    classes: Classes,
 }
 
 impl Embedded {
@@ -147,6 +150,7 @@ impl Embedded {
             requests: Arc::new(Mutex::new(Some(requests))),
             writer: Arc::new(Mutex::new(Some(writer))),
             blocking,
+            classes: Classes::default(),
         })
     }
 
