@@ -1,21 +1,26 @@
-//! The life of channels in the embedded log, which is not supported yet: a plain write is an append, and
-//! every other call fails with [`BrokerError::NotSupported`].
+//! The calls that concern the life of channels.
 
+use redb::ReadTransaction;
 use sse_proto::{Channel, Position};
 
-use super::Embedded;
-use crate::broker::{
-    BrokerError, Publisher,
-    idempotency::AppendOutcome,
-    lifecycle::{
-        ChannelDescription, ChannelSettings, Classes, Configured, Incarnation, ListPage, ListQuery,
-        Tombstone, Write, Written,
+use super::{
+    Embedded, error::StoreError, reader::read_life, record::ChannelRow, request::Request,
+    tables::CHANNELS,
+};
+use crate::{
+    broker::{
+        BrokerError, Publisher, Retention,
+        idempotency::AppendItem,
+        lifecycle::{
+            ChannelDescription, ChannelSettings, ChannelState, Classes, Configured, Incarnation,
+            ListPage, ListQuery, Tombstone, Write, Written,
+        },
     },
+    metrics::Waiting,
 };
 
-#[expect(clippy::unused_async, reason = "the calls will ask Redis")]
 impl Embedded {
-    pub(in crate::broker) fn classes(&self) -> &Classes {
+    pub(in crate::broker) const fn classes(&self) -> &Classes {
         &self.classes
     }
 
@@ -25,67 +30,179 @@ impl Embedded {
         channel: &Channel,
         write: Write,
     ) -> Result<Written, BrokerError> {
-        if !write.is_plain() {
-            return Err(BrokerError::NotSupported(
-                "a condition, an end or a setting",
-            ));
-        }
-        let items = write.items;
-        let outcomes = if items.iter().any(|item| item.idempotency.is_some()) {
-            self.append_idempotent(publisher, channel, items).await?
-        } else {
-            let events = items.into_iter().flat_map(|item| item.events).collect();
-            let ids = self.append(publisher, channel, events).await?;
-            vec![AppendOutcome::new(ids)]
+        let bytes = write.items.iter().map(AppendItem::size).sum();
+        let channel = channel.clone();
+        let write = |reply| Request::Write {
+            publisher,
+            channel,
+            write,
+            bytes,
+            reply,
         };
-        let newest = outcomes.last().map(|outcome| outcome.ids.last);
-        Ok(Written {
-            newest: newest.unwrap_or_default(),
-            outcomes,
-            end: None,
-            incarnation: Incarnation(0),
-        })
+        let _waiting = Waiting::new(&self.shared.waiting);
+        self.request(write, BrokerError::OutcomeUnknown).await
     }
 
     pub(in crate::broker) async fn delete(
         &self,
-        _channel: &Channel,
+        channel: &Channel,
     ) -> Result<Option<Tombstone>, BrokerError> {
-        Err(BrokerError::NotSupported("deleting a channel"))
+        let channel = channel.clone();
+        let delete = |reply| Request::Delete { channel, reply };
+        self.request(delete, BrokerError::OutcomeUnknown).await
     }
 
     pub(in crate::broker) async fn configure(
         &self,
-        _publisher: Publisher,
-        _channel: &Channel,
-        _settings: ChannelSettings,
+        publisher: Publisher,
+        channel: &Channel,
+        settings: ChannelSettings,
     ) -> Result<Configured, BrokerError> {
-        Err(BrokerError::NotSupported("configuring a channel"))
-    }
-
-    pub(in crate::broker) async fn describe(
-        &self,
-        _channel: &Channel,
-    ) -> Result<Option<ChannelDescription>, BrokerError> {
-        Err(BrokerError::NotSupported("describing a channel"))
-    }
-
-    pub(in crate::broker) async fn list(
-        &self,
-        _query: &ListQuery,
-    ) -> Result<ListPage, BrokerError> {
-        Err(BrokerError::NotSupported("listing channels"))
-    }
-
-    pub(in crate::broker) fn is_ended(&self, _channel: &Channel, _position: Position) -> bool {
-        false
+        if let Some(description) = self.describe(channel).await?
+            && description.settings == settings
+        {
+            return Ok(Configured {
+                created: false,
+                description,
+            });
+        }
+        let name = channel.clone();
+        let configure = |reply| Request::Configure {
+            publisher,
+            channel: name,
+            settings,
+            reply,
+        };
+        let created = self.request(configure, BrokerError::OutcomeUnknown).await?;
+        let description = self.describe(channel).await?;
+        let description = description
+            .ok_or_else(|| BrokerError::Unavailable("the channel is gone".to_owned()))?;
+        Ok(Configured {
+            created,
+            description,
+        })
     }
 
     pub(in crate::broker) async fn keep_alive(
         &self,
-        _channel: &Channel,
-        _incarnation: Incarnation,
+        channel: &Channel,
+        incarnation: Incarnation,
     ) -> Result<(), BrokerError> {
-        Ok(())
+        let channel = channel.clone();
+        let keep_alive = |reply| Request::KeepAlive {
+            channel,
+            incarnation,
+            reply,
+        };
+        self.request(keep_alive, BrokerError::OutcomeUnknown).await
     }
+
+    pub(in crate::broker) fn is_ended(&self, channel: &Channel, position: Position) -> bool {
+        self.shared.last_ids().is_ended(channel, position)
+    }
+
+    pub(in crate::broker) async fn describe(
+        &self,
+        channel: &Channel,
+    ) -> Result<Option<ChannelDescription>, BrokerError> {
+        let (channel, describer) = (channel.clone(), self.describer());
+        self.run_blocking(move |shared| {
+            shared.store.read(|snapshot| {
+                let rows = snapshot.open_table(CHANNELS)?;
+                let Some(row) = rows.get(channel.as_str())? else {
+                    return Ok(None);
+                };
+                describer.describe(snapshot, channel, row.value()).map(Some)
+            })
+        })
+        .await
+    }
+
+    pub(in crate::broker) async fn list(&self, query: &ListQuery) -> Result<ListPage, BrokerError> {
+        let (query, describer) = (query.clone(), self.describer());
+        self.run_blocking(move |shared| {
+            let store = &shared.store;
+            store.read(|snapshot| describer.list(snapshot, &query))
+        })
+        .await
+    }
+
+    fn describer(&self) -> Describer {
+        Describer {
+            classes: self.classes.clone(),
+            retention: self.retention,
+        }
+    }
+}
+
+/// Describes channels from a snapshot.
+struct Describer {
+    classes: Classes,
+    retention: Retention,
+}
+
+impl Describer {
+    fn list(&self, snapshot: &ReadTransaction, query: &ListQuery) -> Result<ListPage, StoreError> {
+        let rows = snapshot.open_table(CHANNELS)?;
+        let after = query.after.as_ref().map_or("", |after| after.as_str());
+        let mut channels = Vec::new();
+        for entry in rows.range(query.prefix.as_str().max(after)..)? {
+            let (name, row) = entry?;
+            let name = name.value();
+            if !name.starts_with(&query.prefix) {
+                break;
+            }
+            if name == after {
+                continue;
+            }
+            if channels.len() == query.limit {
+                let last = channels
+                    .last()
+                    .map(|last: &ChannelDescription| &last.channel);
+                let next = last.cloned();
+                return Ok(ListPage { channels, next });
+            }
+            let channel = name.parse().map_err(|_| damaged_row(name))?;
+            channels.push(self.describe(snapshot, channel, row.value())?);
+        }
+        Ok(ListPage {
+            channels,
+            next: None,
+        })
+    }
+
+    fn describe(
+        &self,
+        snapshot: &ReadTransaction,
+        channel: Channel,
+        row: &[u8],
+    ) -> Result<ChannelDescription, StoreError> {
+        let name = channel.as_str();
+        let row = ChannelRow::decode(name, row).ok_or_else(|| damaged_row(name))?;
+        let life = read_life(snapshot, &channel)?.unwrap_or_default();
+        let written_ms = life.written_ms(row.last);
+        let effective = self
+            .classes
+            .effective(&channel, life.settings, &self.retention);
+        let newest = life.end.as_ref().map_or(row.last, |end| end.id);
+        Ok(ChannelDescription {
+            channel,
+            events: row.count,
+            bytes: Some(row.bytes),
+            oldest: (row.count > 0).then_some(row.oldest),
+            newest,
+            settings: life.settings,
+            expires_ms: effective.due_ms(life.end.is_some(), written_ms),
+            state: life
+                .end
+                .map_or(ChannelState::Open, |end| ChannelState::Closed {
+                    reason: end.reason,
+                    end: end.id,
+                }),
+        })
+    }
+}
+
+fn damaged_row(name: &str) -> StoreError {
+    StoreError::Damaged(format!("the row of channel {name:?} has a wrong checksum"))
 }

@@ -4,7 +4,10 @@
 //! The first class whose pattern matches a channel applies to it. The flags form the last class,
 //! which matches every channel.
 
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{
+    Arc, PoisonError, RwLock, RwLockReadGuard,
+    atomic::{AtomicU64, Ordering},
+};
 
 use sse_proto::{Channel, Pattern};
 
@@ -68,21 +71,43 @@ impl ChannelClass {
 
 /// All classes, in their order. Clones share them, and a reload replaces them for all.
 #[derive(Debug, Default, Clone)]
-pub struct Classes(Arc<RwLock<Arc<[ChannelClass]>>>);
+pub struct Classes(Arc<Shared>);
+
+#[derive(Debug, Default)]
+struct Shared {
+    classes: RwLock<Arc<[ChannelClass]>>,
+    /// How often the classes were replaced.
+    version: AtomicU64,
+}
 
 impl Classes {
     /// Replaces all classes.
     pub fn replace(&self, classes: Vec<ChannelClass>) {
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = classes.into();
+        *self
+            .0
+            .classes
+            .write()
+            .unwrap_or_else(PoisonError::into_inner) = classes.into();
+        self.0.version.fetch_add(1, Ordering::Release);
+    }
+
+    /// Returns how often the classes were replaced.
+    #[must_use]
+    pub fn version(&self) -> u64 {
+        self.0.version.load(Ordering::Acquire)
+    }
+
+    fn read(&self) -> RwLockReadGuard<'_, Arc<[ChannelClass]>> {
+        self.0
+            .classes
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Returns all classes as of now.
     #[must_use]
     pub fn all(&self) -> Arc<[ChannelClass]> {
-        self.0
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        self.read().clone()
     }
 
     /// Returns the class of a channel; `None` if only the flags apply.
@@ -101,7 +126,7 @@ impl Classes {
         &self,
         channel: &Channel,
     ) -> (ChannelSettings, CreateRule, AfterDelete) {
-        let classes = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let classes = self.read();
         let class = classes.iter().find(|class| class.pattern.matches(channel));
         class.map_or_else(Default::default, |class| {
             (class.defaults, class.create, class.after_delete)

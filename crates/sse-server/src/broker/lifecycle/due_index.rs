@@ -17,6 +17,11 @@ impl DueIndex {
         self.0.insert((due_ms, channel.clone()));
     }
 
+    /// Whether no channel can be due.
+    pub(in crate::broker) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Removes and returns a channel that may be due at `log_ms`.
     pub(in crate::broker) fn pop(&mut self, log_ms: u64) -> Option<Channel> {
         if self.0.first()?.0 > log_ms {

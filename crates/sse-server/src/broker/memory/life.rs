@@ -8,8 +8,8 @@ use super::{channel::ChannelLog, log::Log, trim::trim_all};
 use crate::broker::{
     BrokerError, Publisher,
     lifecycle::{
-        ChannelDescription, ChannelSettings, ChannelState, Configured, Existing, Gate, Incarnation,
-        ListPage, ListQuery, Tombstone,
+        ChannelDescription, ChannelLife, ChannelSettings, ChannelState, Configured, Existing, Gate,
+        Incarnation, ListPage, ListQuery, Tombstone,
     },
 };
 
@@ -33,27 +33,28 @@ impl Log {
         }
     }
 
-    /// Sets the settings of a channel that exists, and indexes it if it can be due.
-    pub(super) fn set_settings(
+    /// Sets the settings of a new channel, and indexes it if it can be due. `is_empty` states that no
+    /// event follows, from which its `ttl` could count.
+    pub(super) fn set_up(
         &mut self,
         channel: &Channel,
         settings: ChannelSettings,
+        is_empty: bool,
         now_ms: u64,
     ) {
         let log_ms = self.log_ms(now_ms);
-        let (class, ..) = self.classes.rules_of(channel);
-        if settings.is_default() && class.is_default() {
-            return;
-        }
+        let alive_ms = if is_empty { log_ms } else { 0 };
         self.channels.update(channel, |log| {
-            let mut life = log.life();
-            life.settings = settings;
-            if !log.has_had_events() && life.alive_ms == 0 {
-                life.alive_ms = log_ms;
-            }
-            log.set_life(life);
+            log.set_life(ChannelLife {
+                settings,
+                end: None,
+                alive_ms,
+            });
         });
-        self.index_due(channel);
+        let effective = self.classes.effective(channel, settings, &self.retention);
+        if let Some(due_ms) = effective.due_ms(false, log_ms) {
+            self.channels.due.add(channel, due_ms);
+        }
     }
 
     /// Adds a channel to the index if it can be due.
@@ -86,7 +87,7 @@ impl Log {
     ) -> Result<Configured, BrokerError> {
         let created = match self.channels.get(channel) {
             None => {
-                self.ensure_exists(publisher, channel, settings, now_ms)?;
+                self.ensure_exists(publisher, channel, (settings, true), now_ms)?;
                 true
             }
             Some(log) => {
@@ -117,7 +118,7 @@ impl Log {
     fn replace_settings(&mut self, channel: &Channel, settings: ChannelSettings) {
         self.channels.update(channel, |log| {
             let life = log.life();
-            log.set_life(crate::broker::lifecycle::ChannelLife { settings, ..life });
+            log.set_life(ChannelLife { settings, ..life });
         });
         self.index_due(channel);
     }
@@ -210,6 +211,7 @@ impl Log {
     ) -> (Vec<Channel>, usize) {
         let log_ms = self.log_ms(now_ms);
         let mut deleted = Vec::new();
+        self.follow_classes();
         if !self.clock_guard.observe(log_ms, now) {
             return (deleted, 0);
         }
@@ -223,6 +225,18 @@ impl Log {
             }
         }
         (deleted, examined)
+    }
+
+    /// Indexes all channels again if the classes were replaced.
+    fn follow_classes(&mut self) {
+        let version = self.classes.version();
+        if self.classes_version != version {
+            self.classes_version = version;
+            let names: Vec<_> = self.channels.names_after("", None).cloned().collect();
+            for name in names {
+                self.index_due(&name);
+            }
+        }
     }
 
     /// Trims or deletes a channel if it is due, and indexes it again if it is not deleted. Returns

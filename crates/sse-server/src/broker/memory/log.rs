@@ -36,6 +36,8 @@ pub(super) struct Log {
     pub(super) clock: Clock,
     pub(super) channels: Channels,
     pub(super) clock_guard: ClockGuard,
+    /// The version of the classes by which the channels are indexed.
+    pub(super) classes_version: u64,
     usage: ChannelUsage,
     shares: ClientShares,
     /// What all events count towards the limit of bytes.
@@ -52,6 +54,7 @@ impl Log {
             clock: Clock::new(origin, first_seq),
             channels: Channels::new(origin),
             clock_guard: ClockGuard::default(),
+            classes_version: 0,
             usage: ChannelUsage::new(retention.channels_max),
             shares: ClientShares::new(&retention),
             bytes: 0,
@@ -90,7 +93,8 @@ impl Log {
             log_ms,
         };
         self.check_new_keys(new_keys)?;
-        self.ensure_exists(publisher, channel, write.settings, now_ms)?;
+        let new = (write.settings, write.items.is_empty());
+        self.ensure_exists(publisher, channel, new, now_ms)?;
         let written = self.store(channel, write, &dispositions, owner, now_ms)?;
         self.shares.record_keys(new_keys);
         self.bytes = trim_to_bytes(&mut self.channels, self.bytes, self.retention.bytes_max);
@@ -181,17 +185,18 @@ impl Log {
         Ok(written)
     }
 
-    /// Creates `channel` if it does not exist.
+    /// Creates `channel` if it does not exist, with these settings. The flag states that no event
+    /// follows.
     pub(super) fn ensure_exists(
         &mut self,
         publisher: Publisher,
         channel: &Channel,
-        settings: ChannelSettings,
+        (settings, is_empty): (ChannelSettings, bool),
         now_ms: u64,
     ) -> Result<(), BrokerError> {
         if self.channels.get(channel).is_none() {
             self.create(publisher, channel, now_ms)?;
-            self.set_settings(channel, settings, now_ms);
+            self.set_up(channel, settings, is_empty, now_ms);
             self.usage.record_growth(self.channels.count());
         }
         Ok(())
