@@ -23,6 +23,7 @@
 //! | `footprint` (a) | Memory and open files stay bounded under load. |
 //! | `http2` | Streams and publishes share a connection, and have the responses of HTTP/1. |
 //! | `idempotency` | A publish that is sent again with its key is stored once. |
+//! | `lifecycle_contract` | Conditions, the end, deletion, settings and expiry of channels, without HTTP. |
 //! | `limits` (a) | Each limit (history, channels, connections) has its documented effect. |
 //! | `listen` | Each of several addresses is announced and serves the same channels. |
 //! | `listen_unix` (a) | HTTP over a unix socket is HTTP over TCP, and its file is never in the way. |
@@ -81,6 +82,7 @@ mod faults;
 mod footprint;
 mod http2;
 mod idempotency;
+mod lifecycle_contract;
 mod limits;
 mod listen;
 mod listen_unix;

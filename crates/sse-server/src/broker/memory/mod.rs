@@ -9,22 +9,25 @@
 //! | `channels` | the set of channels: creating them, and forgetting idle ones |
 //! | `channel` | one channel: its events, and pages of them |
 //! | `trim` | trimming by count, age and bytes |
+//! | `life`, `deleted` | settings, deletion, expiry and lists of channels |
 //! | `keys` | the idempotency keys of one channel |
 //! | `revocations` | the stored revocations |
 
 mod channel;
 mod channels;
+mod deleted;
 mod keys;
+mod life;
 mod log;
 mod revocations;
 mod trim;
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
-use sse_proto::{Channel, Event, EventId};
+use sse_proto::{Channel, Event, EventId, Position};
 use tokio::{runtime::Handle, time::sleep};
 
 use self::{log::Log, revocations::Revocations};
@@ -32,12 +35,22 @@ use super::{
     Appended, BackPage, BrokerError, Page, PageLimits, Publisher, ReadFrom, Retention, Settled,
     clock::now_ms,
     idempotency::{AppendItem, AppendOutcome, count_added, ids_of_only_item},
+    lifecycle::{
+        ChannelDescription, ChannelSettings, Classes, Configured, Incarnation, ListPage, ListQuery,
+        Tombstone, Write, Written,
+    },
     notify::ChangeNotifier,
 };
 use crate::{metrics::Metrics, supervised::supervised_task};
 
 /// Events and keys that a sweep removes while it holds the lock. Appends and reads wait meanwhile.
 const SWEEP_BATCH: usize = 1000;
+
+/// Pause between two looks for channels that are due.
+const EXPIRY_INTERVAL: Duration = Duration::from_millis(200);
+/// Batches of channels that are examined at each look, so that at most
+/// [`EXPIRE_PER_SECOND_MAX`](super::lifecycle::EXPIRE_PER_SECOND_MAX) expire per second.
+const EXPIRE_BATCHES: usize = 2;
 
 /// A handle on the log. Clones share it.
 #[derive(Debug, Clone)]
@@ -46,6 +59,7 @@ pub struct Memory(Arc<Shared>);
 #[derive(Debug)]
 struct Shared {
     log: Mutex<Log>,
+    classes: Classes,
     notifier: ChangeNotifier,
     revocations: Revocations,
     metrics: Metrics,
@@ -55,8 +69,10 @@ impl Memory {
     /// Creates an empty log. A task on `runtime` removes old events and expired keys.
     #[must_use]
     pub fn new(retention: Retention, metrics: Metrics, runtime: &Handle) -> Self {
+        let classes = Classes::default();
         let shared = Arc::new(Shared {
-            log: Mutex::new(Log::new(retention, first_seq())),
+            log: Mutex::new(Log::new(retention, classes.clone(), first_seq())),
+            classes,
             notifier: ChangeNotifier::default(),
             revocations: Revocations::default(),
             metrics,
@@ -83,9 +99,61 @@ impl Memory {
         channel: &Channel,
         items: &[AppendItem],
     ) -> Result<Vec<AppendOutcome>, BrokerError> {
-        let outcomes = self.0.append(publisher, channel, items)?;
-        self.0.report_added(channel, count_added(items, &outcomes));
-        Ok(outcomes)
+        let write = Write::of_items(items.to_vec());
+        Ok(self.write(publisher, channel, &write)?.outcomes)
+    }
+
+    pub(super) fn write(
+        &self,
+        publisher: Publisher,
+        channel: &Channel,
+        write: &Write,
+    ) -> Result<Written, BrokerError> {
+        let written = self.0.write(publisher, channel, write)?;
+        let added = count_added(&write.items, &written.outcomes);
+        self.0.report_added(channel, added, written.end.is_some());
+        Ok(written)
+    }
+
+    pub(super) fn delete(&self, channel: &Channel) -> Option<Tombstone> {
+        let tombstone = self.0.change(|log, now_ms| log.delete(channel, now_ms));
+        self.0.notifier.notify(channel);
+        tombstone
+    }
+
+    pub(super) fn configure(
+        &self,
+        publisher: Publisher,
+        channel: &Channel,
+        settings: ChannelSettings,
+    ) -> Result<Configured, BrokerError> {
+        self.0
+            .change(|log, now_ms| log.configure(publisher, channel, settings, now_ms))
+    }
+
+    pub(super) fn keep_alive(
+        &self,
+        channel: &Channel,
+        incarnation: Incarnation,
+    ) -> Result<(), BrokerError> {
+        self.0
+            .change(|log, now_ms| log.keep_alive(channel, incarnation, now_ms))
+    }
+
+    pub(super) fn describe(&self, channel: &Channel) -> Option<ChannelDescription> {
+        self.0.lock().describe(channel)
+    }
+
+    pub(super) fn list(&self, query: &ListQuery) -> ListPage {
+        self.0.lock().list(query)
+    }
+
+    pub(super) fn is_ended(&self, channel: &Channel, position: Position) -> bool {
+        self.0.lock().is_ended(channel, position)
+    }
+
+    pub(super) fn classes(&self) -> &Classes {
+        &self.0.classes
     }
 
     pub(super) fn read(&self, channel: &Channel, from: ReadFrom, limits: PageLimits) -> Page {
@@ -125,17 +193,37 @@ impl Memory {
 }
 
 impl Shared {
-    fn append(
+    fn write(
         &self,
         publisher: Publisher,
         channel: &Channel,
-        items: &[AppendItem],
-    ) -> Result<Vec<AppendOutcome>, BrokerError> {
+        write: &Write,
+    ) -> Result<Written, BrokerError> {
+        self.change(|log, now_ms| log.write(publisher, channel, write, now_ms))
+    }
+
+    fn change<T>(&self, change: impl FnOnce(&mut Log, u64) -> T) -> T {
         // Read the time under the lock, because ids are assigned in the order of the lock.
         let mut log = self.lock();
-        let outcomes = log.append(publisher, channel, items, now_ms());
+        let result = change(&mut log, now_ms());
         self.metrics.set_log_size(log.size());
-        outcomes
+        result
+    }
+
+    /// Trims and deletes channels that are due.
+    fn expire(&self) {
+        let mut left = EXPIRE_BATCHES * SWEEP_BATCH;
+        while left > 0 {
+            let (deleted, examined) = self
+                .change(|log, now_ms| log.expire(now_ms, Instant::now(), left.min(SWEEP_BATCH)));
+            for channel in deleted {
+                self.notifier.notify(&channel);
+            }
+            if examined < SWEEP_BATCH {
+                return;
+            }
+            left -= examined;
+        }
     }
 
     /// Removes old events and expired keys. Returns true if there may be more.
@@ -146,10 +234,12 @@ impl Shared {
         has_more
     }
 
-    /// Notifies the watchers of `channel` and counts the events, if any were added.
-    fn report_added(&self, channel: &Channel, added: usize) {
-        if added > 0 {
+    /// Notifies the watchers of `channel` if the write stored anything, and counts the events.
+    fn report_added(&self, channel: &Channel, added: usize, has_end: bool) {
+        if added > 0 || has_end {
             self.notifier.notify(channel);
+        }
+        if added > 0 {
             self.metrics.batch_committed(added);
         }
     }
@@ -169,10 +259,19 @@ fn first_seq() -> u64 {
 
 /// Removes old events and expired keys, until the log is dropped.
 async fn sweep_regularly(log: Weak<Shared>, interval: Duration) {
+    let mut sweep_due = Instant::now() + interval;
     loop {
-        sleep(interval).await;
-        if sweep(&log).await.is_none() {
+        sleep(interval.min(EXPIRY_INTERVAL)).await;
+        let Some(shared) = log.upgrade() else {
             return;
+        };
+        shared.expire();
+        drop(shared);
+        if sweep_due <= Instant::now() {
+            sweep_due = Instant::now() + interval;
+            if sweep(&log).await.is_none() {
+                return;
+            }
         }
     }
 }

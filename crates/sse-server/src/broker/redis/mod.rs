@@ -12,6 +12,7 @@
 //! | `entries`, `foreign_entries` | the entries of a stream; reads past those of other programs |
 //! | `idempotency` | the script that appends items with an idempotency key |
 //! | `retention` | trims by age, forgets expired keys and dead channels |
+//! | `lifecycle` | the life of channels, which is not supported yet |
 //! | `revocations` | the stored revocations, in one hash |
 //! | `registry` | the set of all channels, and its limit |
 //! | `connection`, `handshake` | the connections for commands and their supervisor, which reconnects for ever |
@@ -45,6 +46,7 @@ mod handshake;
 mod idempotency;
 mod info;
 mod known_ids;
+mod lifecycle;
 mod lookups;
 mod names;
 mod outage_log;
@@ -83,6 +85,7 @@ use super::{
     Appended, BackPage, BrokerError, Page, PageLimits, Publisher, ReadFrom, Retention, Settled,
     Warning,
     idempotency::{AppendItem, AppendOutcome},
+    lifecycle::Classes,
     notify::ChangeNotifier,
 };
 use crate::{budget::ClientNet, metrics::Metrics, supervised::supervised_task};
@@ -95,6 +98,7 @@ pub struct RedisBroker {
     subscriptions: Arc<Subscriptions>,
     follow_limit: FollowLimit,
     metrics: Metrics,
+    classes: Classes,
     _tasks: Arc<DropGuard>,
 }
 
@@ -151,6 +155,7 @@ impl RedisBroker {
             notifier,
             follow_limit: FollowLimit::new(options.followed_max, metrics.clone()),
             metrics,
+            classes: Classes::default(),
             _tasks: Arc::new(guard),
         };
         tasks.start_notifications(PubSubListener {
