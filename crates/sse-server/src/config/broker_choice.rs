@@ -31,6 +31,8 @@ pub enum BrokerKind {
         prefix: String,
         /// Time for a reply.
         timeout: Duration,
+        /// Whether keys of an older format are converted.
+        upgrades: bool,
         /// Channels that a node follows at a time.
         followed_max: usize,
     },
@@ -182,6 +184,7 @@ fn redis(args: &Args, url: String) -> BrokerKind {
         url,
         prefix: args.redis.prefix.clone(),
         timeout: args.redis.timeout,
+        upgrades: args.redis.upgrade,
         followed_max: args.redis.followed_max.get(),
     }
 }

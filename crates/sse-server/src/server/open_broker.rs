@@ -38,12 +38,14 @@ pub(super) async fn open(
             url,
             prefix,
             timeout,
+            upgrades,
             followed_max,
         } => {
             let options = redis::RedisOptions {
                 url,
                 prefix,
                 timeout: *timeout,
+                upgrades: *upgrades,
                 followed_max: *followed_max,
                 event_bytes_max: config.requests.event_bytes_max,
             };

@@ -81,6 +81,7 @@ pub(crate) async fn own(backend: Backend, change: impl FnOnce(&mut Retention)) -
                 prefix: "sse:",
                 timeout: Duration::from_secs(10),
                 followed_max: 1000,
+                upgrades: false,
                 event_bytes_max: 1 << 20,
             };
             let broker =

@@ -23,7 +23,7 @@ use crate::{
 };
 
 /// The brokers that implement the contract.
-const BROKERS: [Backend; 2] = [Backend::Memory, Backend::Embedded];
+const BROKERS: [Backend; 3] = [Backend::Memory, Backend::Embedded, Backend::Redis];
 
 async fn write(broker: &Broker, name: &str, write: Write) -> Result<Written, BrokerError> {
     let publisher = Publisher::default();
@@ -369,7 +369,8 @@ async fn a_channel_keeps_what_it_sets_for_itself() {
         append(broker, "b", 0..5).await;
         assert_eq!(read(broker, "b", ReadFrom::Oldest).await.events.len(), 5);
         let bytes = ChannelSettings {
-            history_bytes: Some(1),
+            history_bytes: broker.counts_bytes().then_some(1),
+            history_events: (!broker.counts_bytes()).then_some(1),
             ..ChannelSettings::NONE
         };
         set(bytes).await.unwrap();

@@ -8,7 +8,7 @@
 //! │       │                 │                          ▲    │         │ no reply, or a write
 //! │       │ too old         │ failed                   └────┘         │ rejected as read-only
 //! │       ▼                 ▼            a changed replication id     ▼
-//! │    TooOld             Down           begins a new era           Down
+//! │    Unusable             Down           begins a new era           Down
 //! │       └─────────────────┴──────┬──────────────────────────────────┘
 //! └──────────── backoff ◄──────────┘
 //! ```
@@ -29,8 +29,9 @@ use super::{
     backoff::{Backoff, with_timeout},
     dial::{CommandConnection, Dialer},
     durability::read_warnings,
-    errors::RedisSetupError,
+    errors::{RedisSetupError, Unusable},
     failover::LossDetector,
+    format::FormatCheck,
     handshake::{Connected, Connections, Handshake, handshake, ping},
     info::ReplicationId,
     session::{Health, Session},
@@ -53,8 +54,8 @@ enum State {
     Down(String),
     /// Connected and verified. The number is the era of commands on these connections.
     Up(Connections, u64),
-    /// The Redis at the address has this version, which is not supported.
-    TooOld(String),
+    /// The Redis at the address cannot be used.
+    Unusable(Unusable),
 }
 
 impl State {
@@ -62,7 +63,7 @@ impl State {
     fn reason(&self) -> String {
         match self {
             Self::Down(reason) => reason.clone(),
-            Self::TooOld(version) => format!("its version {version} is too old"),
+            Self::Unusable(why) => why.to_string(),
             // The state has just changed.
             Self::Up(..) => "it came back just now".to_owned(),
         }
@@ -74,7 +75,7 @@ impl std::fmt::Debug for State {
         f.write_str(match self {
             Self::Down(_) => "down",
             Self::Up(..) => "up",
-            Self::TooOld(_) => "too old",
+            Self::Unusable(_) => "unusable",
         })
     }
 }
@@ -83,6 +84,7 @@ impl Connection {
     /// Makes the handle, and the supervisor that must run for it.
     pub(super) fn new(
         dialer: Dialer,
+        format: FormatCheck,
         timeout: Duration,
         losses: Arc<LossDetector>,
     ) -> (Self, Supervisor) {
@@ -90,6 +92,7 @@ impl Connection {
         let health = Arc::new(Health::new(dialer.address(), timeout));
         let supervisor = Supervisor {
             dialer,
+            format,
             health: health.clone(),
             losses,
             state: sender,
@@ -102,7 +105,7 @@ impl Connection {
     pub(super) fn era(&self) -> Option<u64> {
         match &*self.state.borrow() {
             State::Up(_, era) => Some(*era),
-            State::Down(_) | State::TooOld(_) => None,
+            State::Down(_) | State::Unusable(_) => None,
         }
     }
 
@@ -110,7 +113,7 @@ impl Connection {
     ///
     /// # Errors
     ///
-    /// `TooOld`: the version of this Redis is not supported.
+    /// `Unusable`: the version of this Redis or the format of its keys is not supported.
     pub(super) async fn wait_for_first(&self) -> Result<(), RedisSetupError> {
         let address = &self.health.address;
         let mut state = self.state.clone();
@@ -118,9 +121,9 @@ impl Connection {
         let _ = timeout(self.health.timeout, settled).await;
         match &*self.state.borrow() {
             State::Up(..) => Ok(()),
-            State::TooOld(version) => Err(RedisSetupError::TooOld {
+            State::Unusable(why) => Err(RedisSetupError::Unusable {
                 address: address.clone(),
-                found: version.clone(),
+                why: why.clone(),
             }),
             State::Down(why) => {
                 self.health.log_absence(why);
@@ -205,6 +208,7 @@ impl Connection {
 /// The task that makes the connection and watches it.
 pub(super) struct Supervisor {
     dialer: Dialer,
+    format: FormatCheck,
     health: Arc<Health>,
     losses: Arc<LossDetector>,
     state: watch::Sender<State>,
@@ -262,23 +266,19 @@ impl Supervisor {
     async fn connect(&self) -> Result<Connected, State> {
         match self.try_handshake().await? {
             Handshake::Connected(connected) => Ok(connected),
-            Handshake::TooOld(found) => Err(self.reject_version(found)),
+            Handshake::Unusable(why) => Err(self.reject(why)),
         }
     }
 
     async fn try_handshake(&self) -> Result<Handshake, State> {
         let limit = self.health.timeout;
-        let handshake = with_timeout(limit, handshake(&self.dialer, limit)).await;
+        let handshake = with_timeout(limit, handshake(&self.dialer, &self.format, limit)).await;
         handshake.map_err(State::Down)
     }
 
-    fn reject_version(&self, found: String) -> State {
-        tracing::error!(
-            address = self.health.address,
-            found,
-            "this version of Redis is not supported; 6.2 or later is required"
-        );
-        State::TooOld(found)
+    fn reject(&self, why: Unusable) -> State {
+        tracing::error!(address = self.health.address, %why, "this Redis cannot be used");
+        State::Unusable(why)
     }
 
     /// Logs what is wrong with how this Redis is set up, unless the log has the same warnings.

@@ -10,6 +10,8 @@ use redis::{ErrorKind, RedisResult, Value};
 
 use super::{
     dial::{CommandConnection, Dialer},
+    errors::Unusable,
+    format::FormatCheck,
     info::{ReplicationId, read_section, unsupported_version},
 };
 
@@ -30,19 +32,25 @@ pub(super) struct Connected {
 
 pub(super) enum Handshake {
     Connected(Connected),
-    /// The version, which is not supported.
-    TooOld(String),
+    Unusable(Unusable),
 }
 
 /// Connects, and asks Redis for what must be known before the first command. Each command waits up
 /// to `limit` for its reply.
-pub(super) async fn handshake(dialer: &Dialer, limit: Duration) -> RedisResult<Handshake> {
+pub(super) async fn handshake(
+    dialer: &Dialer,
+    format: &FormatCheck,
+    limit: Duration,
+) -> RedisResult<Handshake> {
     let mut writes = dialer.open_commands(limit).await?;
     // A Redis that is still loading its file replies with an error.
     ping(&mut writes).await?;
     let server_info = read_section(&mut writes, "server").await?;
     if let Some(version) = unsupported_version(&server_info) {
-        return Ok(Handshake::TooOld(version.to_owned()));
+        return Ok(Handshake::Unusable(Unusable::TooOld(version.to_owned())));
+    }
+    if let Some(found) = format.run(&mut writes).await? {
+        return Ok(Handshake::Unusable(found));
     }
     let replication_id = ReplicationId::read(&mut writes).await?;
     let mut reads = dialer.open_commands(limit).await?;

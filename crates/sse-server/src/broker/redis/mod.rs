@@ -5,14 +5,18 @@
 //!
 //! | file | contents |
 //! |---|---|
-//! | `streams` | a channel as a stream: append, newest id, clock, health check |
+//! | `streams` | a channel as a stream: newest id, clock, health check |
 //! | `reader`, `forward_read` | pages of history, and the proof that a page continues a position |
 //! | `lookups` | one queue for the newest ids of channels |
 //! | `read_gate` | how many pages are read at a time |
 //! | `entries`, `foreign_entries` | the entries of a stream; reads past those of other programs |
-//! | `idempotency` | the script that appends items with an idempotency key |
+//! | `idempotency` | the arguments of the script that carries out a write |
 //! | `retention` | trims by age, forgets expired keys and dead channels |
-//! | `lifecycle` | the life of channels, which is not supported yet |
+//! | `appends`, `write_reply` | writes to channels, and what the script replies |
+//! | `channel_state`, `state_read` | whether a channel is closed or deleted, and what a read gets then |
+//! | `lifecycle`, `settings_text` | settings, deletion and lists of channels |
+//! | `expiry` | trims and deletes channels whose time is over |
+//! | `format` | the number of the format of all keys |
 //! | `revocations` | the stored revocations, in one hash |
 //! | `registry` | the set of all channels, and its limit |
 //! | `connection`, `handshake` | the connections for commands and their supervisor, which reconnects for ever |
@@ -32,15 +36,19 @@
 //! The imports form no cycle: `retention` → `reader` → `streams` → `connection` → `session` →
 //! `failover` → the pure files.
 
+mod appends;
 mod backoff;
+mod channel_state;
 mod connection;
 mod dial;
 mod durability;
 mod entries;
 mod errors;
+mod expiry;
 mod failover;
 mod follow_limit;
 mod foreign_entries;
+mod format;
 mod forward_read;
 mod handshake;
 mod idempotency;
@@ -62,11 +70,14 @@ mod retention;
 mod revocations;
 mod scripts;
 mod session;
+mod settings_text;
 mod settled;
+mod state_read;
 mod streams;
 mod subscriptions;
 mod url;
 mod verification;
+mod write_reply;
 
 use std::{sync::Arc, time::Duration};
 
@@ -77,15 +88,16 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 pub(crate) use self::follow_limit::FollowPermit;
 use self::{
     connection::Connection, dial::Dialer, failover::LossDetector, follow_limit::FollowLimit,
-    names::Names, outage_log::OutageLog, pubsub::PubSubListener, read_gate::ReadKind,
-    reply_limit::reply_cost_max, streams::Streams, subscriptions::Subscriptions,
+    format::FormatCheck, names::Names, outage_log::OutageLog, pubsub::PubSubListener,
+    read_gate::ReadKind, reply_limit::reply_cost_max, streams::Streams,
+    subscriptions::Subscriptions,
 };
 pub use self::{errors::RedisSetupError, names::parse_prefix, url::without_password};
 use super::{
     Appended, BackPage, BrokerError, Page, PageLimits, Publisher, ReadFrom, Retention, Settled,
     Warning,
-    idempotency::{AppendItem, AppendOutcome},
-    lifecycle::Classes,
+    idempotency::{AppendItem, AppendOutcome, ids_of_only_item},
+    lifecycle::Write,
     notify::ChangeNotifier,
 };
 use crate::{budget::ClientNet, metrics::Metrics, supervised::supervised_task};
@@ -98,7 +110,6 @@ pub struct RedisBroker {
     subscriptions: Arc<Subscriptions>,
     follow_limit: FollowLimit,
     metrics: Metrics,
-    classes: Classes,
     _tasks: Arc<DropGuard>,
 }
 
@@ -113,6 +124,8 @@ pub struct RedisOptions<'a> {
     pub timeout: Duration,
     /// Channels that this node follows at a time; one client gets a quarter.
     pub followed_max: usize,
+    /// Whether keys of an older format are converted.
+    pub upgrades: bool,
     /// Bytes of the data of the largest event. Replies can be larger if it is.
     pub event_bytes_max: usize,
 }
@@ -139,7 +152,12 @@ impl RedisBroker {
             ended: CancellationToken::new(),
         };
         let guard = tasks.ended.clone().drop_guard();
-        let connection = tasks.start_connection(dialer.clone(), options.timeout, losses.clone());
+        let format = FormatCheck {
+            names: names.clone(),
+            upgrades: options.upgrades,
+        };
+        let connection =
+            tasks.start_connection(dialer.clone(), format, options.timeout, losses.clone());
         connection.wait_for_first().await?;
         let commands = connection.health.clone();
         let notifier = ChangeNotifier::default();
@@ -155,7 +173,6 @@ impl RedisBroker {
             notifier,
             follow_limit: FollowLimit::new(options.followed_max, metrics.clone()),
             metrics,
-            classes: Classes::default(),
             _tasks: Arc::new(guard),
         };
         tasks.start_notifications(PubSubListener {
@@ -169,6 +186,7 @@ impl RedisBroker {
         });
         let metrics = broker.metrics.clone();
         tasks.spawn(lookups::run(broker.streams.clone()));
+        tasks.spawn(expiry::run(Arc::downgrade(&broker.streams)));
         tasks.spawn(retention::run(Arc::downgrade(&broker.streams), metrics));
         Ok(broker)
     }
@@ -179,32 +197,18 @@ impl RedisBroker {
         channel: &Channel,
         events: Vec<Event>,
     ) -> Result<Appended, BrokerError> {
-        let count = events.len();
-        let appended = self.streams.append(publisher, channel, events).await?;
-        self.metrics.batch_committed(count);
-        Ok(appended)
+        let items = vec![AppendItem::without_key(events)];
+        ids_of_only_item(self.append_idempotent(publisher, channel, items).await?)
     }
 
     pub(super) async fn append_idempotent(
         &self,
         publisher: Publisher,
         channel: &Channel,
-        items: &[AppendItem],
+        items: Vec<AppendItem>,
     ) -> Result<Vec<AppendOutcome>, BrokerError> {
-        let outcomes = self
-            .streams
-            .append_idempotent(publisher, channel, items)
-            .await?;
-        let added: usize = items
-            .iter()
-            .zip(&outcomes)
-            .filter(|(_, outcome)| !outcome.duplicate)
-            .map(|(item, _)| item.events.len())
-            .sum();
-        if added > 0 {
-            self.metrics.batch_committed(added);
-        }
-        Ok(outcomes)
+        let write = Write::of_items(items);
+        Ok(self.write(publisher, channel, write).await?.outcomes)
     }
 
     pub(super) async fn read(
@@ -324,10 +328,11 @@ impl Tasks<'_> {
     fn start_connection(
         &self,
         dialer: Dialer,
+        format: FormatCheck,
         timeout: Duration,
         losses: Arc<LossDetector>,
     ) -> Connection {
-        let (connection, supervisor) = Connection::new(dialer, timeout, losses);
+        let (connection, supervisor) = Connection::new(dialer, format, timeout, losses);
         self.spawn(supervisor.run());
         connection
     }

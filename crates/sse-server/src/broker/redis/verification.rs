@@ -66,9 +66,11 @@ fn verification_command(
     let mut command = redis::cmd("EVALSHA");
     command
         .arg(RECORD_LOSS.get_hash())
-        .arg(2)
+        .arg(4)
         .arg(names.stream(channel))
         .arg(names.gaps(channel))
+        .arg(names.life(channel))
+        .arg(names.deleted(channel))
         .arg(unverified.id.to_string())
         .arg(channel.as_str())
         .arg(milliseconds(age_max))

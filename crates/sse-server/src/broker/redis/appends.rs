@@ -1,0 +1,198 @@
+//! Writes to channels.
+//!
+//! An entry of a stream has the fields `event` and `data`. A write takes one of these paths:
+//!
+//! ```text
+//! the first append to a channel in an era  ─► register, then write.lua
+//! keys, a condition, an end, or 10 s later ─► write.lua
+//! any other append                         ─► one pipeline of XADD and PUBLISH
+//! ```
+//!
+//! Redis itself rejects an `XADD` to a channel that was closed (its last id is the highest possible
+//! one) or deleted (`NOMKSTREAM`), and then the script decides.
+//!
+//! The first append needs the script, because Redis may have lost events since the previous era and
+//! the script ensures that no lost id is assigned again.
+
+use redis::{Pipeline, Value};
+use sse_proto::{Channel, Event, EventId};
+
+use super::{
+    idempotency::{WriteContext, write_script},
+    registry::Appended,
+    replies::parse_added_id,
+    session::Session,
+    streams::Streams,
+    write_reply::{ScriptWritten, parse_write_reply},
+};
+use crate::broker::{
+    self, BrokerError, Publisher,
+    client_shares::NewKeys,
+    clock::now_ms,
+    idempotency::{AppendItem, AppendOutcome, count_keys, count_stored_keys},
+    lifecycle::{Write, Written},
+};
+
+impl Streams {
+    /// Carries out a write.
+    pub(super) async fn write(
+        &self,
+        publisher: Publisher,
+        channel: &Channel,
+        write: &Write,
+    ) -> Result<Written, BrokerError> {
+        let session = &mut self.connection.session(channel).await?;
+        if write.is_plain()
+            && count_keys(&write.items) == 0
+            && let Some(known) = self.registry.recently_appended(channel, session.era())
+        {
+            if let Some(written) = self.append_plain(channel, known, write, session).await? {
+                return Ok(written);
+            }
+            // The channel was closed or deleted meanwhile, and nothing was stored.
+            self.registry.forget_append(channel);
+        }
+        self.write_by_script(publisher, channel, write, session)
+            .await
+    }
+
+    /// Appends without a script. Returns `None` if Redis rejects the events because there is no
+    /// stream, or one that has ended.
+    async fn append_plain(
+        &self,
+        channel: &Channel,
+        known: Appended,
+        write: &Write,
+        session: &mut Session<'_>,
+    ) -> Result<Option<Written>, BrokerError> {
+        let events: Vec<&Event> = write.items.iter().flat_map(|item| &item.events).collect();
+        let commands = self.append_commands(channel, known, &events);
+        let mut replies: Vec<Value> = session.send(&commands).await?;
+        // The reply after those of the events is that of `PUBLISH`.
+        replies.truncate(events.len());
+        if replies.first().is_some_and(is_refused) {
+            return Ok(None);
+        }
+        let ids: Result<Vec<_>, _> = replies.into_iter().map(parse_added_id).collect();
+        let ids = ids?;
+        if let Some(last) = ids.last() {
+            self.losses.observe(channel, *last, session.era());
+        }
+        Ok(Some(plain_result(&write.items, &ids, known)))
+    }
+
+    /// One `XADD` per event, in a transaction if there are several, and the notification.
+    fn append_commands(&self, channel: &Channel, known: Appended, events: &[&Event]) -> Pipeline {
+        let stream = self.names.stream(channel);
+        let mut commands = redis::pipe();
+        if events.len() > 1 {
+            commands.atomic();
+        }
+        for event in events {
+            commands
+                .cmd("XADD")
+                .arg(&stream)
+                .arg("NOMKSTREAM")
+                .arg("MAXLEN")
+                .arg(if known.is_exact { "=" } else { "~" })
+                .arg(known.events_max)
+                .arg("*")
+                .arg("event")
+                .arg(event.kind.as_str())
+                .arg("data")
+                .arg(event.data.as_bytes().as_ref());
+        }
+        commands.cmd("PUBLISH").arg(&stream).arg("");
+        // A failed notification does not fail the publish: a node that misses it polls.
+        commands.ignore_errors();
+        commands
+    }
+
+    async fn write_by_script(
+        &self,
+        publisher: Publisher,
+        channel: &Channel,
+        write: &Write,
+        session: &mut Session<'_>,
+    ) -> Result<Written, BrokerError> {
+        let is_first = !self.registry.has_appended(channel, session.era());
+        if is_first {
+            let by = (publisher, &self.shares);
+            self.registry.register(by, channel, session).await?;
+        }
+        let items = &write.items;
+        let claim = self.shares.claim_keys(NewKeys {
+            publisher,
+            channel,
+            count: count_keys(items),
+            log_ms: now_ms(),
+        });
+        let context = WriteContext {
+            names: &self.names,
+            channel,
+            retention: &self.retention,
+            classes: &self.classes,
+            is_first,
+            held_keys: claim.held_before(),
+            owner: publisher.key_owner(items),
+        };
+        let reply = session.run(&write_script(&context, write)).await?;
+        let keys_max = self.retention.keys.keys_max;
+        let result = parse_write_reply(reply, items.len(), keys_max, || claim.too_many_keys())?;
+        claim.keep(count_stored_keys(items, &result.written.outcomes));
+        self.record_written(channel, &result, session.era());
+        Ok(result.written)
+    }
+
+    /// Records what a write by the script in `era` shows about `channel`.
+    fn record_written(&self, channel: &Channel, result: &ScriptWritten, era: u64) {
+        let written = &result.written;
+        let newest = written
+            .outcomes
+            .iter()
+            .map(|outcome| outcome.ids.last)
+            .max();
+        if let Some(last) = newest.max(written.end) {
+            self.losses.observe(channel, last, era);
+        }
+        if written.end.is_some() {
+            self.registry.forget_append(channel);
+        } else if written.outcomes.iter().any(|outcome| !outcome.duplicate) {
+            let effective = self
+                .classes
+                .effective(channel, result.settings, &self.retention);
+            let known = Appended::new(written.incarnation, &effective);
+            self.registry.record_append(channel, known, era);
+        }
+    }
+}
+
+/// The outcomes of items that were appended without a script.
+fn plain_result(items: &[AppendItem], ids: &[EventId], known: Appended) -> Written {
+    let mut rest = ids;
+    let outcome = |item: &AppendItem| {
+        let (own, others) = rest.split_at_checked(item.events.len())?;
+        rest = others;
+        Some(AppendOutcome::new(broker::Appended {
+            first: *own.first()?,
+            last: *own.last()?,
+        }))
+    };
+    Written {
+        outcomes: items.iter().filter_map(outcome).collect(),
+        end: None,
+        newest: ids.last().copied().unwrap_or_default(),
+        incarnation: known.incarnation,
+    }
+}
+
+/// Whether Redis has refused an `XADD`, because there is no stream, or one that has ended.
+fn is_refused(reply: &Value) -> bool {
+    match reply {
+        Value::Nil => true,
+        Value::ServerError(error) => error
+            .details()
+            .is_some_and(|details| details.contains("exhausted the last possible ID")),
+        _ => false,
+    }
+}
