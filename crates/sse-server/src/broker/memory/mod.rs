@@ -152,6 +152,10 @@ impl Memory {
         self.0.lock().is_ended(channel, position)
     }
 
+    pub(super) fn retention(&self) -> Retention {
+        self.0.lock().retention
+    }
+
     pub(super) fn classes(&self) -> &Classes {
         &self.0.classes
     }

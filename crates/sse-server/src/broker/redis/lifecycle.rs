@@ -5,7 +5,7 @@ use sse_proto::{Channel, Position};
 
 use super::RedisBroker;
 use crate::broker::{
-    BrokerError, Publisher,
+    BrokerError, Publisher, Retention,
     idempotency::AppendOutcome,
     lifecycle::{
         ChannelDescription, ChannelSettings, Classes, Configured, Incarnation, ListPage, ListQuery,
@@ -17,6 +17,10 @@ use crate::broker::{
 impl RedisBroker {
     pub(in crate::broker) const fn classes(&self) -> &Classes {
         &self.classes
+    }
+
+    pub(in crate::broker) const fn retention(&self) -> Retention {
+        self.retention
     }
 
     pub(in crate::broker) async fn write(

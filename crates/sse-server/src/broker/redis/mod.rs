@@ -99,6 +99,7 @@ pub struct RedisBroker {
     follow_limit: FollowLimit,
     metrics: Metrics,
     classes: Classes,
+    retention: Retention,
     _tasks: Arc<DropGuard>,
 }
 
@@ -156,6 +157,7 @@ impl RedisBroker {
             follow_limit: FollowLimit::new(options.followed_max, metrics.clone()),
             metrics,
             classes: Classes::default(),
+            retention,
             _tasks: Arc::new(guard),
         };
         tasks.start_notifications(PubSubListener {

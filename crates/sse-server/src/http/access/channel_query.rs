@@ -18,14 +18,18 @@ pub(crate) struct ChannelQuery {
 }
 
 impl ChannelQuery {
-    /// Returns the channel of a publish.
-    pub(crate) fn channel_of_publish(query: &str, caller: &Caller) -> ApiResult<Channel> {
+    /// Reads the query of a publish, which names one channel and has the parameters `known`.
+    pub(crate) fn of_publish(
+        query: &str,
+        caller: &Caller,
+        known: &[&'static str],
+    ) -> ApiResult<(Channel, Params)> {
         caller.require_some(Right::Publish)?;
         let params = Params::parse_any(query)?;
         let channel = params.channel()?;
         caller.require(Right::Publish, std::slice::from_ref(&channel))?;
-        params.check_known(&["channel"])?;
-        Ok(channel)
+        params.check_known(known)?;
+        Ok((channel, params))
     }
 
     /// Reads the query of a stream or of history, which has the parameters `known`.

@@ -14,9 +14,10 @@
 use actix_web::{HttpRequest, HttpResponse, web::Payload};
 use actix_web_lab::extract::LocalData;
 use bytestring::ByteString;
-use sse_proto::api::BatchPublished;
+use sse_proto::{EventId, api::BatchPublished};
 
 use super::{
+    channels::etag,
     idempotency::{self, HEADER_KEY, Target, append_item},
     publish_quota::PublishQuota,
 };
@@ -44,7 +45,7 @@ pub(crate) async fn events(
     caller: Caller,
 ) -> ApiResult<HttpResponse> {
     state.origins.check_publish(&request)?;
-    let target = Target::parse(&request, &caller)?;
+    let target = Target::parse(&request, &state, &caller)?;
     let format = BatchFormat::of(&request)?;
     let quota = PublishQuota::take(&request, &state, &caller, &target, 0).await?;
     // `body` holds its memory until the events are stored.
@@ -56,8 +57,10 @@ pub(crate) async fn events(
     let events = own_keys(events, target.principal);
     quota.take_events(events.len())?;
     let batch = Batch::new(events, target.key, &state.limits)?;
-    let published = batch.append(&state, &target).await?;
-    Ok(HttpResponse::Ok().json(published))
+    let (published, newest) = batch.append(&state, &target).await?;
+    Ok(HttpResponse::Ok()
+        .insert_header(etag(newest))
+        .json(published))
 }
 
 const NOT_JSON: &str = "the type of the body is not JSON";
@@ -154,19 +157,26 @@ impl Batch {
         }
     }
 
-    /// Appends the events and returns the response.
-    async fn append(self, state: &AppState, target: &Target) -> ApiResult<BatchPublished> {
+    /// Appends the events. Returns the response, and the id of the newest record.
+    async fn append(
+        self,
+        state: &AppState,
+        target: &Target,
+    ) -> ApiResult<(BatchPublished, EventId)> {
         let Self { items, places } = self;
         let count = items.iter().map(|item| item.events.len()).sum();
         let describe_key = |item| describe_key(places.as_deref(), item);
-        let outcomes = idempotency::append(state, target, items, describe_key).await?;
-        let ids = idempotency::first_and_last_id(&outcomes)?;
-        Ok(BatchPublished {
+        let written = idempotency::append(state, target, items, describe_key).await?;
+        let outcomes = &written.outcomes;
+        let ids = idempotency::first_and_last_id(outcomes)?;
+        let published = BatchPublished {
             first_id: ids.first,
             last_id: ids.last,
             count,
             ids: places.map(|_| outcomes.iter().map(|line| line.ids.first).collect()),
-        })
+            end: written.end,
+        };
+        Ok((published, written.newest))
     }
 }
 

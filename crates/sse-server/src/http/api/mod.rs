@@ -8,6 +8,7 @@ mod stream_response;
 mod stream_shares;
 
 pub(crate) mod batch;
+pub(crate) mod channels;
 pub(crate) mod history;
 pub(crate) mod publish;
 pub(crate) mod stream;
