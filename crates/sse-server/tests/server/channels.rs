@@ -490,3 +490,47 @@ async fn over_redis_it_is_not_supported_yet() {
     refusal(bytes, StatusCode::BAD_REQUEST, "invalid_request").await;
     server.publish("a", "click", "1").await;
 }
+
+/// The page whose examples are run.
+const PAGE: &str = include_str!("../../../../docs/http-api.md");
+
+/// Returns whether `text` has the form of `pattern`, in which `…` is any text.
+fn has_form(text: &str, pattern: &str) -> bool {
+    let mut parts = pattern.split('…');
+    let first = parts.next().unwrap_or_default();
+    let Some(mut rest) = text.strip_prefix(first) else {
+        return false;
+    };
+    let mut last = "";
+    for part in parts {
+        last = part;
+        match rest.find(part) {
+            Some(at) => rest = &rest[at + part.len()..],
+            None => return false,
+        }
+    }
+    last.is_empty() || rest.is_empty() || text.ends_with(last)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_examples_of_the_docs_do_what_they_show() {
+    let server = TestServer::start(Backend::Embedded).await;
+    let mut count = 0;
+    for block in PAGE.split("<!-- a test runs this -->\n```sh\n").skip(1) {
+        let (block, _) = block.split_once("\n```").unwrap();
+        for line in block.lines() {
+            let (command, expected) = line.split_once("  # ").unwrap();
+            let command = command.replace("http://127.0.0.1:5000", &server.url);
+            let mut shell = tokio::process::Command::new("sh");
+            let output = shell.args(["-c", &command]).output().await.unwrap();
+            let text = String::from_utf8(output.stdout).unwrap();
+            let text = text.replace("\r", "").replace('\n', "");
+            assert!(
+                has_form(&text, expected.trim()),
+                "{command}\n{text}\n{expected}"
+            );
+            count += 1;
+        }
+    }
+    assert!(count >= 10, "{count} examples");
+}

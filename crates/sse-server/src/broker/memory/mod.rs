@@ -6,7 +6,7 @@
 //! | file | holds |
 //! |---|---|
 //! | `log` | appends and reads within the limits |
-//! | `channels` | the set of channels: creating them, and forgetting idle ones |
+//! | `channels`, `orders` | the set of channels: creating them, and forgetting idle ones |
 //! | `channel` | one channel: its events, and pages of them |
 //! | `trim` | trimming by count, age and bytes |
 //! | `life`, `deleted` | settings, deletion, expiry and lists of channels |
@@ -19,6 +19,7 @@ mod deleted;
 mod keys;
 mod life;
 mod log;
+mod orders;
 mod revocations;
 mod trim;
 
