@@ -15,6 +15,9 @@ use crate::{cursor::EventId, event::Channel};
 pub struct Published {
     /// Id of the event, which is durable.
     pub id: EventId,
+    /// Id of the end, if the publish has closed the channel.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub end: Option<EventId>,
 }
 
 /// Response to `POST /events`.
@@ -33,6 +36,9 @@ pub struct BatchPublished {
     /// An event whose key was known has the id of the event that was stored first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ids: Option<Vec<EventId>>,
+    /// Id of the end, if the batch has closed the channel.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub end: Option<EventId>,
 }
 
 /// Body of every response with a 4xx or 5xx status.

@@ -17,6 +17,7 @@ use super::{
     cli::Args,
     file::{ConfigFile, FileAccess},
 };
+use crate::broker::lifecycle::ChannelClass;
 
 /// The flags that a first user needs, which are those in `-h`.
 pub(super) const SHORT_HELP: [&str; 9] = [
@@ -104,6 +105,16 @@ fn parse_with(
 pub(super) fn read_access(path: &Path, public_url: Option<&str>) -> Result<FileAccess, String> {
     let grammar = Args::command().mut_args(|flag| flag.env(None));
     ConfigFile::read(path, &grammar)?.read_access(public_url)
+}
+
+/// Reads only the classes of channels of a file, as [`read_access`] does.
+///
+/// # Errors
+///
+/// What is wrong, in which line.
+pub(super) fn read_classes(path: &Path) -> Result<Vec<ChannelClass>, String> {
+    let grammar = Args::command().mut_args(|flag| flag.env(None));
+    Ok(ConfigFile::read(path, &grammar)?.classes().to_vec())
 }
 
 /// The error of a configuration file.

@@ -7,6 +7,7 @@
 //! | `environment` | how flags, variables and the file are read together |
 //! | `file` | the configuration file |
 //! | `access` | the table `[access]` of the file |
+//! | `channel_classes` | the tables `[[channel]]` of the file |
 //! | `commands` | `config`, `key` and `token`, which print and exit |
 //! | `tls_pairs` | the certificates that the flags and the file name |
 //! | `sources` | where a value comes from |
@@ -22,6 +23,7 @@
 mod access;
 mod bind_hint;
 mod broker_choice;
+mod channel_classes;
 mod cli;
 mod commands;
 mod environment;
@@ -56,7 +58,7 @@ use crate::{
     ListenAddress,
     access::AccessRules,
     access_log::{AccessLogTarget, LogFormat},
-    broker::{Retention, idempotency::KeyLimits},
+    broker::{Retention, idempotency::KeyLimits, lifecycle::ChannelClass},
     budget::largest_share,
     channel::TailLimits,
     fanout::{streams::StreamSettings, thread::FanoutSettings},
@@ -92,6 +94,8 @@ pub struct Config {
     pub access_log: Option<AccessLogTarget>,
     /// Which callers exist and what they may do.
     pub access: AccessRules,
+    /// The classes of channels, in their order.
+    pub classes: Vec<ChannelClass>,
     /// What in the settings is probably not meant, for the log.
     pub warnings: Vec<String>,
     /// Origins whose pages may read or publish.
@@ -163,12 +167,25 @@ impl Config {
     fn from_given(given: GivenSettings) -> Result<Self, clap::Error> {
         let broker = choose_broker(&given).map_err(misused)?;
         let certificates = tls_pairs::all(&given.args.tls, given.file.tls_pairs());
-        Ok(Self::from_valid(
-            given.args,
-            given.access,
-            broker,
-            certificates,
-        ))
+        let classes = given.file.classes().to_vec();
+        Ok(Self {
+            classes,
+            ..Self::from_valid(given.args, given.access, broker, certificates)
+        })
+    }
+
+    /// Reads the classes of channels of the file again; everything else stays.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong, in which line. The classes that were read before remain valid.
+    pub fn read_classes_again(&self) -> Result<Vec<ChannelClass>, String> {
+        let Some(file) = &self.file else {
+            return Ok(Vec::new());
+        };
+        let classes = environment::read_classes(file)?;
+        validate::check_classes(&classes, &self.broker.kind)?;
+        Ok(classes)
     }
 
     /// Reads the access rules of the file again; everything else stays.
@@ -193,6 +210,7 @@ impl Config {
     ) -> Self {
         Self {
             access: access.rules,
+            classes: Vec::new(),
             warnings: access.warnings,
             public_url: args.network.public_url(),
             allow_anonymous: args.network.allow_anonymous,
@@ -229,6 +247,7 @@ impl Config {
 fn choose_broker(given: &GivenSettings) -> Result<BrokerConfig, String> {
     let broker = broker_choice::choose(given)?;
     validate::validate(&given.args, &given.access.rules, &broker.kind)?;
+    validate::check_classes(given.file.classes(), &broker.kind)?;
     let addresses = &given.args.network.addresses;
     tls_pairs::check(&given.args.tls, given.file.tls_pairs(), addresses)?;
     Ok(broker)

@@ -6,6 +6,7 @@ use clap::{Arg, ArgAction, Command};
 
 use super::{
     access::EXAMPLE,
+    channel_classes,
     environment::GivenSettings,
     file::{flags, key_of},
     sources::Source,
@@ -42,7 +43,7 @@ pub(super) fn settings(given: &GivenSettings) -> String {
         );
     }
     text.push_str(&tls_pairs::print(given.file.tls_pairs()));
-    text + &given.file.print_access()
+    text + &given.file.print_classes() + &given.file.print_access()
 }
 
 /// Returns a file in which every key is a comment, with its help and its default.
@@ -70,6 +71,7 @@ pub(super) fn example(command: &Command) -> String {
         let _ = writeln!(text, "# {key} = {value}");
     }
     text.push_str(tls_pairs::EXAMPLE);
+    text.push_str(channel_classes::EXAMPLE);
     text + EXAMPLE
 }
 

@@ -15,7 +15,7 @@
 //! | `http2` | HTTP/2 |
 //! | `track_requests` | reports requests to their connection |
 //! | `protocol_errors` | logs clients that do not speak HTTP |
-//! | `reload` | replaces the access rules |
+//! | `reload` | replaces the access rules and the classes of channels |
 //! | `announce` | the log lines and the URL at start |
 //! | `shutdown` | the order in which the parts end |
 
@@ -112,7 +112,7 @@ pub async fn run(
     let running = start(&config, &access, failed).await?;
     tokio::spawn(supervised_task(
         "the reload",
-        follow_reloads(config.clone(), access, reloads),
+        follow_reloads(config.clone(), access, running.classes(), reloads),
     ));
     let mut stop = async || {
         tokio::select! {

@@ -1,4 +1,4 @@
-//! Replaces the access rules while the server runs.
+//! Replaces the access rules and the classes of channels while the server runs.
 //!
 //! The file is read again only on a SIGHUP, never when it changes: a TOML file that is half written
 //! is often a valid file with fewer callers, and would disconnect the others. For the same reason a
@@ -6,7 +6,7 @@
 
 use tokio::sync::mpsc;
 
-use crate::{access::AccessControl, config::Config};
+use crate::{access::AccessControl, broker::lifecycle::Classes, config::Config};
 
 const NO_RULES_ANY_MORE: &str = "the file has no access rules any more; restart the server if every \
                                  caller may do everything";
@@ -14,16 +14,20 @@ const NO_RULES_ANY_MORE: &str = "the file has no access rules any more; restart 
 const FIRST_RULES: &str = "the server was started without access rules, so its open streams cannot be \
                            checked; restart it to apply the rules";
 
-/// Reads the access rules again for each message, until the sender is gone. A file with an error
+/// Reads both again for each message, until the sender is gone. A file with an error
 /// changes nothing.
 pub(super) async fn follow_reloads(
     config: Config,
     access: AccessControl,
+    classes: Classes,
     mut reloads: mpsc::Receiver<()>,
 ) {
     while reloads.recv().await.is_some() {
-        match read_rules(&config, &access) {
-            Ok(()) => tracing::info!("SIGHUP: the access rules were read again"),
+        let read = read_rules(&config, &access);
+        match read.and_then(|()| read_classes(&config, &classes)) {
+            Ok(()) => tracing::info!(
+                "SIGHUP: the access rules and the classes of channels were read again"
+            ),
             Err(error) => tracing::error!("SIGHUP changed nothing: {error}"),
         }
     }
@@ -40,5 +44,11 @@ fn read_rules(config: &Config, access: &AccessControl) -> Result<(), String> {
         tracing::warn!("{warning}");
     }
     access.access().reload(read.rules);
+    Ok(())
+}
+
+/// Replaces the classes of channels. Limits that become lower apply from the next write or sweep on.
+fn read_classes(config: &Config, classes: &Classes) -> Result<(), String> {
+    classes.replace(config.read_classes_again()?);
     Ok(())
 }

@@ -29,7 +29,7 @@ use super::unix_socket::SocketFile;
 use crate::fanout::reachability::Sweeper;
 use crate::{
     access_log::AccessLog,
-    broker::{Broker, BrokerError},
+    broker::{Broker, BrokerError, lifecycle::Classes},
     fanout::{
         drain::{Drain, DrainPlan},
         thread::Fanout,
@@ -107,6 +107,11 @@ pub(super) struct Running {
 }
 
 impl Running {
+    /// Returns the classes of channels, which a reload replaces.
+    pub(super) fn classes(&self) -> Classes {
+        self.broker.classes().clone()
+    }
+
     /// Lets the streams end one after another during `length`. Returns the reason to stop at once,
     /// if there is one before that.
     pub(super) async fn drain(

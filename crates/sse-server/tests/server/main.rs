@@ -11,6 +11,7 @@
 //! | `blocked` (a) | Slow streams share a bound of memory, and one that is closed loses nothing. |
 //! | `broken_stderr` | A log that cannot be written costs lines and nothing else. |
 //! | `broker_contract` | The contract of `broker/mod.rs` holds on every broker, without HTTP. |
+//! | `channels` | Channels are listed, configured, closed and deleted, and each stream gets the end once. |
 //! | `client_shares` | A client that takes what it can get of a limit leaves a part for others. |
 //! | `common` | The harness: servers, Redis, a TCP proxy and a subscriber that reads the wire. |
 //! | `compressing_proxy` | A proxy that compresses streams does not hold back a part of an event. |
@@ -70,6 +71,7 @@ mod batch_channels;
 mod blocked;
 mod broken_stderr;
 mod broker_contract;
+mod channels;
 mod client_shares;
 mod common;
 mod compressing_proxy;

@@ -89,12 +89,13 @@ impl CommittedChange {
     /// known about the channel any more.
     pub(super) fn last_ids(&self) -> impl Iterator<Item = (&Channel, Option<EventId>)> {
         let (rows, last_ids) = (&self.channels.rows, &self.channels.last_ids);
-        let kept = rows
+        let changed = rows
             .iter()
-            .filter_map(|(channel, row)| row.map(|row| (channel, Some(row.last))));
+            .filter(|(channel, row)| row.is_some() || !last_ids.contains_key(*channel))
+            .map(|(channel, row)| (channel, row.map(|row| row.last)));
         let forgotten = last_ids
             .iter()
             .filter(|(channel, _)| !rows.get(*channel).is_some_and(Option::is_some));
-        kept.chain(forgotten.map(|(channel, last)| (channel, *last)))
+        changed.chain(forgotten.map(|(channel, last)| (channel, *last)))
     }
 }

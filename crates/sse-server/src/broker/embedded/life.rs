@@ -31,7 +31,7 @@ pub(super) fn gate<'a>(
             has_events: row.has_had_events(),
             end: life.and_then(|life| life.end.as_ref()),
         }),
-        remembered: log.channels.last_id(channel),
+        noted_id: log.channels.last_id(channel),
         tombstone: log.channels.tombstone(channel),
         origin: log.origin_of(channel),
         create,
@@ -154,8 +154,8 @@ fn due_ms(log: &StagedLog<'_>, channel: &Channel, row: ChannelRow) -> Option<u64
 /// Deletes a channel, and keeps a tombstone of it. Returns the tombstone, also if the channel was
 /// deleted before; `None` if the log knows nothing of the channel.
 pub(super) fn delete_channel(log: &mut StagedLog<'_>, channel: &Channel) -> Option<Tombstone> {
-    let (row, remembered) = (log.channels.row(channel), log.channels.last_id(channel));
-    let Some(last) = row.map(|row| row.last).or(remembered) else {
+    let (row, noted_id) = (log.channels.row(channel), log.channels.last_id(channel));
+    let Some(last) = row.map(|row| row.last).or(noted_id) else {
         return log.channels.tombstone(channel);
     };
     let end = life_of(log, channel).end.map(|end| end.id);

@@ -24,6 +24,10 @@ impl Embedded {
         &self.classes
     }
 
+    pub(in crate::broker) const fn retention(&self) -> Retention {
+        self.retention
+    }
+
     pub(in crate::broker) async fn write(
         &self,
         publisher: Publisher,

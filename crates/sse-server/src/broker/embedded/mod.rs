@@ -14,7 +14,7 @@
 //! |---|---|
 //! | `writer`, `request` | the thread that gathers requests, commits them and replies |
 //! | `commit`, `stage` | one commit batch: writes and the other requests |
-//! | `staged_log`, `staged_channels`, `staged_order` | the log as a transaction has it |
+//! | `staged_log`, `staged_channels`, `staged_lives`, `staged_order` | the log as a transaction has it |
 //! | `life`, `expiry`, `lifecycle` | settings, ends, deletion, expiry and lists of channels |
 //! | `channels`, `trim`, `keys` | creating channels, trimming, idempotency keys |
 //! | `committed_state`, `committed_channels`, `last_ids`, `shared` | what memory holds of the log |
@@ -53,6 +53,7 @@ mod revocations;
 mod shared;
 mod stage;
 mod staged_channels;
+mod staged_lives;
 mod staged_log;
 mod staged_order;
 mod store;

@@ -13,10 +13,10 @@ use super::{
     committed_state::{CommittedChange, CommittedState},
     error::StoreError,
     key_record::KeyCount,
-    life_record::{encode_life, encode_tombstone},
     record::{ChannelRow, Key, LogHeader, encode_event, encode_forgotten, event_key, id_of},
-    staged_channels::{Changes, StagedChannels},
-    tables::{CHANNELS, DELETED, EVENTS, FORGOTTEN, LIVES, TOMBSTONES, write_header},
+    staged_channels::StagedChannels,
+    staged_lives::{write_changes, write_lives},
+    tables::{CHANNELS, EVENTS, FORGOTTEN, write_header},
 };
 use crate::broker::{
     Retention,
@@ -312,7 +312,7 @@ impl<'a> StagedLog<'a> {
         self.change.key_counts = key_counts;
         self.change.channels = self.channels.take_changes();
         self.write_rows()?;
-        self.write_lives()?;
+        write_lives(self.transaction, &self.change.channels)?;
         self.write_header()?;
         Ok(self.change)
     }
@@ -327,37 +327,6 @@ impl<'a> StagedLog<'a> {
         })
     }
 
-    /// Writes the lives and tombstones, of which most commits change none.
-    fn write_lives(&self) -> Result<(), StoreError> {
-        let changes = &self.change.channels;
-        if !changes.lives.is_empty() {
-            let lives = self.transaction.open_table(LIVES)?;
-            write_changes(lives, &changes.lives, |name, life| encode_life(name, life))?;
-        }
-        if !changes.tombstones.is_empty() {
-            let tombstones = self.transaction.open_table(TOMBSTONES)?;
-            write_changes(tombstones, &changes.tombstones, |name, tombstone| {
-                encode_tombstone(name, *tombstone)
-            })?;
-        }
-        if !changes.deleted.is_empty() {
-            self.write_deleted()?;
-        }
-        Ok(())
-    }
-
-    fn write_deleted(&self) -> Result<(), StoreError> {
-        let mut deleted = self.transaction.open_table(DELETED)?;
-        for (number, has_events) in &self.change.channels.deleted {
-            if *has_events {
-                deleted.insert(number, ())?;
-            } else {
-                deleted.remove(number)?;
-            }
-        }
-        Ok(())
-    }
-
     fn write_header(&self) -> Result<(), StoreError> {
         write_header(
             self.transaction,
@@ -368,22 +337,6 @@ impl<'a> StagedLog<'a> {
             },
         )
     }
-}
-
-/// Writes the changes of a table that has one row per channel.
-fn write_changes<V>(
-    mut table: Table<'_, &'static str, &'static [u8]>,
-    changes: &Changes<V>,
-    encode: impl Fn(&str, &V) -> Vec<u8>,
-) -> Result<(), StoreError> {
-    for (channel, change) in changes {
-        let name = channel.as_str();
-        match change {
-            Some(value) => drop(table.insert(name, encode(name, value).as_slice())?),
-            None => drop(table.remove(name)?),
-        }
-    }
-    Ok(())
 }
 
 /// Returns what an event counts towards the limit of bytes: its record and its key.

@@ -4,8 +4,8 @@
 use sse_proto::{Channel, Position};
 
 use super::{
-    ChannelDescription, ChannelSettings, Classes, Incarnation, ListPage, ListQuery, Tombstone,
-    Write, Written,
+    ChannelDescription, ChannelSettings, Classes, Effective, Incarnation, ListPage, ListQuery,
+    Tombstone, Write, Written,
 };
 use crate::broker::{Broker, BrokerError, Publisher};
 
@@ -28,6 +28,17 @@ impl Broker {
             Self::Memory(broker) => broker.classes(),
             Self::Redis(broker) => broker.classes(),
         }
+    }
+
+    /// Returns what applies to a channel with these settings.
+    #[must_use]
+    pub fn effective(&self, channel: &Channel, settings: ChannelSettings) -> Effective {
+        let retention = match self {
+            Self::Embedded(broker) => broker.retention(),
+            Self::Memory(broker) => broker.retention(),
+            Self::Redis(broker) => broker.retention(),
+        };
+        self.classes().effective(channel, settings, &retention)
     }
 
     /// Whether the log counts bytes per channel, so that `history_bytes` has an effect.

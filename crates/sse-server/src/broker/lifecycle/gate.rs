@@ -22,7 +22,7 @@ pub(in crate::broker) struct Gate<'a> {
     /// The channel; `None` if it does not exist.
     pub(in crate::broker) existing: Option<Existing<'a>>,
     /// The last id of a channel that was forgotten to make room.
-    pub(in crate::broker) remembered: Option<EventId>,
+    pub(in crate::broker) noted_id: Option<EventId>,
     /// The tombstone of the last incarnation before this one.
     pub(in crate::broker) tombstone: Option<Tombstone>,
     /// The id after which a new channel begins.
@@ -97,7 +97,7 @@ impl Gate<'_> {
             Some(Condition::Newest(id)) => self.known_newest() == Some(id),
             Some(Condition::NoEvent) => match self.existing {
                 Some(existing) => !existing.has_events,
-                None => self.remembered.is_none(),
+                None => self.noted_id.is_none(),
             },
         };
         if holds {
@@ -111,7 +111,7 @@ impl Gate<'_> {
     fn known_newest(&self) -> Option<EventId> {
         match self.existing {
             Some(existing) => Some(existing.end.map_or(existing.last, |end| end.id)),
-            None => self.remembered,
+            None => self.noted_id,
         }
     }
 }
@@ -154,7 +154,7 @@ mod tests {
     fn gate(existing: Option<Existing<'_>>) -> Gate<'_> {
         Gate {
             existing,
-            remembered: None,
+            noted_id: None,
             tombstone: None,
             origin: EventId::new(1, 0),
             create: CreateRule::Publish,
@@ -197,7 +197,7 @@ mod tests {
                 .is_err()
         );
         let forgotten = Gate {
-            remembered: Some(NEWEST),
+            noted_id: Some(NEWEST),
             ..missing
         };
         assert!(matches!(

@@ -11,7 +11,11 @@ use std::{
 
 use sse_proto::{Channel, EventId};
 
-use super::{channel::ChannelLog, deleted::Deleted};
+use super::{
+    channel::ChannelLog,
+    deleted::Deleted,
+    orders::{Orders, Ranks},
+};
 use crate::broker::{
     BrokerError,
     clock::Clock,
@@ -41,42 +45,6 @@ pub(super) struct Channels {
     names: BTreeSet<Channel>,
     /// The number of the next new channel.
     next_number: u64,
-}
-
-/// The orders in which channels are searched, so that no search looks at every channel.
-#[derive(Debug, Default)]
-struct Orders {
-    /// Channels with events, by the oldest event.
-    with_events: IdOrder,
-    /// Channels that are idle once their last id is too old, by that id.
-    idle: IdOrder,
-}
-
-/// Where a channel is in each order.
-#[derive(Debug, Default, Clone, Copy)]
-struct Ranks {
-    oldest: Option<EventId>,
-    idle_since: Option<EventId>,
-}
-
-impl Ranks {
-    fn of(log: &ChannelLog) -> Self {
-        Self {
-            oldest: log.oldest(),
-            idle_since: log.can_be_idle().then(|| log.last()),
-        }
-    }
-}
-
-impl Orders {
-    fn replace(&mut self, channel: &Channel, old: Ranks, new: Ranks) {
-        if old.oldest != new.oldest {
-            self.with_events.replace(channel, old.oldest, new.oldest);
-        }
-        if old.idle_since != new.idle_since {
-            self.idle.replace(channel, old.idle_since, new.idle_since);
-        }
-    }
 }
 
 impl Channels {
@@ -166,7 +134,7 @@ impl Channels {
         self.by_name
             .get(channel)
             .map(ChannelLog::last)
-            .or_else(|| self.remembered(channel))
+            .or_else(|| self.noted_id(channel))
             .or_else(|| {
                 self.deleted
                     .tombstone(channel)
@@ -176,7 +144,7 @@ impl Channels {
     }
 
     /// Returns the last id of a channel that was forgotten to make room.
-    pub(super) fn remembered(&self, channel: &Channel) -> Option<EventId> {
+    pub(super) fn noted_id(&self, channel: &Channel) -> Option<EventId> {
         self.forgotten.get(channel).copied()
     }
 
@@ -310,8 +278,8 @@ impl Channels {
         tombstones_max: usize,
     ) -> (Tombstone, u64) {
         let last = self.last_id(channel);
-        let (remembered, log) = (self.forgotten.remove(channel), self.remove(channel));
-        self.noted.replace(channel, remembered, None);
+        let (noted_id, log) = (self.forgotten.remove(channel), self.remove(channel));
+        self.noted.replace(channel, noted_id, None);
         let end = log.as_ref().and_then(|log| log.end().map(|end| end.id));
         let tombstone = Tombstone {
             last,

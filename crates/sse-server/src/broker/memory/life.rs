@@ -25,7 +25,7 @@ impl Log {
         let (_, create, after_delete) = self.classes.rules_of(channel);
         Gate {
             existing,
-            remembered: self.channels.remembered(channel),
+            noted_id: self.channels.noted_id(channel),
             tombstone: self.channels.deleted.tombstone(channel),
             origin: self.channels.last_id(channel),
             create,
@@ -150,7 +150,7 @@ impl Log {
     /// Deletes a channel. Returns `None` if the log knows nothing of it.
     pub(super) fn delete(&mut self, channel: &Channel, now_ms: u64) -> Option<Tombstone> {
         let exists = self.channels.get(channel).is_some();
-        if !exists && self.channels.remembered(channel).is_none() {
+        if !exists && self.channels.noted_id(channel).is_none() {
             return self.channels.deleted.tombstone(channel);
         }
         let (clock, channels_max) = (&mut self.clock, self.retention.channels_max);

@@ -6,7 +6,7 @@
 //! | file | holds |
 //! |---|---|
 //! | `log` | appends and reads within the limits |
-//! | `channels` | the set of channels: creating them, and forgetting idle ones |
+//! | `channels`, `orders` | the set of channels: creating them, and forgetting idle ones |
 //! | `channel` | one channel: its events, and pages of them |
 //! | `trim` | trimming by count, age and bytes |
 //! | `life`, `deleted` | settings, deletion, expiry and lists of channels |
@@ -19,6 +19,7 @@ mod deleted;
 mod keys;
 mod life;
 mod log;
+mod orders;
 mod revocations;
 mod trim;
 
@@ -150,6 +151,10 @@ impl Memory {
 
     pub(super) fn is_ended(&self, channel: &Channel, position: Position) -> bool {
         self.0.lock().is_ended(channel, position)
+    }
+
+    pub(super) fn retention(&self) -> Retention {
+        self.0.lock().retention
     }
 
     pub(super) fn classes(&self) -> &Classes {

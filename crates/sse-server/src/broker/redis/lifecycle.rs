@@ -14,7 +14,7 @@ use super::{
     write_reply::channel_closed,
 };
 use crate::broker::{
-    BrokerError, Publisher,
+    BrokerError, Publisher, Retention,
     idempotency::count_added,
     lifecycle::{
         ChannelDescription, ChannelSettings, ChannelState as State, Classes, Configured,
@@ -25,6 +25,10 @@ use crate::broker::{
 impl RedisBroker {
     pub(in crate::broker) fn classes(&self) -> &Classes {
         &self.streams.classes
+    }
+
+    pub(in crate::broker) fn retention(&self) -> Retention {
+        self.streams.retention
     }
 
     pub(in crate::broker) async fn write(

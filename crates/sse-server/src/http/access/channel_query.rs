@@ -8,7 +8,7 @@ use crate::{
     access::Right,
     http::{
         error::{ApiError, ApiResult},
-        request::query::Params,
+        request::{channel_settings, query::Params},
     },
 };
 
@@ -21,14 +21,18 @@ pub(crate) struct ChannelQuery {
 }
 
 impl ChannelQuery {
-    /// Returns the channel of a publish.
-    pub(crate) fn channel_of_publish(query: &str, caller: &Caller) -> ApiResult<Channel> {
+    /// Reads the query of a publish, which names one channel and has the parameters `known`.
+    pub(crate) fn of_publish(
+        query: &str,
+        caller: &Caller,
+        known: &[&'static str],
+    ) -> ApiResult<(Channel, Params)> {
         caller.require_some(Right::Publish)?;
         let params = Params::parse_any(query)?;
         let channel = params.channel()?;
         caller.require(Right::Publish, std::slice::from_ref(&channel))?;
-        params.check_known(&["channel"])?;
-        Ok(channel)
+        params.check_known(known)?;
+        Ok((channel, params))
     }
 
     /// Reads the query of a stream or of history, which has the parameters `known`.
@@ -50,6 +54,8 @@ impl ChannelQuery {
 pub(crate) struct BatchQuery {
     /// The channel of the lines that name none.
     pub(crate) channel: Channel,
+    /// All parameters.
+    pub(crate) params: Params,
     /// Lines are stored as they arrive.
     pub(crate) is_stream: bool,
     /// The error of lines that name no channel.
@@ -67,11 +73,13 @@ impl BatchQuery {
             Err(error) if params.one("channel")?.is_some() => return Err(error),
             permitted => permitted.err(),
         };
-        let checked = params.check_known(&["channel", "mode"]);
+        let known = [&["channel", "mode"], &channel_settings::PARAMETERS[..]].concat();
+        let checked = params.check_known(&known);
         let is_stream = checked.and_then(|()| params.is_given("mode", "stream"));
         match (is_stream, missing_right) {
             (Ok(is_stream), missing_right) => Ok(Self {
                 channel,
+                params,
                 is_stream,
                 missing_right,
             }),
@@ -80,9 +88,14 @@ impl BatchQuery {
         }
     }
 
-    /// Returns the channel, which the caller may publish to.
-    pub(crate) fn into_channel(self) -> ApiResult<Channel> {
-        self.missing_right.map_or(Ok(self.channel), Err)
+    /// Checks that the caller may publish to the channel.
+    pub(crate) fn require_channel(&mut self) -> ApiResult<()> {
+        self.missing_right.take().map_or(Ok(()), Err)
+    }
+
+    /// Returns the channel and all parameters.
+    pub(crate) fn channel_and_params(&self) -> (Channel, &Params) {
+        (self.channel.clone(), &self.params)
     }
 
     /// Returns what was read of a body, unless it needs a right that the caller lacks.

@@ -45,6 +45,7 @@ pub(super) async fn publish(
     quota: &PublishQuota,
     events: Vec<BatchEvent>,
 ) -> ApiResult<HttpResponse> {
+    check_one_channel_parameters(target)?;
     let parts = split_by_channel(events, &target.channel);
     let channels: Vec<Channel> = parts.iter().map(|(channel, _)| channel.clone()).collect();
     caller.require(Right::Publish, &channels)?;
@@ -57,10 +58,27 @@ pub(super) async fn publish(
     }
     let append = async |(target, batch): (Target, Batch)| {
         let result = batch.append(state, &target).await;
-        (target.channel, result)
+        (target.channel, result.map(|(published, _)| published))
     };
     let results = stream::iter(batches).map(append).buffered(APPENDS_MAX);
     Ok(respond(results.collect().await))
+}
+
+/// Rejects what can concern one channel only.
+fn check_one_channel_parameters(target: &Target) -> ApiResult<()> {
+    let why = "cannot be given if lines name channels";
+    if target.close.is_some() {
+        return Err(ApiError::invalid_parameter("close", why));
+    }
+    if !target.settings.is_default() {
+        return Err(ApiError::invalid_parameter("ttl", why));
+    }
+    if target.condition.is_some() {
+        return Err(ApiError::InvalidCondition(
+            "a batch whose lines name channels has no condition",
+        ));
+    }
+    Ok(())
 }
 
 /// Returns the events of each channel; those that name none belong to `default`.

@@ -12,16 +12,19 @@ use std::{
 use actix_web::HttpRequest;
 use sse_proto::{Channel, Event};
 
+use super::channels::check_settings;
 use crate::{
+    access::Right,
     broker::{
-        Appended, Broker, BrokerError, Publisher,
+        Appended, BrokerError, Publisher,
         idempotency::{AppendItem, AppendOutcome, Fingerprint, IdempotencyKey},
+        lifecycle::{ChannelSettings, CloseReason, Condition, Incarnation, Write, Written},
     },
     budget::ClientNet,
     http::{
         access::{caller::Caller, channel_query::ChannelQuery},
         error::{ApiError, ApiResult},
-        request::idempotency_key,
+        request::{channel_settings, condition, idempotency_key, query::Params},
         state::AppState,
     },
     metrics::Metrics,
@@ -39,21 +42,70 @@ pub(super) struct Target {
     pub(super) principal: Option<u64>,
     /// The key in the header.
     pub(super) key: Option<Fingerprint>,
+    /// The end that follows the events.
+    pub(super) close: Option<CloseReason>,
+    /// What must hold.
+    pub(super) condition: Option<Condition>,
+    /// The settings of the channel, if the publish creates it.
+    pub(super) settings: ChannelSettings,
+    /// The incarnation that the publish belongs to; `None` for any.
+    pub(super) incarnation: Option<Incarnation>,
 }
 
 impl Target {
-    /// Reads the request, after checking that the caller may publish to its channel.
-    pub(super) fn parse(request: &HttpRequest, caller: &Caller) -> ApiResult<Self> {
-        let channel = ChannelQuery::channel_of_publish(request.query_string(), caller)?;
-        Self::new(request, caller, channel)
+    /// Returns the write of these items.
+    ///
+    /// The end is a part of what the key in the header identifies. A key of a line identifies the
+    /// line.
+    fn write(&self, mut items: Vec<AppendItem>) -> Write {
+        if let (Some(_), Some(reason)) = (self.key, &self.close) {
+            for idempotency in items
+                .iter_mut()
+                .filter_map(|item| item.idempotency.as_mut())
+            {
+                idempotency.content = idempotency.content.closing(reason);
+            }
+        }
+        Write {
+            items,
+            close: self.close.clone(),
+            condition: self.condition,
+            incarnation: self.incarnation,
+            settings: self.settings,
+        }
     }
 
-    /// Reads the header of a request whose caller may publish to `channel`.
-    pub(super) fn new(request: &HttpRequest, caller: &Caller, channel: Channel) -> ApiResult<Self> {
+    /// Reads the request, after checking that the caller may publish to its channel.
+    pub(super) fn parse(
+        request: &HttpRequest,
+        state: &AppState,
+        caller: &Caller,
+    ) -> ApiResult<Self> {
+        let known = [&["channel"], &channel_settings::PARAMETERS[..]].concat();
+        let (channel, params) = ChannelQuery::of_publish(request.query_string(), caller, &known)?;
+        Self::new(request, state, caller, (channel, &params))
+    }
+
+    /// Reads the rest of a request whose caller may publish to the channel of its parameters.
+    pub(super) fn new(
+        request: &HttpRequest,
+        state: &AppState,
+        caller: &Caller,
+        (channel, params): (Channel, &Params),
+    ) -> ApiResult<Self> {
         let principal = caller.identity().owner_number();
+        let close = channel_settings::close_reason(params)?;
+        let settings = channel_settings::from_params(params)?;
+        if close.is_some() || !settings.is_default() {
+            check_lifecycle(state, caller, &channel, settings)?;
+        }
         Ok(Self {
             principal,
             channel,
+            close,
+            settings,
+            condition: condition::parse(request)?,
+            incarnation: None,
             publisher: Publisher::of_client(ClientNet::of_request(request))
                 .with_principal(principal),
             key: idempotency_key::from_header(request)?.map(|key| key.of_principal(principal)),
@@ -61,14 +113,27 @@ impl Target {
     }
 
     /// Returns the same publisher with another channel.
-    pub(super) const fn with_channel(&self, channel: Channel) -> Self {
+    pub(super) fn with_channel(&self, channel: Channel) -> Self {
         Self {
-            publisher: self.publisher,
             channel,
-            principal: self.principal,
-            key: self.key,
+            ..self.clone()
         }
     }
+}
+
+/// Checks that the caller may close the channel with a publish and set it up, and that the settings
+/// are allowed.
+fn check_lifecycle(
+    state: &AppState,
+    caller: &Caller,
+    channel: &Channel,
+    settings: ChannelSettings,
+) -> ApiResult<()> {
+    let class = state.hub.broker().classes().class_of(channel);
+    if class.is_some_and(|class| class.manage_to_close) {
+        caller.require(Right::Manage, std::slice::from_ref(channel))?;
+    }
+    check_settings(state, channel, settings)
 }
 
 /// Returns `events` as one item, which has the fingerprint of their content if it has a key.
@@ -95,13 +160,15 @@ pub(super) async fn append(
     target: &Target,
     items: Vec<AppendItem>,
     describe_key: impl Fn(usize) -> String,
-) -> ApiResult<Vec<AppendOutcome>> {
+) -> ApiResult<Written> {
     let started = Instant::now();
     let sizes: Vec<Size> = items.iter().map(Size::of).collect();
-    let appended = append_items(state.hub.broker(), target, items).await;
-    let outcomes = appended.map_err(|error| append_error(error, describe_key))?;
-    count(&state.metrics, &outcomes, &sizes, started.elapsed());
-    Ok(outcomes)
+    let write = target.write(items);
+    let broker = state.hub.broker();
+    let written = broker.write(target.publisher, &target.channel, write).await;
+    let written = written.map_err(|error| append_error(error, describe_key))?;
+    count(&state.metrics, &written.outcomes, &sizes, started.elapsed());
+    Ok(written)
 }
 
 fn append_error(error: BrokerError, describe_key: impl Fn(usize) -> String) -> ApiError {
@@ -122,28 +189,6 @@ fn count(metrics: &Metrics, outcomes: &[AppendOutcome], sizes: &[Size], latency:
     }
     metrics.published(added.events, added.bytes, latency);
     metrics.deduplicated(duplicate.events);
-}
-
-/// Appends all items as one batch if none has a key, which needs fewer steps in the broker.
-async fn append_items(
-    broker: &Broker,
-    Target {
-        publisher, channel, ..
-    }: &Target,
-    items: Vec<AppendItem>,
-) -> Result<Vec<AppendOutcome>, BrokerError> {
-    if items.iter().any(|item| item.idempotency.is_some()) {
-        return broker.append_idempotent(*publisher, channel, items).await;
-    }
-    let ids = broker.append(*publisher, channel, events_of(items)).await?;
-    Ok(vec![AppendOutcome {
-        ids,
-        duplicate: false,
-    }])
-}
-
-fn events_of(items: Vec<AppendItem>) -> Vec<Event> {
-    items.into_iter().flat_map(|item| item.events).collect()
 }
 
 /// Size of an item, for metrics.

@@ -149,7 +149,7 @@ impl Deployment {
             .server
             .http
             .request(method.clone(), self.server.at(path));
-        if *method == Method::POST {
+        if *method == Method::POST || *method == Method::PUT {
             request
                 .header("content-type", "application/json")
                 .body(body_of(path))
@@ -197,6 +197,8 @@ fn body_of(path: &str) -> String {
         "/events" => json!([{"event": "click", "data": 1}]),
         "/tokens" => json!({"subscribe": ["orders.1"]}),
         "/admin/revocations" => json!({"key": "nothing"}),
+        path if path.ends_with("/close") => json!({"reason": "completed"}),
+        path if path.starts_with("/channels/") => json!({}),
         _ => json!({"page": "/"}),
     }
     .to_string()
