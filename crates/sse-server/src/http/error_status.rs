@@ -52,6 +52,7 @@ error_codes! {
     ChannelClosed, "channel_closed", CONFLICT;
     DeletedRecently, "deleted_recently", CONFLICT;
     ChannelDeleted, "channel_deleted", GONE;
+    HistoryGap, "history_gap", GONE;
     ConditionFailed, "condition_failed", PRECONDITION_FAILED;
     BodyTimeout, "body_timeout", REQUEST_TIMEOUT;
     TooLarge, "too_large", PAYLOAD_TOO_LARGE;

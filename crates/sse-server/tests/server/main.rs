@@ -17,6 +17,7 @@
 //! | `compressing_proxy` | A proxy that compresses streams does not hold back a part of an event. |
 //! | `connections` | Slow, idle or too many connections are closed, and other clients notice nothing. |
 //! | `drain` (a) | Before a stop, streams end one after another, and their clients lose nothing. |
+//! | `data_profile` (a) | A stream of data only has `[DONE]` and statuses in place of events. |
 //! | `damaged` (a) | A damaged log file costs only the damaged events, and a gap reports them. |
 //! | `failover` (a) | A wiped or shortened log is reported to each subscriber that it affects. |
 //! | `fanout` (a) | A slow, stalled or talkative client does not affect the other streams. |
@@ -77,6 +78,7 @@ mod common;
 mod compressing_proxy;
 mod connections;
 mod damaged;
+mod data_profile;
 mod drain;
 mod failover;
 mod fanout;

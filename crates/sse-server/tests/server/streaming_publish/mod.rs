@@ -81,9 +81,7 @@ crate::on_every_broker! {
         })
         .await;
     }
-}
 
-crate::on_every_broker! {
     async fn a_publish_belongs_to_one_incarnation_and_closes_it_at_its_proper_end(backend: Backend) {
         let server = TestServer::start(backend).await;
         let channel = async |name: &str| {

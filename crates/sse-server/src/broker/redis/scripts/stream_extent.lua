@@ -22,5 +22,5 @@ if fields.err and not tombstone then return fields end
 for at = 1, #fields, 2 do info[fields[at]] = fields[at + 1] end
 local oldest, life = info['first-entry'], redis.call('HMGET', KEYS[2], 'incarnation', 'start',
     'settings', 'alive', 'end', 'emptied')
-return { info['last-generated-id'] or false, oldest and oldest[1], info['length'] or 0,
+return { info['last-generated-id'] or false, oldest and oldest[1] or false, info['length'] or 0,
     info['entries-added'] or false, tombstone or false, unpack(life) }
