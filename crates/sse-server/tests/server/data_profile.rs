@@ -19,7 +19,7 @@ async fn subscribe(server: &TestServer, path: &str) -> Subscriber {
     let mut subscriber = Subscriber::new(response);
     let opening = subscriber.next_block().await;
     assert!(
-        opening.starts_with("id: ") && !opening.contains('\n'),
+        opening.starts_with("id: ") && opening.ends_with("\n:"),
         "{opening}"
     );
     subscriber
