@@ -18,7 +18,7 @@ use sse_proto::{
 };
 use sse_server::{
     broker::{
-        Broker, Continuity, Page, PageLimits, Publisher, ReadFrom, Retention,
+        Broker, Continuity, Page, PageLimits, Publisher, ReadFrom, Retention, Stored,
         idempotency::{AppendItem, KeyLimits},
         lifecycle::{ChannelSettings, Condition, Write},
         memory::Memory,
@@ -255,7 +255,7 @@ impl Log {
         };
         match self.mutation {
             Mutation::DropsEnd => page.events.retain(|record| !record.is_end()),
-            Mutation::EndComesEarly if page.events.last().is_some_and(|last| last.is_end()) => {
+            Mutation::EndComesEarly if page.events.last().is_some_and(Stored::is_end) => {
                 page.events.rotate_right(1);
             }
             Mutation::HidesDeletion if is_deleted(page.start) => {
