@@ -33,7 +33,7 @@ pub struct Admission {
 
 #[derive(Debug)]
 pub(super) struct Shared {
-    streams_max: usize,
+    streams_max: AtomicUsize,
     /// Streams that are open, including rejected ones whose connection is not closed yet.
     open: AtomicUsize,
     metrics: Metrics,
@@ -102,12 +102,17 @@ impl Admission {
         let rejected = RejectReason::ALL.map(RejectReason::as_str);
         metrics.create_stream_reasons(rejected.into_iter().chain([DROPPED]), closed);
         let inner = Arc::new(Shared {
-            streams_max,
+            streams_max: AtomicUsize::new(streams_max),
             open: AtomicUsize::new(0),
             metrics,
         });
         let unlogged = GuardTarget::of_all(inner.clone());
         Self { inner, unlogged }
+    }
+
+    /// Replaces the limit. No open stream is closed for it.
+    pub fn set_streams_max(&self, streams_max: usize) {
+        self.inner.streams_max.store(streams_max, Ordering::Relaxed);
     }
 
     /// Decides on a new stream; `resumes` if its client sent a last event id.
@@ -116,11 +121,12 @@ impl Admission {
     #[must_use]
     pub fn admit(&self, resumes: bool, reject: Option<RejectReason>) -> AdmissionDecision {
         let inner = &*self.inner;
-        let rejected_max = inner.streams_max.div_ceil(10);
+        let streams_max = inner.streams_max.load(Ordering::Relaxed);
+        let rejected_max = streams_max.div_ceil(10);
         let open_before = inner.open.fetch_add(1, Ordering::Relaxed);
-        if reject.is_none() && open_before < inner.streams_max {
+        if reject.is_none() && open_before < streams_max {
             AdmissionDecision::Admitted(self.open_stream(resumes))
-        } else if open_before < inner.streams_max.saturating_add(rejected_max) {
+        } else if open_before < streams_max.saturating_add(rejected_max) {
             let reason = reject.unwrap_or(RejectReason::Limit);
             self.report_rejected(reason.as_str());
             AdmissionDecision::Rejected(self.open_stream(false), reason)
