@@ -4,8 +4,8 @@ use std::{net::SocketAddr, path::Path, sync::Arc};
 
 use bytes::Bytes;
 use h2::{
-    RecvStream,
-    client::{Connection, SendRequest},
+    RecvStream, SendStream,
+    client::{Connection, ResponseFuture, SendRequest},
 };
 use http::{Request, Response, StatusCode};
 use rustls::ClientConfig;
@@ -61,6 +61,16 @@ impl Http2Client {
                 .unwrap();
         }
         within("a response", response).await.unwrap()
+    }
+
+    /// Sends a request whose body stays open.
+    pub(crate) async fn open(
+        &self,
+        request: http::request::Builder,
+    ) -> (ResponseFuture, SendStream<Bytes>) {
+        let mut requests = self.requests.clone().ready().await.unwrap();
+        let request = request.body(()).unwrap();
+        requests.send_request(request, false).unwrap()
     }
 
     pub(crate) async fn get(&self, path: &str) -> Response<RecvStream> {
