@@ -114,7 +114,7 @@ impl CloseReason {
     }
 
     /// Value of the label `reason` in the metrics.
-    pub(super) const fn as_str(self) -> &'static str {
+    pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::Client => "client",
             Self::Stalled => "stalled",
@@ -284,6 +284,11 @@ impl StreamGuard {
     /// Returns when the stream ends; `None` if it has no such moment.
     pub(super) fn ends_at(&self) -> Option<Instant> {
         self.ends_at.instant()
+    }
+
+    /// Returns when the stream ends, and why; `None` if it has no such moment.
+    pub(super) fn end(&self) -> Option<(Instant, CloseReason)> {
+        Some((self.ends_at()?, self.end_reason))
     }
 
     /// Returns when there is next something to do; `None` if the stream has no moment.

@@ -12,19 +12,20 @@ use std::{
 use actix_web::HttpRequest;
 use sse_proto::{Channel, Event};
 
-use super::channels::check_settings;
 use crate::{
-    access::Right,
     broker::{
         Appended, BrokerError, Publisher,
         idempotency::{AppendItem, AppendOutcome, Fingerprint, IdempotencyKey},
-        lifecycle::{ChannelSettings, CloseReason, Condition, Write, Written},
+        lifecycle::{ChannelSettings, CloseReason, Condition, Incarnation, Write, Written},
     },
     budget::ClientNet,
     http::{
-        access::{caller::Caller, channel_query::ChannelQuery},
+        access::{
+            caller::Caller,
+            channel_query::{ChannelQuery, LifecycleParams},
+        },
         error::{ApiError, ApiResult},
-        request::{channel_settings, condition, idempotency_key},
+        request::{condition, idempotency_key},
         state::AppState,
     },
     metrics::Metrics,
@@ -34,6 +35,7 @@ use crate::{
 pub(super) const HEADER_KEY: &str = "the Idempotency-Key";
 
 /// What a publish names besides its events, and who sent it.
+#[derive(Debug, Clone)]
 pub(super) struct Target {
     pub(super) publisher: Publisher,
     pub(super) channel: Channel,
@@ -47,6 +49,8 @@ pub(super) struct Target {
     pub(super) condition: Option<Condition>,
     /// The settings of the channel, if the publish creates it.
     pub(super) settings: ChannelSettings,
+    /// The incarnation that the publish belongs to, once a part of it is stored.
+    pub(super) incarnation: Option<Incarnation>,
 }
 
 impl Target {
@@ -67,7 +71,7 @@ impl Target {
             items,
             close: self.close.clone(),
             condition: self.condition,
-            incarnation: None,
+            incarnation: self.incarnation,
             settings: self.settings,
         }
     }
@@ -78,40 +82,53 @@ impl Target {
         state: &AppState,
         caller: &Caller,
     ) -> ApiResult<Self> {
+        let (channel, lifecycle) = ChannelQuery::of_publish(request.query_string(), caller)?;
+        lifecycle.check(state, caller, &channel)?;
+        Self::new(request, caller, channel, &lifecycle)
+    }
+
+    /// Reads the headers of a request whose caller may publish to `channel`.
+    pub(super) fn new(
+        request: &HttpRequest,
+        caller: &Caller,
+        channel: Channel,
+        lifecycle: &LifecycleParams,
+    ) -> ApiResult<Self> {
         let principal = caller.identity().owner_number();
-        let known = [&["channel"], &channel_settings::PARAMETERS[..]].concat();
-        let (channel, params) = ChannelQuery::of_publish(request.query_string(), caller, &known)?;
-        let close = channel_settings::close_reason(&params)?;
-        let settings = channel_settings::from_params(&params)?;
-        if close.is_some() || !settings.is_default() {
-            check_lifecycle(state, caller, &channel, settings)?;
-        }
         Ok(Self {
             principal,
             channel,
-            close,
-            settings,
-            condition: condition::parse(request)?,
             publisher: Publisher::of_client(ClientNet::of_request(request))
                 .with_principal(principal),
             key: idempotency_key::from_header(request)?.map(|key| key.of_principal(principal)),
+            close: lifecycle.close.clone(),
+            settings: lifecycle.settings,
+            condition: condition::parse(request)?,
+            incarnation: None,
         })
     }
-}
 
-/// Checks that the caller may close the channel with a publish and set it up, and that the settings
-/// are allowed.
-fn check_lifecycle(
-    state: &AppState,
-    caller: &Caller,
-    channel: &Channel,
-    settings: ChannelSettings,
-) -> ApiResult<()> {
-    let class = state.hub.broker().classes().class_of(channel);
-    if class.is_some_and(|class| class.manage_to_close) {
-        caller.require(Right::Manage, std::slice::from_ref(channel))?;
+    /// Returns the same publisher with another channel.
+    pub(super) fn with_channel(&self, channel: Channel) -> Self {
+        Self {
+            channel,
+            ..self.clone()
+        }
     }
-    check_settings(state, channel, settings)
+
+    /// Makes what follows belong to what was stored: to the same incarnation, and, with a condition,
+    /// only if nothing was stored since.
+    pub(super) fn follow(&mut self, written: &Written) {
+        self.incarnation = Some(written.incarnation);
+        if self.condition.is_some() {
+            self.condition = Some(Condition::Newest(written.newest));
+        }
+    }
+
+    /// Whether the publish concerns more than the events of its channel.
+    pub(super) fn has_lifecycle(&self) -> bool {
+        self.close.is_some() || self.condition.is_some() || !self.settings.is_default()
+    }
 }
 
 /// Returns `events` as one item, which has the fingerprint of their content if it has a key.
