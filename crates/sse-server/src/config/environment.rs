@@ -17,7 +17,6 @@ use super::{
     cli::Args,
     file::{ConfigFile, FileAccess},
 };
-use crate::broker::lifecycle::ChannelClass;
 
 /// The flags that a first user needs, which are those in `-h`.
 pub(super) const SHORT_HELP: [&str; 9] = [
@@ -42,6 +41,8 @@ pub(super) struct GivenSettings {
     pub(super) access: FileAccess,
     /// The grammar, with the values of the file as defaults.
     pub(super) command: Command,
+    /// The command line.
+    pub(super) arguments: Vec<OsString>,
 }
 
 /// Parses a command line, the environment, and the configuration file that one of them names.
@@ -83,6 +84,7 @@ fn parse_with(
 ) -> Result<GivenSettings, clap::Error> {
     let mut command = file.apply(grammar);
     let matches = command.try_get_matches_from_mut(args)?;
+    let arguments = args.to_vec();
     let args = Args::from_arg_matches(&matches).map_err(|error| error.format(&mut command))?;
     let access = file
         .read_access(args.network.public_url().as_deref())
@@ -93,6 +95,7 @@ fn parse_with(
         file,
         access,
         command,
+        arguments,
     })
 }
 
@@ -105,16 +108,6 @@ fn parse_with(
 pub(super) fn read_access(path: &Path, public_url: Option<&str>) -> Result<FileAccess, String> {
     let grammar = Args::command().mut_args(|flag| flag.env(None));
     ConfigFile::read(path, &grammar)?.read_access(public_url)
-}
-
-/// Reads only the classes of channels of a file, as [`read_access`] does.
-///
-/// # Errors
-///
-/// What is wrong, in which line.
-pub(super) fn read_classes(path: &Path) -> Result<Vec<ChannelClass>, String> {
-    let grammar = Args::command().mut_args(|flag| flag.env(None));
-    Ok(ConfigFile::read(path, &grammar)?.classes().to_vec())
 }
 
 /// The error of a configuration file.

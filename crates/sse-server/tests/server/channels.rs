@@ -84,7 +84,7 @@ async fn live_and_late_subscribers_get_all_events_and_then_the_end() {
             closed["id"].as_str().unwrap(),
             closed["end"].as_str().unwrap(),
         );
-        let data = json!({"channel": "a", "reason": "completed", "last": last}).to_string();
+        let data = format!(r#"{{"channel":"a","reason":"completed","last":"{last}"}}"#);
         let expected = TestEvent {
             id: end.to_owned(),
             event: "end".to_owned(),

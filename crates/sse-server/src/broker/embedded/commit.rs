@@ -100,12 +100,11 @@ impl<'a> CommitBatch<'a> {
             log_ms: self.log.log_ms(),
         };
         self.check_new_keys(new_keys, row)?;
-        let mut row = match row {
-            Some(row) => row,
-            None => {
-                let is_empty = write.items.is_empty();
-                self.create(publisher, channel, write.settings, is_empty)?
-            }
+        let mut row = if let Some(row) = row {
+            row
+        } else {
+            let is_empty = write.items.is_empty();
+            self.create(publisher, channel, write.settings, is_empty)?
         };
         let outcomes = store_new_items(&write.items, &dispositions, |item, key| {
             let key = key.map(|key| (key, owner));

@@ -54,6 +54,7 @@ pub(crate) async fn events(
 ) -> ApiResult<HttpResponse> {
     state.origins.check_publish(&request)?;
     let query = BatchQuery::parse(request.query_string(), &caller)?;
+    query.lifecycle.check(&state, &caller, &query.channel)?;
     if query.is_stream {
         return streaming_publish::publish(&request, payload, &state, &caller, query).await;
     }
@@ -94,7 +95,7 @@ async fn receive<'a>(
     caller: &Caller,
     query: &BatchQuery,
 ) -> ApiResult<Received<'a>> {
-    let target = Target::new(request, state, caller, query.channel_and_params())?;
+    let target = Target::new(request, caller, query.channel.clone(), &query.lifecycle)?;
     let format = BatchFormat::of(request)?;
     let quota = PublishQuota::take(request, state, caller, 0)?;
     let limit = state.limits.batch_bytes();
@@ -212,7 +213,7 @@ impl Batch {
         }
     }
 
-    /// Appends the events. Returns the response, and what the log returned.
+    /// Appends the events. Returns the response, and what the log reports.
     pub(super) async fn append(
         self,
         state: &AppState,

@@ -45,7 +45,13 @@ pub(super) async fn publish(
     quota: &PublishQuota,
     events: Vec<BatchEvent>,
 ) -> ApiResult<HttpResponse> {
-    check_one_channel_parameters(target)?;
+    if target.has_lifecycle() {
+        return Err(ApiError::InvalidRequest(
+            "close=, settings and conditions concern one channel: send a batch whose lines name no \
+             channel"
+                .to_owned(),
+        ));
+    }
     let parts = split_by_channel(events, &target.channel);
     let channels: Vec<Channel> = parts.iter().map(|(channel, _)| channel.clone()).collect();
     caller.require(Right::Publish, &channels)?;
@@ -62,23 +68,6 @@ pub(super) async fn publish(
     };
     let results = stream::iter(batches).map(append).buffered(APPENDS_MAX);
     Ok(respond(results.collect().await))
-}
-
-/// Rejects what can concern one channel only.
-fn check_one_channel_parameters(target: &Target) -> ApiResult<()> {
-    let why = "cannot be given if lines name channels";
-    if target.close.is_some() {
-        return Err(ApiError::invalid_parameter("close", why));
-    }
-    if !target.settings.is_default() {
-        return Err(ApiError::invalid_parameter("ttl", why));
-    }
-    if target.condition.is_some() {
-        return Err(ApiError::InvalidCondition(
-            "a batch whose lines name channels has no condition",
-        ));
-    }
-    Ok(())
 }
 
 /// Returns the events of each channel; those that name none belong to `default`.

@@ -12,9 +12,7 @@ use std::{
 use actix_web::HttpRequest;
 use sse_proto::{Channel, Event};
 
-use super::channels::check_settings;
 use crate::{
-    access::Right,
     broker::{
         Appended, BrokerError, Publisher,
         idempotency::{AppendItem, AppendOutcome, Fingerprint, IdempotencyKey},
@@ -22,9 +20,12 @@ use crate::{
     },
     budget::ClientNet,
     http::{
-        access::{caller::Caller, channel_query::ChannelQuery},
+        access::{
+            caller::Caller,
+            channel_query::{ChannelQuery, LifecycleParams},
+        },
         error::{ApiError, ApiResult},
-        request::{channel_settings, condition, idempotency_key, query::Params},
+        request::{condition, idempotency_key},
         state::AppState,
     },
     metrics::Metrics,
@@ -48,7 +49,7 @@ pub(super) struct Target {
     pub(super) condition: Option<Condition>,
     /// The settings of the channel, if the publish creates it.
     pub(super) settings: ChannelSettings,
-    /// The incarnation that the publish belongs to; `None` for any.
+    /// The incarnation that the publish belongs to, once a part of it is stored.
     pub(super) incarnation: Option<Incarnation>,
 }
 
@@ -81,34 +82,29 @@ impl Target {
         state: &AppState,
         caller: &Caller,
     ) -> ApiResult<Self> {
-        let known = [&["channel"], &channel_settings::PARAMETERS[..]].concat();
-        let (channel, params) = ChannelQuery::of_publish(request.query_string(), caller, &known)?;
-        Self::new(request, state, caller, (channel, &params))
+        let (channel, lifecycle) = ChannelQuery::of_publish(request.query_string(), caller)?;
+        lifecycle.check(state, caller, &channel)?;
+        Self::new(request, caller, channel, &lifecycle)
     }
 
-    /// Reads the rest of a request whose caller may publish to the channel of its parameters.
+    /// Reads the headers of a request whose caller may publish to `channel`.
     pub(super) fn new(
         request: &HttpRequest,
-        state: &AppState,
         caller: &Caller,
-        (channel, params): (Channel, &Params),
+        channel: Channel,
+        lifecycle: &LifecycleParams,
     ) -> ApiResult<Self> {
         let principal = caller.identity().owner_number();
-        let close = channel_settings::close_reason(params)?;
-        let settings = channel_settings::from_params(params)?;
-        if close.is_some() || !settings.is_default() {
-            check_lifecycle(state, caller, &channel, settings)?;
-        }
         Ok(Self {
             principal,
             channel,
-            close,
-            settings,
-            condition: condition::parse(request)?,
-            incarnation: None,
             publisher: Publisher::of_client(ClientNet::of_request(request))
                 .with_principal(principal),
             key: idempotency_key::from_header(request)?.map(|key| key.of_principal(principal)),
+            close: lifecycle.close.clone(),
+            settings: lifecycle.settings,
+            condition: condition::parse(request)?,
+            incarnation: None,
         })
     }
 
@@ -119,21 +115,11 @@ impl Target {
             ..self.clone()
         }
     }
-}
 
-/// Checks that the caller may close the channel with a publish and set it up, and that the settings
-/// are allowed.
-fn check_lifecycle(
-    state: &AppState,
-    caller: &Caller,
-    channel: &Channel,
-    settings: ChannelSettings,
-) -> ApiResult<()> {
-    let class = state.hub.broker().classes().class_of(channel);
-    if class.is_some_and(|class| class.manage_to_close) {
-        caller.require(Right::Manage, std::slice::from_ref(channel))?;
+    /// Whether the publish concerns more than the events of its channel.
+    pub(super) fn has_lifecycle(&self) -> bool {
+        self.close.is_some() || self.condition.is_some() || !self.settings.is_default()
     }
-    check_settings(state, channel, settings)
 }
 
 /// Returns `events` as one item, which has the fingerprint of their content if it has a key.

@@ -16,8 +16,8 @@ use crate::{
 
 /// Reads the condition of a request; returns `None` if it has none.
 pub(in crate::http) fn parse(request: &HttpRequest) -> ApiResult<Option<Condition>> {
-    let newest = one_value(request, header::IF_MATCH)?;
-    let none = one_value(request, header::IF_NONE_MATCH)?;
+    let newest = one_value(request, &header::IF_MATCH)?;
+    let none = one_value(request, &header::IF_NONE_MATCH)?;
     match (newest, none) {
         (None, None) => Ok(None),
         (Some(_), Some(_)) => Err(ApiError::InvalidCondition(
@@ -31,8 +31,8 @@ pub(in crate::http) fn parse(request: &HttpRequest) -> ApiResult<Option<Conditio
     }
 }
 
-fn one_value(request: &HttpRequest, name: HeaderName) -> ApiResult<Option<String>> {
-    let mut values = request.headers().get_all(&name);
+fn one_value(request: &HttpRequest, name: &HeaderName) -> ApiResult<Option<String>> {
+    let mut values = request.headers().get_all(name);
     let first = values.next();
     if values.next().is_some() {
         return Err(ApiError::InvalidCondition(

@@ -34,7 +34,11 @@ pub(in crate::http) async fn list(
     let limit = params.number("limit", 1..=LIST_PAGE_MAX)?;
     let mut query = ListQuery {
         prefix: params.non_empty("prefix")?.unwrap_or_default(),
-        after: params.non_empty("after")?.map(parse_after).transpose()?,
+        after: params
+            .non_empty("after")?
+            .as_deref()
+            .map(parse_after)
+            .transpose()?,
         limit: limit.unwrap_or(LIMIT_DEFAULT),
     };
     let (mut channels, mut examined) = (Vec::new(), 0);
@@ -84,8 +88,8 @@ fn write_next(caller: &Caller, after: &Channel) -> String {
     }
 }
 
-fn parse_after(text: String) -> ApiResult<Channel> {
-    list_cursor::show(&text)
+fn parse_after(text: &str) -> ApiResult<Channel> {
+    list_cursor::show(text)
         .or_else(|| text.parse().ok())
         .ok_or_else(|| {
             let why = "must be the value of next in a page; start the list again without it";

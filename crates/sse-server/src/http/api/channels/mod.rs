@@ -26,7 +26,9 @@ use sse_proto::{Channel, EventId, units::time_text};
 
 use crate::{
     access::Right,
-    broker::lifecycle::{ChannelDescription, ChannelSettings, ChannelState, Effective},
+    broker::lifecycle::{
+        ChannelDescription, ChannelSettings, ChannelState, Effective, SettingSource,
+    },
     http::{
         access::caller::Caller,
         error::{ApiError, ApiResult},
@@ -106,7 +108,7 @@ fn settings_json(effective: &Effective, has_bytes: bool) -> Value {
         ttl_ms,
         ttl_closed_ms,
     } = effective.settings;
-    let [events, age, bytes, ttl, ttl_closed] = effective.sources.map(|source| source.as_str());
+    let [events, age, bytes, ttl, ttl_closed] = effective.sources.map(SettingSource::as_str);
     let setting = |value: Value, source: &str| json!({ "value": value, "source": source });
     let time = |ms: Option<u64>| ms.map(format_ms).into();
     let mut json = json!({

@@ -73,10 +73,12 @@ pub(super) async fn publish(
     payload: Payload,
     state: &AppState,
     caller: &Caller,
-    mut query: BatchQuery,
+    query: BatchQuery,
 ) -> ApiResult<HttpResponse> {
-    query.require_channel()?;
-    let target = Target::new(request, state, caller, query.channel_and_params())?;
+    let lifecycle = query.lifecycle.clone();
+    let channel = query.into_channel()?;
+    lifecycle.check(state, caller, &channel)?;
+    let target = Target::new(request, caller, channel, &lifecycle)?;
     check_request(request, &target)?;
     let permits = take_permits(request, state, caller)?;
     let quota = PublishQuota::of_lines(request, state, caller);
@@ -140,7 +142,7 @@ fn quota_exceeded(exceeded: QuotaExceeded) -> ApiError {
         Remedy::AtMost(_) => RETRY_AFTER,
     };
     ApiError::RateLimited {
-        limit: exceeded.limit.flag(),
+        limit: exceeded.setting(),
         retry_in,
     }
 }
