@@ -131,14 +131,9 @@ impl BatchQuery {
         }
     }
 
-    /// Checks that the caller may publish to the channel.
-    pub(crate) fn require_channel(&mut self) -> ApiResult<()> {
-        self.missing_right.take().map_or(Ok(()), Err)
-    }
-
-    /// Returns the channel and all parameters.
-    pub(crate) fn channel_and_params(&self) -> (Channel, &Params) {
-        (self.channel.clone(), &self.params)
+    /// Returns the channel, which the caller may publish to.
+    pub(crate) fn into_channel(self) -> ApiResult<Channel> {
+        self.missing_right.map_or(Ok(self.channel), Err)
     }
 
     /// Returns what was read of a body, unless it needs a right that the caller lacks.
