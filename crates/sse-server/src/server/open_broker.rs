@@ -36,12 +36,14 @@ pub(super) async fn open(
     Ok(match &config.broker.kind {
         BrokerKind::Redis {
             url,
+            login,
             prefix,
             timeout,
             followed_max,
         } => {
             let options = redis::RedisOptions {
                 url,
+                login,
                 prefix,
                 timeout: *timeout,
                 followed_max: *followed_max,

@@ -16,7 +16,7 @@ use sse_server::{
         idempotency::{AppendItem, AppendOutcome, Fingerprint, IdempotencyKey, KeyLimits},
         memory::Memory,
         notify::Watcher,
-        redis::{RedisBroker, RedisOptions},
+        redis::{RedisBroker, RedisLogin, RedisOptions},
     },
     metrics::Metrics,
 };
@@ -78,6 +78,7 @@ async fn own(backend: Backend, change: impl FnOnce(&mut Retention)) -> Own {
             let url = redis.url();
             let place = RedisOptions {
                 url: &url,
+                login: &RedisLogin::default(),
                 prefix: "sse:",
                 timeout: Duration::from_secs(10),
                 followed_max: 1000,

@@ -11,6 +11,7 @@ use redis::{ErrorKind, RedisResult, Value};
 use super::{
     dial::{CommandConnection, Dialer},
     info::{ReplicationId, read_section, unsupported_version},
+    target::ServerAddress,
 };
 
 /// The connections to one Redis.
@@ -22,8 +23,9 @@ pub(super) struct Connections {
     pub(super) reads: CommandConnection,
 }
 
-/// Connections, and the replication id of their Redis.
+/// Connections, and the address and the replication id of their Redis.
 pub(super) struct Connected {
+    pub(super) address: ServerAddress,
     pub(super) connections: Connections,
     pub(super) replication_id: ReplicationId,
 }
@@ -34,23 +36,33 @@ pub(super) enum Handshake {
     TooOld(String),
 }
 
-/// Connects, and asks Redis for what must be known before the first command. Each command waits up
-/// to `limit` for its reply.
-pub(super) async fn handshake(dialer: &Dialer, limit: Duration) -> RedisResult<Handshake> {
-    let mut writes = dialer.open_commands(limit).await?;
+/// Connects to `address`, and asks Redis for what must be known before the first command. Each
+/// command waits up to `limit` for its reply.
+///
+/// If sentinels name the primary, it must have that role.
+pub(super) async fn handshake(
+    dialer: &Dialer,
+    address: ServerAddress,
+    limit: Duration,
+) -> RedisResult<Handshake> {
+    let mut writes = dialer.open_commands(&address, limit).await?;
     // A Redis that is still loading its file replies with an error.
     ping(&mut writes).await?;
+    if dialer.sentinels().is_some() {
+        check_role(&mut writes).await?;
+    }
     let server_info = read_section(&mut writes, "server").await?;
     if let Some(version) = unsupported_version(&server_info) {
         return Ok(Handshake::TooOld(version.to_owned()));
     }
     let replication_id = ReplicationId::read(&mut writes).await?;
-    let mut reads = dialer.open_commands(limit).await?;
+    let mut reads = dialer.open_commands(&address, limit).await?;
     // The address may have begun to lead to another Redis between the two connections.
     if ReplicationId::read(&mut reads).await? != replication_id {
         return Err((ErrorKind::Io, "two connections lead to different Redis").into());
     }
     Ok(Handshake::Connected(Connected {
+        address,
         connections: Connections { writes, reads },
         replication_id,
     }))
@@ -60,4 +72,13 @@ pub(super) async fn handshake(dialer: &Dialer, limit: Duration) -> RedisResult<H
 pub(super) async fn ping(connection: &mut CommandConnection) -> RedisResult<()> {
     let _: Value = redis::cmd("PING").query_async(connection).await?;
     Ok(())
+}
+
+/// Checks that Redis is a primary.
+pub(super) async fn check_role(connection: &mut CommandConnection) -> RedisResult<()> {
+    let role: Vec<Value> = redis::cmd("ROLE").query_async(connection).await?;
+    if matches!(role.first(), Some(Value::BulkString(role)) if role == b"master") {
+        return Ok(());
+    }
+    Err((ErrorKind::Io, "it is not a primary").into())
 }

@@ -14,7 +14,7 @@
 
 use std::time::Duration;
 
-use redis::{Cmd, FromRedisValue, Pipeline, RedisError, RedisResult, ScriptInvocation};
+use redis::{Cmd, FromRedisValue, Pipeline, RedisError, RedisResult, ScriptInvocation, Value};
 use sse_proto::Channel;
 use tokio::{
     sync::Notify,
@@ -23,7 +23,9 @@ use tokio::{
 
 use super::{
     dial::CommandConnection,
-    errors::{CommandError, is_connection_failure, is_read_only},
+    errors::{
+        CommandError, is_connection_failure, needs_check, needs_primary, needs_primary_reply,
+    },
     failover::LossDetector,
     outage_log::OutageLog,
     replies::{Replies, split_replies, value_pipeline},
@@ -40,9 +42,9 @@ pub(super) struct Health {
     outage: OutageLog,
     /// Notified when a command got no reply: the supervisor checks the connection at once.
     pub(super) suspect: Notify,
-    /// Notified when Redis rejected a write as a read-only replica. The supervisor reconnects,
-    /// because the address may lead to another Redis by now.
-    pub(super) read_only: Notify,
+    /// Notified when Redis rejected a command because it is no primary. The supervisor reconnects,
+    /// because another Redis may be the primary by now.
+    pub(super) not_primary: Notify,
 }
 
 impl Health {
@@ -53,7 +55,7 @@ impl Health {
             timeout,
             outage: OutageLog::default(),
             suspect: Notify::new(),
-            read_only: Notify::new(),
+            not_primary: Notify::new(),
         }
     }
 
@@ -112,8 +114,11 @@ impl Health {
         if is_connection_failure(&error) {
             return self.no_reply(&error.to_string());
         }
-        if is_read_only(&error) {
-            self.read_only.notify_one();
+        if needs_primary(&error) {
+            self.not_primary.notify_one();
+        }
+        if needs_check(&error) {
+            self.suspect.notify_one();
         }
         CommandError::Rejected(error)
     }
@@ -135,6 +140,7 @@ pub(super) struct Session<'a> {
     deadline: Instant,
     connection: CommandConnection,
     era: u64,
+    was_rejected_by_replica: bool,
 }
 
 impl<'a> Session<'a> {
@@ -149,7 +155,13 @@ impl<'a> Session<'a> {
             deadline,
             connection,
             era,
+            was_rejected_by_replica: false,
         }
+    }
+
+    /// Whether Redis rejected the last commands because it is no primary. It stored nothing then.
+    pub(super) const fn was_rejected_by_replica(&self) -> bool {
+        self.was_rejected_by_replica
     }
 
     /// The era of the session's connection; see [`LossDetector::observe`].
@@ -168,12 +180,9 @@ impl<'a> Session<'a> {
         &mut self,
         commands: &Pipeline,
     ) -> Result<T, CommandError> {
-        send_before(
-            self.health,
-            self.deadline,
-            commands.query_async(&mut self.connection),
-        )
-        .await
+        let reply = commands.query_async(&mut self.connection);
+        let reply = send_before(self.health, self.deadline, reply).await;
+        self.note(reply)
     }
 
     /// Runs a script once and waits for its reply, with the errors of [`send`](Self::send).
@@ -184,12 +193,29 @@ impl<'a> Session<'a> {
         &mut self,
         script: &ScriptInvocation<'_>,
     ) -> Result<T, CommandError> {
-        send_before(
-            self.health,
-            self.deadline,
-            script.invoke_async(&mut self.connection),
-        )
-        .await
+        let reply = script.invoke_async(&mut self.connection);
+        let reply = send_before(self.health, self.deadline, reply).await;
+        self.note(reply)
+    }
+
+    /// Sends commands whose error replies are values, with the errors of [`send`](Self::send).
+    pub(super) async fn send_values(
+        &mut self,
+        commands: &Pipeline,
+    ) -> Result<Vec<Value>, CommandError> {
+        let replies: Vec<Value> = self.send(commands).await?;
+        if replies.iter().any(needs_primary_reply) {
+            self.health.not_primary.notify_one();
+            self.was_rejected_by_replica = true;
+        }
+        Ok(replies)
+    }
+
+    fn note<T>(&mut self, reply: Result<T, CommandError>) -> Result<T, CommandError> {
+        let is_rejected =
+            matches!(&reply, Err(CommandError::Rejected(error)) if needs_primary(error));
+        self.was_rejected_by_replica = is_rejected;
+        reply
     }
 
     /// Sends commands that change no event: without a reply, no outcome is unknown.
@@ -218,7 +244,8 @@ impl<'a> Session<'a> {
     /// Sends commands that change no event. An error reply to one of them is a value, which the
     /// parsers of `replies` find.
     pub(super) async fn query_values<const N: usize>(&mut self, commands: [Cmd; N]) -> Replies<N> {
-        split_replies(self.query(&value_pipeline(commands)).await?)
+        let replies = self.send_values(&value_pipeline(commands)).await;
+        split_replies(replies.map_err(CommandError::into_query_error)?)
     }
 
     /// Verifies the newest ids of `channel`, and records a loss if Redis has lost them.
@@ -295,7 +322,7 @@ mod tests {
                 Err(CommandError::NoReply(BrokerError::OutcomeUnknown(_)))
             ));
         }
-        assert!(is_notified(&health.suspect).await && !is_notified(&health.read_only).await);
+        assert!(is_notified(&health.suspect).await && !is_notified(&health.not_primary).await);
     }
 
     #[tokio::test(start_paused = true)]
@@ -306,6 +333,6 @@ mod tests {
             .and_then(redis::Value::extract_error);
         let reply = receive(&health, deadline, async { reply }).await;
         assert!(matches!(reply, Err(CommandError::Rejected(_))));
-        assert!(is_notified(&health.read_only).await && !is_notified(&health.suspect).await);
+        assert!(is_notified(&health.not_primary).await && !is_notified(&health.suspect).await);
     }
 }
