@@ -33,6 +33,8 @@ pub enum BrokerKind {
         prefix: String,
         /// Time for a reply.
         timeout: Duration,
+        /// Replicas that must confirm a publish.
+        wait: u32,
         /// Channels that a node follows at a time.
         followed_max: usize,
     },
@@ -206,6 +208,7 @@ fn redis(args: &Args, url: String) -> BrokerKind {
         login: Box::new(args.redis.login()),
         prefix: args.redis.prefix.clone(),
         timeout: args.redis.timeout,
+        wait: args.redis.wait,
         followed_max: args.redis.followed_max.get(),
     }
 }

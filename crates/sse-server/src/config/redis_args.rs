@@ -53,6 +53,21 @@ pub(super) struct RedisArgs {
     )]
     pub(super) timeout: Duration,
 
+    /// Acknowledge a publish only when this many replicas of Redis have it
+    ///
+    /// They have four fifths of --redis-timeout. If fewer confirm, the response is 503
+    /// outcome_unknown, and the event stays in the log.
+    #[arg(
+        id = "redis_wait",
+        long = "redis-wait",
+        env = "SSE_REDIS_WAIT",
+        default_value = "0",
+        value_name = "REPLICAS",
+        value_parser = clap::value_parser!(u32).range(0..=100),
+        help_heading = "Broker"
+    )]
+    pub(super) wait: u32,
+
     /// Follow at most this many channels at a time over Redis: those with open streams here
     ///
     /// One client (an IPv4 address, or the /64 of an IPv6 address) gets a quarter. A stream of more

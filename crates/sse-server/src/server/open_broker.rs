@@ -39,6 +39,7 @@ pub(super) async fn open(
             login,
             prefix,
             timeout,
+            wait,
             followed_max,
         } => {
             let options = redis::RedisOptions {
@@ -46,6 +47,7 @@ pub(super) async fn open(
                 login,
                 prefix,
                 timeout: *timeout,
+                replicas_to_wait_for: *wait,
                 followed_max: *followed_max,
                 event_bytes_max: config.requests.event_bytes_max,
             };

@@ -81,6 +81,7 @@ async fn own(backend: Backend, change: impl FnOnce(&mut Retention)) -> Own {
                 login: &RedisLogin::default(),
                 prefix: "sse:",
                 timeout: Duration::from_secs(10),
+                replicas_to_wait_for: 0,
                 followed_max: 1000,
                 event_bytes_max: 1 << 20,
             };

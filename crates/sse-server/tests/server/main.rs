@@ -40,6 +40,7 @@
 //! | `redis_rejections` | Each error reply of a real Redis has the response of the table. |
 //! | `redis_setup` | Redis settings that can lose events are reported as warnings. |
 //! | `redis_tls` | A Redis that requires TLS and certificates is used, and a wrong certificate is not. |
+//! | `redis_wait` | A publish is acknowledged when a replica has it. |
 //! | `requests` | Valid publish requests are stored as sent; invalid ones are rejected with help. |
 //! | `resume` (a) | A client that resumes by `Last-Event-ID` gets each event once. |
 //! | `searches` | Searches of one client delay no other client. |
@@ -99,6 +100,7 @@ mod redis_overload;
 mod redis_rejections;
 mod redis_setup;
 mod redis_tls;
+mod redis_wait;
 mod requests;
 mod resume;
 mod searches;

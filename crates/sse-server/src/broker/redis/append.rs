@@ -11,12 +11,14 @@
 //! The first append needs the script, because Redis may have lost events since the previous era and
 //! the script ensures that no lost id is assigned again.
 
-use redis::{Pipeline, Value};
+use redis::{Cmd, Pipeline, Value};
 use sse_proto::{Channel, Event};
 
 use super::{
-    idempotency::{add_items, append_script, parse_append_reply},
-    replies::{malformed, parse_added_id},
+    idempotency::{AppendMode, add_items, append_script, parse_append_reply},
+    replicated::Append,
+    replies::{check_rejection, malformed, parse_added_id},
+    scripts::APPEND_IDEMPOTENT,
     session::Session,
     streams::Streams,
 };
@@ -91,8 +93,20 @@ impl Streams {
         events: &[Event],
         session: &mut Session<'_>,
     ) -> Result<Appended, BrokerError> {
-        let commands = self.append_commands(channel, events);
-        let mut replies = session.send_values(&commands).await?;
+        let mut replies = if session.waits_for_replicas() {
+            let append = Append {
+                stream: self.names.stream(channel),
+                commands: events
+                    .iter()
+                    .map(|event| self.append_command(channel, event))
+                    .collect(),
+                is_atomic: events.len() > 1,
+            };
+            session.append_replicated(append).await?
+        } else {
+            let commands = self.append_commands(channel, events);
+            session.send_values(&commands).await?
+        };
         // The reply after those of the events is that of `PUBLISH`.
         replies.truncate(events.len());
         let mut ids = replies.into_iter().map(parse_added_id);
@@ -107,28 +121,35 @@ impl Streams {
 
     /// One `XADD` per event, in a transaction if there are several, and the notification.
     fn append_commands(&self, channel: &Channel, events: &[Event]) -> Pipeline {
-        let stream = self.names.stream(channel);
         let mut commands = redis::pipe();
         if events.len() > 1 {
             commands.atomic();
         }
         for event in events {
-            commands
-                .cmd("XADD")
-                .arg(&stream)
-                .arg("MAXLEN")
-                .arg("~")
-                .arg(self.retention.events_max.get())
-                .arg("*")
-                .arg("event")
-                .arg(event.kind.as_str())
-                .arg("data")
-                .arg(event.data.as_bytes().as_ref());
+            commands.add_command(self.append_command(channel, event));
         }
-        commands.cmd("PUBLISH").arg(&stream).arg("");
+        commands
+            .cmd("PUBLISH")
+            .arg(self.names.stream(channel))
+            .arg("");
         // A failed notification does not fail the publish: a node that misses it polls.
         commands.ignore_errors();
         commands
+    }
+
+    fn append_command(&self, channel: &Channel, event: &Event) -> Cmd {
+        let mut command = redis::cmd("XADD");
+        command
+            .arg(self.names.stream(channel))
+            .arg("MAXLEN")
+            .arg("~")
+            .arg(self.retention.events_max.get())
+            .arg("*")
+            .arg("event")
+            .arg(event.kind.as_str())
+            .arg("data")
+            .arg(event.data.as_bytes().as_ref());
+        command
     }
 
     async fn append_items(
@@ -150,14 +171,36 @@ impl Streams {
             log_ms: now_ms(),
         });
         let held_keys = claim.held_before();
-        let mut script = append_script(&self.names, channel, &self.retention, is_first, held_keys);
+        let mode = AppendMode {
+            is_first,
+            waits: session.waits_for_replicas(),
+        };
+        let mut script = append_script(&self.names, channel, &self.retention, mode, held_keys);
         add_items(&mut script, publisher.key_owner(items), items);
-        let reply = session.run(&script).await?;
+        let reply = self.run_append(channel, script, session).await?;
         let keys_max = self.retention.keys.keys_max;
         let outcomes = parse_append_reply(reply, items.len(), keys_max, || claim.too_many_keys())?;
         claim.keep(count_stored_keys(items, &outcomes));
         self.record_outcomes(channel, &outcomes, session.era());
         Ok(outcomes)
+    }
+
+    async fn run_append(
+        &self,
+        channel: &Channel,
+        script: Cmd,
+        session: &mut Session<'_>,
+    ) -> Result<Value, BrokerError> {
+        if !session.waits_for_replicas() {
+            return Ok(session.run_command(script, &APPEND_IDEMPOTENT).await?);
+        }
+        let append = Append {
+            stream: self.names.stream(channel),
+            commands: vec![script],
+            is_atomic: false,
+        };
+        let replies = session.append_replicated(append).await?;
+        check_rejection(replies.into_iter().next().unwrap_or(Value::Nil))
     }
 
     /// Records what a script append in `era` shows about `channel`.

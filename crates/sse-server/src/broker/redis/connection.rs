@@ -221,11 +221,8 @@ impl<'a> Attempts<'a> {
         let Connection { health, .. } = self.connection;
         let connected = self.connection.wait_until_up(self.deadline, self.left_era);
         let (connections, era) = connected.await?;
-        Ok(Session::new(
-            health,
-            self.deadline,
-            (connections.writes, era),
-        ))
+        let session = Session::new(health, self.deadline, (connections.writes, era));
+        Ok(session.with_replicated(connections.replicated))
     }
 
     /// Whether the commands of `session` are to be sent again in another session.

@@ -31,14 +31,15 @@ type Stream = Either<Either<TcpStream, UnixStream>, Box<TlsStream<TcpStream>>>;
 #[derive(Debug, Clone)]
 pub(super) struct Dialer {
     target: Arc<Target>,
-    place: Place,
+    locator: Locator,
     reply_cost_max: u64,
+    replicas_to_wait_for: u32,
     errors: Arc<ReplyErrorLog>,
 }
 
 /// Where the primary is.
 #[derive(Debug, Clone)]
-enum Place {
+enum Locator {
     Fixed(ServerAddress),
     Sentinels(Arc<Sentinels>),
 }
@@ -46,18 +47,32 @@ enum Place {
 impl Dialer {
     /// Opens connections to `target`, whose replies cost at most `reply_cost_max`.
     pub(super) fn new(target: Target, reply_cost_max: u64) -> Self {
-        let place = match target.servers.clone() {
-            Servers::One(address) => Place::Fixed(address),
+        let locator = match target.servers.clone() {
+            Servers::One(address) => Locator::Fixed(address),
             Servers::Sentinels { addresses, primary } => {
-                Place::Sentinels(Arc::new(Sentinels::new(addresses, primary)))
+                Locator::Sentinels(Arc::new(Sentinels::new(addresses, primary)))
             }
         };
         Self {
             errors: Arc::new(ReplyErrorLog::new(target.to_string())),
             target: Arc::new(target),
-            place,
+            locator,
             reply_cost_max,
+            replicas_to_wait_for: 0,
         }
+    }
+
+    /// Lets publishes wait for this many replicas.
+    pub(super) fn waiting_for(self, replicas_to_wait_for: u32) -> Self {
+        Self {
+            replicas_to_wait_for,
+            ..self
+        }
+    }
+
+    /// Returns how many replicas must confirm a publish.
+    pub(super) const fn replicas_to_wait_for(&self) -> u32 {
+        self.replicas_to_wait_for
     }
 
     /// Returns the servers, for messages.
@@ -67,17 +82,17 @@ impl Dialer {
 
     /// Returns the sentinels, if they name the primary.
     pub(super) const fn sentinels(&self) -> Option<&Arc<Sentinels>> {
-        match &self.place {
-            Place::Fixed(_) => None,
-            Place::Sentinels(sentinels) => Some(sentinels),
+        match &self.locator {
+            Locator::Fixed(_) => None,
+            Locator::Sentinels(sentinels) => Some(sentinels),
         }
     }
 
     /// Returns the address of the primary, if it is always the same.
     pub(super) fn fixed_address(&self) -> Option<ServerAddress> {
-        match &self.place {
-            Place::Fixed(address) => Some(address.clone()),
-            Place::Sentinels(_) => None,
+        match &self.locator {
+            Locator::Fixed(address) => Some(address.clone()),
+            Locator::Sentinels(_) => None,
         }
     }
 
@@ -87,17 +102,17 @@ impl Dialer {
     ///
     /// Why the sentinels name none, in words.
     pub(super) async fn find_primary(&self) -> Result<ServerAddress, String> {
-        match &self.place {
-            Place::Fixed(address) => Ok(address.clone()),
-            Place::Sentinels(sentinels) => sentinels.find_primary(self).await,
+        match &self.locator {
+            Locator::Fixed(address) => Ok(address.clone()),
+            Locator::Sentinels(sentinels) => sentinels.find_primary(self).await,
         }
     }
 
     /// Waits until the primary is no longer the one at `current`; returns why, in words.
     pub(super) async fn wait_for_another(&self, current: &ServerAddress) -> String {
-        match &self.place {
-            Place::Fixed(_) => std::future::pending().await,
-            Place::Sentinels(sentinels) => sentinels.wait_for_another(current, self).await,
+        match &self.locator {
+            Locator::Fixed(_) => std::future::pending().await,
+            Locator::Sentinels(sentinels) => sentinels.wait_for_another(current, self).await,
         }
     }
 

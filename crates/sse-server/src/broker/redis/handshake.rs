@@ -11,8 +11,10 @@ use redis::{ErrorKind, RedisResult, Value};
 use super::{
     dial::{CommandConnection, Dialer},
     info::{ReplicationId, read_section, unsupported_version},
+    replicated::{self, ReplicatedWrites},
     target::ServerAddress,
 };
+use crate::supervised::supervised_task;
 
 /// The connections to one Redis.
 #[derive(Debug, Clone)]
@@ -21,6 +23,8 @@ pub(super) struct Connections {
     pub(super) writes: CommandConnection,
     /// For lookups and pages of history.
     pub(super) reads: CommandConnection,
+    /// For publishes, if replicas must confirm them.
+    pub(super) replicated: Option<ReplicatedWrites>,
 }
 
 /// Connections, and the address and the replication id of their Redis.
@@ -56,16 +60,53 @@ pub(super) async fn handshake(
         return Ok(Handshake::TooOld(version.to_owned()));
     }
     let replication_id = ReplicationId::read(&mut writes).await?;
-    let mut reads = dialer.open_commands(&address, limit).await?;
-    // The address may have begun to lead to another Redis between the two connections.
-    if ReplicationId::read(&mut reads).await? != replication_id {
-        return Err((ErrorKind::Io, "two connections lead to different Redis").into());
-    }
+    let reads = open_second(dialer, &address, limit, &replication_id).await?;
+    let replicated = match dialer.replicas_to_wait_for() {
+        0 => None,
+        replicas => {
+            let connection = open_second(dialer, &address, limit, &replication_id).await?;
+            Some(start_replicated(connection, replicas, limit))
+        }
+    };
     Ok(Handshake::Connected(Connected {
         address,
-        connections: Connections { writes, reads },
+        connections: Connections {
+            writes,
+            reads,
+            replicated,
+        },
         replication_id,
     }))
+}
+
+/// Opens a further connection, which must lead to the same Redis as the first one.
+async fn open_second(
+    dialer: &Dialer,
+    address: &ServerAddress,
+    limit: Duration,
+    replication_id: &ReplicationId,
+) -> RedisResult<CommandConnection> {
+    let mut connection = dialer.open_commands(address, limit).await?;
+    // The address may have begun to lead to another Redis between the two connections.
+    if ReplicationId::read(&mut connection).await? != *replication_id {
+        return Err((ErrorKind::Io, "two connections lead to different Redis").into());
+    }
+    Ok(connection)
+}
+
+/// Starts the task that sends appends on `connection`. It ends with the last clone of the handle.
+fn start_replicated(
+    connection: CommandConnection,
+    replicas: u32,
+    limit: Duration,
+) -> ReplicatedWrites {
+    let (writes, jobs) = ReplicatedWrites::new();
+    let task = replicated::run(jobs, connection, replicas, limit);
+    tokio::spawn(supervised_task(
+        "the connection that waits for replicas",
+        task,
+    ));
+    writes
 }
 
 /// Checks that Redis replies.

@@ -6,7 +6,7 @@
 //! | file | contents |
 //! |---|---|
 //! | `streams` | a channel as a stream: newest id, clock, health check |
-//! | `append` | appends to a channel |
+//! | `append`, `replicated` | appends to a channel; those that replicas must confirm |
 //! | `reader`, `forward_read` | pages of history, and the proof that a page continues a position |
 //! | `lookups` | one queue for the newest ids of channels |
 //! | `read_gate` | how many pages are read at a time |
@@ -60,6 +60,7 @@ mod read_gate;
 mod reader;
 mod registry;
 mod rejections;
+mod replicated;
 mod replies;
 mod reply_limit;
 mod reply_meter;
@@ -124,6 +125,8 @@ pub struct RedisOptions<'a> {
     pub prefix: &'a str,
     /// Longest time for a publish, a read or any other step to be answered.
     pub timeout: Duration,
+    /// Replicas that must confirm a publish before it is acknowledged.
+    pub replicas_to_wait_for: u32,
     /// Channels that this node follows at a time; one client gets a quarter.
     pub followed_max: usize,
     /// Bytes of the data of the largest event. Replies can be larger if it is.
@@ -314,7 +317,7 @@ impl RedisBroker {
 fn dialer(options: &RedisOptions<'_>, retention: &Retention) -> Result<Dialer, RedisSetupError> {
     let target = Target::open(options.url, options.login).map_err(RedisSetupError::Target)?;
     let reply_cost_max = reply_cost_max(options.event_bytes_max, retention.channels_max);
-    Ok(Dialer::new(target, reply_cost_max))
+    Ok(Dialer::new(target, reply_cost_max).waiting_for(options.replicas_to_wait_for))
 }
 
 /// Checks the URL, and reads the files that `login` names.

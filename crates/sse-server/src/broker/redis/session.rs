@@ -14,7 +14,9 @@
 
 use std::time::Duration;
 
-use redis::{Cmd, FromRedisValue, Pipeline, RedisError, RedisResult, ScriptInvocation, Value};
+use redis::{
+    Cmd, FromRedisValue, Pipeline, RedisError, RedisResult, Script, ScriptInvocation, Value,
+};
 use sse_proto::Channel;
 use tokio::{
     sync::Notify,
@@ -24,10 +26,12 @@ use tokio::{
 use super::{
     dial::CommandConnection,
     errors::{
-        CommandError, is_connection_failure, needs_check, needs_primary, needs_primary_reply,
+        CommandError, is_connection_failure, is_unknown_script, needs_check, needs_primary,
+        needs_primary_reply,
     },
     failover::LossDetector,
     outage_log::OutageLog,
+    replicated::{Append, NotConfirmed, ReplicatedWrites},
     replies::{Replies, split_replies, value_pipeline},
 };
 use crate::broker::BrokerError;
@@ -141,6 +145,8 @@ pub(super) struct Session<'a> {
     connection: CommandConnection,
     era: u64,
     was_rejected_by_replica: bool,
+    /// The way of appends, if replicas must confirm them.
+    replicated: Option<ReplicatedWrites>,
 }
 
 impl<'a> Session<'a> {
@@ -156,7 +162,18 @@ impl<'a> Session<'a> {
             connection,
             era,
             was_rejected_by_replica: false,
+            replicated: None,
         }
+    }
+
+    /// Sends appends by `replicated`, if replicas must confirm them.
+    pub(super) fn with_replicated(self, replicated: Option<ReplicatedWrites>) -> Self {
+        Self { replicated, ..self }
+    }
+
+    /// Whether replicas must confirm appends.
+    pub(super) const fn waits_for_replicas(&self) -> bool {
+        self.replicated.is_some()
     }
 
     /// Whether Redis rejected the last commands because it is no primary. It stored nothing then.
@@ -204,11 +221,63 @@ impl<'a> Session<'a> {
         commands: &Pipeline,
     ) -> Result<Vec<Value>, CommandError> {
         let replies: Vec<Value> = self.send(commands).await?;
-        if replies.iter().any(needs_primary_reply) {
-            self.health.not_primary.notify_one();
-            self.was_rejected_by_replica = true;
-        }
+        self.note_replies(&replies);
         Ok(replies)
+    }
+
+    /// Runs the `EVALSHA` of `script` once, with the errors of [`send`](Self::send).
+    ///
+    /// A Redis that does not know the script did nothing, so it gets the script and the command
+    /// again.
+    pub(super) async fn run_command(
+        &mut self,
+        command: Cmd,
+        script: &Script,
+    ) -> Result<Value, CommandError> {
+        let mut commands = redis::pipe();
+        commands.add_command(command);
+        let reply: Result<(Value,), _> = self.send(&commands).await;
+        let reply = match reply {
+            Err(CommandError::Rejected(error)) if is_unknown_script(&error) => {
+                let loaded = script.load_async(&mut self.connection);
+                let _: String = send_before(self.health, self.deadline, loaded).await?;
+                self.send(&commands).await
+            }
+            reply => reply,
+        };
+        reply.map(|(reply,)| reply)
+    }
+
+    /// Sends an append once, and waits until replicas confirm it. Error replies are values.
+    ///
+    /// # Errors
+    ///
+    /// - `NoReply(Unavailable)`: nothing was sent.
+    /// - `NoReply(OutcomeUnknown)`: too few replicas have confirmed it, or no reply came.
+    pub(super) async fn append_replicated(
+        &mut self,
+        append: Append,
+    ) -> Result<Vec<Value>, CommandError> {
+        let Some(replicated) = &self.replicated else {
+            return Err(self.health.not_sent());
+        };
+        match replicated.send(append, self.deadline).await {
+            Ok(replies) => {
+                self.note_replies(&replies);
+                Ok(replies)
+            }
+            Err(NotConfirmed::NotSent(reason)) => {
+                Err(CommandError::NoReply(self.health.unavailable(reason)))
+            }
+            Err(NotConfirmed::Unknown(reason)) => Err(self.health.no_reply(&reason)),
+        }
+    }
+
+    fn note_replies(&mut self, replies: &[Value]) {
+        self.was_rejected_by_replica = replies.iter().any(needs_primary_reply);
+        if self.was_rejected_by_replica {
+            self.health.not_primary.notify_one();
+        }
     }
 
     fn note<T>(&mut self, reply: Result<T, CommandError>) -> Result<T, CommandError> {

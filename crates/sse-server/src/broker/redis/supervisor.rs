@@ -202,7 +202,7 @@ impl Supervisor {
     /// One check: does Redis reply, is it on the same history, and is every channel verified?
     async fn check(&self, connected: &mut Connected) -> Result<(), String> {
         let limit = self.health.timeout;
-        let Connections { writes, reads } = &mut connected.connections;
+        let Connections { writes, reads, .. } = &mut connected.connections;
         with_timeout(limit, ping(reads)).await?;
         if self.dialer.sentinels().is_some() {
             with_timeout(limit, check_role(reads)).await?;
@@ -214,13 +214,11 @@ impl Supervisor {
             // primary has lost nothing.
             connected.replication_id = replication_id;
             let era = self.losses.mark_all_unverified();
-            let connections = Connections {
-                writes: writes.clone(),
-                reads: reads.clone(),
-            };
-            self.state.send_replace(State::Up(connections, era));
+            let up = State::Up(connected.connections.clone(), era);
+            self.state.send_replace(up);
         }
         // Again each second: an id stays unverified while Redis is a replica or full.
+        let writes = &mut connected.connections.writes;
         with_timeout(limit, self.losses.verify_all(writes)).await
     }
 }

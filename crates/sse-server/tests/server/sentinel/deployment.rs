@@ -83,13 +83,14 @@ impl Sentinels {
             RedisServer::start_replicated(Some(port)).await,
             primary,
         ];
-        for server in &servers[..2] {
-            until("a replica has a copy", async || {
-                let info: String = server.command(redis::cmd("INFO").clone()).await.ok()?;
-                info.contains("master_link_status:up").then_some(())
-            })
-            .await;
-        }
+        // A replica that is not online yet has received nothing, and would be promoted all the same.
+        until("both replicas are online", async || {
+            let mut info = redis::cmd("INFO");
+            let info = info.arg("replication").clone();
+            let info: String = servers[2].command(info).await.ok()?;
+            (info.matches("state=online").count() == 2).then_some(())
+        })
+        .await;
         let sentinels = (0..3).map(|_| Sentinel::start(port)).collect();
         let all = Self { servers, sentinels };
         for sentinel in &all.sentinels {
