@@ -13,9 +13,9 @@ use crate::broker::redis::{Account, Password, RedisLogin, TlsFiles, parse_prefix
 pub(super) struct RedisArgs {
     /// Keep the log in this Redis (6.2 or later), which many nodes can share
     ///
-    /// redis://[user:password@]host[:port][/database], redis+unix:///path/to/socket, or
-    /// redis+sentinel://[user:password@]host[:26379],…/primary[/database]. With rediss:// or
-    /// rediss+sentinel:// the connections use TLS.
+    /// One of `redis://[user:password@]host[:port][/database]`, `redis+unix:///path/to/socket` and
+    /// `redis+sentinel://[user:password@]host[:26379],…/primary[/database]`. With `rediss` instead
+    /// of `redis` the connections use TLS.
     #[arg(
         id = "redis_url",
         long = "redis-url",
@@ -56,7 +56,7 @@ pub(super) struct RedisArgs {
     /// Acknowledge a publish only when this many replicas of Redis have it
     ///
     /// They have four fifths of --redis-timeout. If fewer confirm, the response is 503
-    /// outcome_unknown, and the event stays in the log.
+    /// `outcome_unknown`, and the event stays in the log.
     #[arg(
         id = "redis_wait",
         long = "redis-wait",
@@ -90,6 +90,10 @@ pub(super) struct RedisArgs {
 
 /// The flags about accounts and certificates.
 #[derive(Args)]
+#[expect(
+    clippy::struct_field_names,
+    reason = "the names of the flags come from these names"
+)]
 struct LoginArgs {
     /// Log in at Redis as this user (ACL); the password needs a setting of its own
     #[arg(

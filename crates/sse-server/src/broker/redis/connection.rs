@@ -17,7 +17,8 @@ use super::{
     errors::RedisSetupError,
     failover::LossDetector,
     handshake::Connections,
-    session::{Health, Session},
+    health::Health,
+    session::Session,
     supervisor::Supervisor,
 };
 use crate::broker::BrokerError;

@@ -84,6 +84,13 @@ fn error_text(error: &ServerError) -> String {
     format!("{} {}", error.code(), error.details().unwrap_or_default())
 }
 
+/// Returns an error in words. An error reply is shown as Redis sent it.
+pub(super) fn describe(error: &RedisError) -> String {
+    let errors = error.clone().into_server_errors();
+    let first = errors.as_ref().and_then(|errors| errors.first());
+    first.map_or_else(|| error.to_string(), |(_, error)| error_text(error))
+}
+
 /// Whether `error` shows that the connection must be given up, because Redis is no primary.
 pub(super) fn needs_primary(error: &RedisError) -> bool {
     causes(error, Reaction::FindPrimary)

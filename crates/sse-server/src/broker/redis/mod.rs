@@ -20,7 +20,7 @@
 //! | `target` | the URL of the Redis, accounts and certificates |
 //! | `sentinel` | asks sentinels for the primary, and leaves it before a planned failover |
 //! | `dial`, `reply_limit`, `reply_meter` | opens connections whose replies have a limit |
-//! | `session` | commands that belong together; what their failure means |
+//! | `session`, `health` | commands that belong together; what their failure means |
 //! | `settled` | when no event up to an id can be added any more |
 //! | `pubsub`, `subscriptions` | the connection for notifications, and a poll in case one is lost; which channels are subscribed |
 //! | `follow_limit` | how many channels a node follows, and the part of one client |
@@ -48,6 +48,7 @@ mod follow_limit;
 mod foreign_entries;
 mod forward_read;
 mod handshake;
+mod health;
 mod idempotency;
 mod info;
 mod known_ids;

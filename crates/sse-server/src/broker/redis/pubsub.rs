@@ -30,9 +30,9 @@ use tokio::{
 use super::{
     backoff::{Backoff, with_timeout},
     dial::Dialer,
+    health::Health,
     names::Names,
     outage_log::OutageLog,
-    session::Health,
     subscriptions::Subscriptions,
     target::ServerAddress,
 };

@@ -12,130 +12,19 @@
 //!
 //! Only the caller knows whether commands with an unknown outcome may be sent again.
 
-use std::time::Duration;
-
-use redis::{
-    Cmd, FromRedisValue, Pipeline, RedisError, RedisResult, Script, ScriptInvocation, Value,
-};
+use redis::{Cmd, FromRedisValue, Pipeline, RedisResult, Script, ScriptInvocation, Value};
 use sse_proto::Channel;
-use tokio::{
-    sync::Notify,
-    time::{Instant, timeout_at},
-};
+use tokio::time::{Instant, timeout_at};
 
 use super::{
     dial::CommandConnection,
-    errors::{
-        CommandError, is_connection_failure, is_unknown_script, needs_check, needs_primary,
-        needs_primary_reply,
-    },
+    errors::{CommandError, is_unknown_script, needs_primary, needs_primary_reply},
     failover::LossDetector,
-    outage_log::OutageLog,
+    health::Health,
     replicated::{Append, NotConfirmed, ReplicatedWrites},
     replies::{Replies, split_replies, value_pipeline},
 };
 use crate::broker::BrokerError;
-
-/// What the sessions of a connection share with its supervisor.
-#[derive(Debug)]
-pub(super) struct Health {
-    /// Address of the Redis, for messages.
-    pub(super) address: String,
-    /// Time limit of a session.
-    pub(super) timeout: Duration,
-    outage: OutageLog,
-    /// Notified when a command got no reply: the supervisor checks the connection at once.
-    pub(super) suspect: Notify,
-    /// Notified when Redis rejected a command because it is no primary. The supervisor reconnects,
-    /// because another Redis may be the primary by now.
-    pub(super) not_primary: Notify,
-}
-
-impl Health {
-    /// The health of a connection about which nothing is known yet.
-    pub(super) fn new(address: String, timeout: Duration) -> Self {
-        Self {
-            address,
-            timeout,
-            outage: OutageLog::default(),
-            suspect: Notify::new(),
-            not_primary: Notify::new(),
-        }
-    }
-
-    /// Logs that there is no connection at the start.
-    pub(super) fn log_absence(&self, why: &str) {
-        if self.outage.record_failure() {
-            tracing::warn!(
-                address = self.address,
-                why,
-                "Redis is not reachable yet; publishes get a 503 until it is"
-            );
-        }
-    }
-
-    /// Logs that the connection broke.
-    pub(super) fn log_outage(&self, why: &str) {
-        if self.outage.record_failure() {
-            tracing::warn!(
-                address = self.address,
-                why,
-                "the connection to Redis broke; reconnecting"
-            );
-        }
-    }
-
-    /// Logs that there is a connection, if its absence was logged.
-    pub(super) fn log_recovery(&self) {
-        if self.outage.record_success() {
-            tracing::info!(address = self.address, "Redis is back");
-        }
-    }
-
-    /// Whether `other`, the outage of another connection, was most likely logged here too.
-    pub(super) fn has_logged(&self, other: &OutageLog) -> bool {
-        self.outage.is_same_outage(other)
-    }
-
-    pub(super) fn unavailable(&self, reason: &str) -> BrokerError {
-        BrokerError::Unavailable(format!("Redis at {}: {reason}", self.address))
-    }
-
-    fn timed_out(&self) -> String {
-        format!("no response within {:?}", self.timeout)
-    }
-
-    /// The error for commands whose deadline passed before they were sent.
-    ///
-    /// The outcome is known, because the command was not sent.
-    fn not_sent(&self) -> CommandError {
-        CommandError::NoReply(self.unavailable(&self.timed_out()))
-    }
-
-    /// Notifies the supervisor of what `error` shows about the connection, and returns the error
-    /// for the caller.
-    fn command_error(&self, error: RedisError) -> CommandError {
-        if is_connection_failure(&error) {
-            return self.no_reply(&error.to_string());
-        }
-        if needs_primary(&error) {
-            self.not_primary.notify_one();
-        }
-        if needs_check(&error) {
-            self.suspect.notify_one();
-        }
-        CommandError::Rejected(error)
-    }
-
-    /// Marks the connection as suspect and returns the error for commands without a reply.
-    fn no_reply(&self, reason: &str) -> CommandError {
-        self.suspect.notify_one();
-        CommandError::NoReply(BrokerError::OutcomeUnknown(format!(
-            "Redis at {}: {reason}",
-            self.address
-        )))
-    }
-}
 
 /// Commands that belong together; see the [module](self).
 #[derive(Debug)]
@@ -364,7 +253,12 @@ async fn receive<T>(
 
 #[cfg(test)]
 mod tests {
-    use std::io::{Error, ErrorKind};
+    use std::{
+        io::{Error, ErrorKind},
+        time::Duration,
+    };
+
+    use tokio::sync::Notify;
 
     use super::*;
 

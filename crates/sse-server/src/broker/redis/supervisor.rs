@@ -24,8 +24,8 @@ use super::{
     durability::read_warnings,
     failover::LossDetector,
     handshake::{Connected, Connections, Handshake, check_role, handshake, ping},
+    health::Health,
     info::ReplicationId,
-    session::Health,
     target::ServerAddress,
 };
 use crate::broker::Warning;

@@ -87,7 +87,10 @@ async fn publish(http: reqwest::Client, url: String, shared: Arc<Shared>) -> Out
     while !shared.is_over.load(Ordering::SeqCst) {
         let data = uuid::Uuid::new_v4().to_string();
         let request = http.post(&url).header("content-type", "text/plain");
-        let response = request.body(data.clone()).send().await.expect("a response");
+        let Ok(response) = request.body(data.clone()).send().await else {
+            outcomes.unknown += 1;
+            continue;
+        };
         if response.status().is_success() {
             outcomes.acknowledged.push(data);
             shared.acknowledged.fetch_add(1, Ordering::SeqCst);

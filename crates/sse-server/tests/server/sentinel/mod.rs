@@ -41,7 +41,6 @@ async fn nodes_follow_the_primary_of_the_sentinels() {
         TestServer::on(&flags, &[]).await,
     ];
     a_planned_failover_loses_nothing(&sentinels, &nodes).await;
-    a_demoted_primary_is_abandoned_at_once(&sentinels, &nodes).await;
     a_killed_primary_costs_at_most_a_reported_gap(&mut sentinels, &nodes).await;
     an_unknown_primary_is_a_503_that_the_log_explains(&sentinels).await;
 }
@@ -76,34 +75,6 @@ async fn a_planned_failover_loses_nothing(sentinels: &Sentinels, nodes: &[TestSe
             node.log()
         );
     }
-}
-
-/// Nodes that know nothing of a failover find out by the first reply. No sentinel takes part.
-async fn a_demoted_primary_is_abandoned_at_once(sentinels: &Sentinels, nodes: &[TestServer; 2]) {
-    let old = sentinels.servers[2].port();
-    let primary = sentinels.another_than(old).await;
-    let server = sentinels
-        .servers
-        .iter()
-        .find(|server| server.port() == primary);
-    let server = server.expect("the primary");
-    server.run(&format!("REPLICAOF 127.0.0.1 {old}")).await;
-    // Sentinels make it a primary again, so the publish waits and succeeds, or is a 503.
-    let response = nodes[0]
-        .try_publish("sse", "click", "demoted")
-        .await
-        .unwrap();
-    if response.status() != StatusCode::OK {
-        refusal(
-            response,
-            StatusCode::SERVICE_UNAVAILABLE,
-            "broker_unavailable",
-        )
-        .await;
-    }
-    server.run("REPLICAOF NO ONE").await;
-    publish_when_possible(&nodes[0], "demotion is over").await;
-    publish_when_possible(&nodes[1], "demotion is over").await;
 }
 
 async fn a_killed_primary_costs_at_most_a_reported_gap(

@@ -36,7 +36,7 @@ use self::{
 use super::{dial::Dialer, target::ServerAddress};
 
 /// Longest time for the replies of one sentinel.
-const REPLY_TIMEOUT: Duration = Duration::from_millis(1000);
+const REPLY_TIMEOUT: Duration = Duration::from_secs(1);
 /// How much longer the other sentinels have once a majority has replied.
 const GRACE: Duration = Duration::from_millis(100);
 /// How long a node waits for the promotion of a replica that a sentinel has selected.

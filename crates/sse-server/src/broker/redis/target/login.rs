@@ -83,13 +83,15 @@ impl Account {
             login = login.set_username(user);
         }
         let Some(password) = self.read_password(role)? else {
-            return match login.username().is_some() && login.password().is_none() {
-                true => Err(format!(
+            let has_user_only = login.username().is_some() && login.password().is_none();
+            return if has_user_only {
+                Err(format!(
                     "there is a user without a password: give --{role}-password-file, or the \
                      variable SSE_{}_PASSWORD",
                     role.to_uppercase().replace('-', "_")
-                )),
-                false => Ok(login),
+                ))
+            } else {
+                Ok(login)
             };
         };
         if login.password().is_some() {
