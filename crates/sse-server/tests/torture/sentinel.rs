@@ -24,7 +24,7 @@ use crate::{
 
 const PRIMARY: &str = "torture";
 /// Longer than a failover and the copies for both replicas take.
-const HEALTHY_WITHIN: Duration = Duration::from_secs(60);
+const HEALTHY_WITHIN: Duration = Duration::from_mins(1);
 const PROMOTED_WITHIN: Duration = Duration::from_secs(30);
 /// Time in which a primary without replicas must store something.
 const LOSE_WITHIN: Duration = Duration::from_millis(300);

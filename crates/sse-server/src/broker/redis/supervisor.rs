@@ -15,6 +15,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use futures::FutureExt as _;
 use tokio::{sync::watch, time::timeout};
 
 use super::{
@@ -174,6 +175,8 @@ impl Supervisor {
     /// Watches the connection; returns why it is given up.
     async fn watch(&self, connected: Connected) -> String {
         let address = connected.address.clone();
+        // A late reply on the connection before this one says nothing about this one.
+        let _ = self.health.not_primary.notified().now_or_never();
         tokio::select! {
             why = self.monitor(connected) => why,
             () = self.health.not_primary.notified() => "it is a read-only replica".to_owned(),
