@@ -36,16 +36,20 @@ pub(super) async fn open(
     let broker = match &config.broker.kind {
         BrokerKind::Redis {
             url,
+            login,
             prefix,
             timeout,
             upgrades,
+            wait,
             followed_max,
         } => {
             let options = redis::RedisOptions {
                 url,
+                login,
                 prefix,
                 timeout: *timeout,
                 upgrades: *upgrades,
+                replicas_to_wait_for: *wait,
                 followed_max: *followed_max,
                 event_bytes_max: config.requests.event_bytes_max,
             };

@@ -8,7 +8,7 @@
 //! Any error of the script is final here, as for every publish. The publisher may send the same
 //! items again with their keys.
 
-use redis::ScriptInvocation;
+use redis::{Cmd, ScriptInvocation};
 use sse_proto::{Channel, Event};
 
 use super::{
@@ -41,32 +41,34 @@ pub(super) struct WriteContext<'a> {
     pub(super) classes: &'a Classes,
     /// Whether it is the first append to the channel in the era of the connection.
     pub(super) is_first: bool,
+    /// Whether the caller waits for replicas, and notifies by itself.
+    pub(super) waits: bool,
     /// Keys that the client has; `None` if it has no limit of its own.
     pub(super) held_keys: Option<u64>,
     pub(super) owner: KeyOwner,
 }
 
-/// The script with all its arguments.
-pub(super) fn write_script(context: &WriteContext<'_>, write: &Write) -> ScriptInvocation<'static> {
+/// The `EVALSHA` of the script with all its arguments.
+pub(super) fn write_script(context: &WriteContext<'_>, write: &Write) -> Cmd {
     let WriteContext {
         names,
         channel,
         retention,
         ..
     } = *context;
-    let mut script = WRITE.key(&names.idempotency(channel));
-    for key in names.state(channel) {
-        script.key(key);
-    }
-    for key in [names.channels(), names.index(), names.due()] {
-        script.key(key);
-    }
     let held = context.held_keys;
+    let waits = if context.waits { "w" } else { "" };
+    let mut script = redis::cmd("EVALSHA");
     script
+        .arg(WRITE.get_hash())
+        .arg(8)
+        .arg(&names.idempotency(channel))
+        .arg(&names.state(channel))
+        .arg(&[names.channels(), names.index(), names.due()])
         .arg(retention.keys.window_ms())
         .arg(retention.keys.keys_max)
         .arg(retention.events_max.get())
-        .arg(u8::from(context.is_first))
+        .arg(format!("{}{waits}", u8::from(context.is_first)))
         .arg(random_suffix())
         .arg(held.map_or_else(String::new, |held| held.to_string()))
         .arg(format!("{:016x}", context.owner.number()));
@@ -78,7 +80,7 @@ pub(super) fn write_script(context: &WriteContext<'_>, write: &Write) -> ScriptI
     script
 }
 
-fn add_life(script: &mut ScriptInvocation<'_>, context: &WriteContext<'_>, write: &Write) {
+fn add_life(script: &mut Cmd, context: &WriteContext<'_>, write: &Write) {
     let (class, create, after_delete) = context.classes.rules_of(context.channel);
     let condition = match write.condition {
         None => String::new(),
@@ -97,11 +99,7 @@ fn add_life(script: &mut ScriptInvocation<'_>, context: &WriteContext<'_>, write
         .arg(settings_text(class));
 }
 
-fn add_key(
-    script: &mut ScriptInvocation<'_>,
-    owner: KeyOwner,
-    idempotency: Option<IdempotencyKey>,
-) {
+fn add_key(script: &mut Cmd, owner: KeyOwner, idempotency: Option<IdempotencyKey>) {
     if let Some(key) = idempotency {
         add_fingerprints(script, [key.key, key.key.owned_by(owner), key.content]);
     } else {
@@ -109,20 +107,20 @@ fn add_key(
     }
 }
 
-fn add_fingerprints(script: &mut ScriptInvocation<'_>, fingerprints: [Fingerprint; 3]) {
+fn add_fingerprints(script: &mut Cmd, fingerprints: [Fingerprint; 3]) {
     for fingerprint in fingerprints {
         script.arg(fingerprint.number().to_be_bytes().as_slice());
     }
 }
 
-fn add_events(script: &mut ScriptInvocation<'_>, events: &[Event]) {
+fn add_events(script: &mut Cmd, events: &[Event]) {
     script.arg(events.len());
     for event in events {
         add_event(script, event);
     }
 }
 
-fn add_event(script: &mut ScriptInvocation<'_>, event: &Event) {
+fn add_event(script: &mut Cmd, event: &Event) {
     script
         .arg(event.kind.as_str())
         .arg(event.data.as_bytes().as_ref());

@@ -39,7 +39,7 @@ pub(super) struct Registry {
 /// The channels to which this node has appended in one era.
 ///
 /// They are registered. All ids that Redis assigns in them are above those that it has lost; step 3
-/// of `append_idempotent.lua` ensures that.
+/// of `write.lua` ensures that.
 #[derive(Debug, Default)]
 struct AppendedChannels {
     era: u64,

@@ -29,10 +29,13 @@ pub(super) const RECORD_LOSS_TEXT: &str = include_str!("scripts/record_loss.lua"
 const NOW_TEXT: &str = include_str!("scripts/now.lua");
 const LIFE_TEXT: &str = include_str!("scripts/life.lua");
 
-pub(super) static WRITE: LazyLock<Script> = LazyLock::new(|| {
+/// The text of `write.lua`, for `SCRIPT LOAD`.
+pub(super) static WRITE_TEXT: LazyLock<String> = LazyLock::new(|| {
     let write = include_str!("scripts/write.lua");
-    Script::new(&[EXPIRE_KEYS_TEXT, LIFE_TEXT, write].concat())
+    [EXPIRE_KEYS_TEXT, LIFE_TEXT, write].concat()
 });
+
+pub(super) static WRITE: LazyLock<Script> = LazyLock::new(|| Script::new(&WRITE_TEXT));
 
 pub(super) static DELETE: LazyLock<Script> =
     LazyLock::new(|| on_channel(include_str!("scripts/delete.lua")));

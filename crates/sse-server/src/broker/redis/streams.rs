@@ -1,5 +1,6 @@
-//! Channels as Redis Streams: short questions about one channel. `appends` has the writes, `reader` the
-//! reads of history, and `retention` the trimming.
+//! Channels as Redis Streams: what all operations share, and short questions about one channel.
+//!
+//! `append` has the appends, `reader` the reads of history, `retention` the trimming.
 
 use std::sync::Arc;
 

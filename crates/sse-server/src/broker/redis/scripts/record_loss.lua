@@ -101,7 +101,7 @@ end
 
 -- Step 3: choose the id of the record. It must be above the lost ids, also above those that only
 -- other nodes know: Redis assigned them before now, by about this clock. The sequence number is one
--- that no other node chooses (see append_idempotent.lua), because this record may be lost too.
+-- that no other node chooses (see write.lua), because this record may be lost too.
 local unique_seq = string.format('%.0f%06d', now_ms % 1e13, random)
 local newest = is_before(id, last_id) and last_id or id
 local newest_ms, newest_seq = string.match(newest, '^(%d+)%-(%d+)$')

@@ -14,13 +14,15 @@
 //! The first append needs the script, because Redis may have lost events since the previous era and
 //! the script ensures that no lost id is assigned again.
 
-use redis::{Pipeline, Value};
+use redis::{Cmd, Pipeline, Value};
 use sse_proto::{Channel, Event, EventId};
 
 use super::{
     idempotency::{WriteContext, write_script},
     registry::Appended,
-    replies::parse_added_id,
+    replicated::Append,
+    replies::{check_rejection, parse_added_id},
+    scripts::WRITE,
     session::Session,
     streams::Streams,
     write_reply::{ScriptWritten, parse_write_reply},
@@ -41,7 +43,23 @@ impl Streams {
         channel: &Channel,
         write: &Write,
     ) -> Result<Written, BrokerError> {
-        let session = &mut self.connection.session(channel).await?;
+        let mut attempts = self.connection.attempts();
+        loop {
+            let session = &mut attempts.session().await?;
+            let written = self.write_in(session, publisher, channel, write).await;
+            if !attempts.must_repeat(session) {
+                return written;
+            }
+        }
+    }
+
+    async fn write_in(
+        &self,
+        session: &mut Session<'_>,
+        publisher: Publisher,
+        channel: &Channel,
+        write: &Write,
+    ) -> Result<Written, BrokerError> {
         if write.is_plain()
             && count_keys(&write.items) == 0
             && let Some(known) = self.registry.recently_appended(channel, session.era())
@@ -66,8 +84,20 @@ impl Streams {
         session: &mut Session<'_>,
     ) -> Result<Option<Written>, BrokerError> {
         let events: Vec<&Event> = write.items.iter().flat_map(|item| &item.events).collect();
-        let commands = self.append_commands(channel, known, &events);
-        let mut replies: Vec<Value> = session.send(&commands).await?;
+        let mut replies = if session.waits_for_replicas() {
+            let append = Append {
+                stream: self.names.stream(channel),
+                commands: events
+                    .iter()
+                    .map(|event| self.append_command(channel, known, event))
+                    .collect(),
+                is_atomic: events.len() > 1,
+            };
+            session.append_replicated(append).await?
+        } else {
+            let commands = self.append_commands(channel, known, &events);
+            session.send_values(&commands).await?
+        };
         // The reply after those of the events is that of `PUBLISH`.
         replies.truncate(events.len());
         if replies.first().is_some_and(is_refused) {
@@ -83,29 +113,36 @@ impl Streams {
 
     /// One `XADD` per event, in a transaction if there are several, and the notification.
     fn append_commands(&self, channel: &Channel, known: Appended, events: &[&Event]) -> Pipeline {
-        let stream = self.names.stream(channel);
         let mut commands = redis::pipe();
         if events.len() > 1 {
             commands.atomic();
         }
         for event in events {
-            commands
-                .cmd("XADD")
-                .arg(&stream)
-                .arg("NOMKSTREAM")
-                .arg("MAXLEN")
-                .arg(if known.is_exact { "=" } else { "~" })
-                .arg(known.events_max)
-                .arg("*")
-                .arg("event")
-                .arg(event.kind.as_str())
-                .arg("data")
-                .arg(event.data.as_bytes().as_ref());
+            commands.add_command(self.append_command(channel, known, event));
         }
-        commands.cmd("PUBLISH").arg(&stream).arg("");
+        commands
+            .cmd("PUBLISH")
+            .arg(self.names.stream(channel))
+            .arg("");
         // A failed notification does not fail the publish: a node that misses it polls.
         commands.ignore_errors();
         commands
+    }
+
+    fn append_command(&self, channel: &Channel, known: Appended, event: &Event) -> Cmd {
+        let mut command = redis::cmd("XADD");
+        command
+            .arg(self.names.stream(channel))
+            .arg("NOMKSTREAM")
+            .arg("MAXLEN")
+            .arg(if known.is_exact { "=" } else { "~" })
+            .arg(known.events_max)
+            .arg("*")
+            .arg("event")
+            .arg(event.kind.as_str())
+            .arg("data")
+            .arg(event.data.as_bytes().as_ref());
+        command
     }
 
     async fn write_by_script(
@@ -133,15 +170,35 @@ impl Streams {
             retention: &self.retention,
             classes: &self.classes,
             is_first,
+            waits: session.waits_for_replicas(),
             held_keys: claim.held_before(),
             owner: publisher.key_owner(items),
         };
-        let reply = session.run(&write_script(&context, write)).await?;
+        let script = write_script(&context, write);
+        let reply = self.run_write(channel, script, session).await?;
         let keys_max = self.retention.keys.keys_max;
         let result = parse_write_reply(reply, items.len(), keys_max, || claim.too_many_keys())?;
         claim.keep(count_stored_keys(items, &result.written.outcomes));
         self.record_written(channel, &result, session.era());
         Ok(result.written)
+    }
+
+    async fn run_write(
+        &self,
+        channel: &Channel,
+        script: Cmd,
+        session: &mut Session<'_>,
+    ) -> Result<Value, BrokerError> {
+        if !session.waits_for_replicas() {
+            return Ok(session.run_command(script, &WRITE).await?);
+        }
+        let append = Append {
+            stream: self.names.stream(channel),
+            commands: vec![script],
+            is_atomic: false,
+        };
+        let replies = session.append_replicated(append).await?;
+        check_rejection(replies.into_iter().next().unwrap_or(Value::Nil))
     }
 
     /// Records what a write by the script in `era` shows about `channel`.
