@@ -116,8 +116,10 @@ pub(super) struct Inbox {
     pub(super) is_stopping: bool,
     /// No stream is sent any more, and the thread may end.
     pub(super) is_closed: bool,
-    /// The thread was woken since the last [`Mailbox::drain`].
-    is_woken: bool,
+    /// The thread sleeps until it is woken, or until a socket or a time wakes it.
+    is_asleep: bool,
+    /// There are messages since the last [`Mailbox::drain`].
+    has_messages: bool,
 }
 
 /// The inbox of one fan-out thread, with the waker that interrupts its poll.
@@ -146,15 +148,24 @@ impl Mailbox {
     pub(super) fn send(&self, add: impl FnOnce(&mut Inbox)) {
         let mut inbox = self.lock_inbox();
         add(&mut inbox);
-        if std::mem::replace(&mut inbox.is_woken, true) {
+        inbox.has_messages = true;
+        if !std::mem::replace(&mut inbox.is_asleep, false) {
             return;
         }
         drop(inbox);
         if let Err(error) = self.waker.wake() {
             // The kernel is out of memory. The thread wakes for its heartbeats and drains then.
             tracing::error!(%error, "a fan-out thread could not be woken");
-            self.lock_inbox().is_woken = false;
+            self.lock_inbox().is_asleep = true;
         }
+    }
+
+    /// Announces that the thread is about to sleep, so that the next message wakes it. Returns `false`
+    /// if there are messages, which the thread must drain first.
+    pub(super) fn prepare_sleep(&self) -> bool {
+        let mut inbox = self.lock_inbox();
+        inbox.is_asleep = !inbox.has_messages;
+        inbox.is_asleep
     }
 
     /// Returns a request id that is unique, even across restarts of the reactor.
