@@ -66,6 +66,11 @@ impl TailChange {
         }
     }
 
+    /// Whether the change appends events.
+    pub(super) const fn has_events(&self) -> bool {
+        matches!(self, Self::Append(_) | Self::Rewind { .. })
+    }
+
     /// Applies the change, unless it is [`None`](Self::None).
     pub fn apply(self, frames: &mut Frames) {
         match self {

@@ -215,8 +215,11 @@ impl LiveChannel {
             return;
         }
         change.log(&self.channel, self.tail.frames().end());
+        let has_events = change.has_events();
         self.tail.update(|frames| change.apply(frames));
-        self.record_write();
+        if has_events {
+            self.record_write();
+        }
     }
 
     /// Records that the tail was written, and cuts tails if all of them take too much.

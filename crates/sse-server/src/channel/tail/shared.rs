@@ -13,7 +13,7 @@ use super::{Frames, TailLimits};
 use crate::{broker::Stored, channel::TailMemory};
 
 /// A receiver of change notifications, implemented in `fanout/mailbox`. It must only record the
-/// notification, because whoever feeds the tail waits for it.
+/// notification, because the thread that feeds the tail waits for it.
 pub trait TailListener: fmt::Debug + Send + Sync {
     /// Called after each change of the tail.
     fn tail_changed(&self);
