@@ -270,6 +270,7 @@ mod tests {
             .map(|text| Header::parse(text).unwrap())
             .into(),
             bearer: Some(Bearer::parse("token").unwrap()),
+            channels: None,
         };
         assert!(options.include_data() && !options.use_sse_server_api());
         let outgoing = requests("http://h/p", Some("a:b"), options)

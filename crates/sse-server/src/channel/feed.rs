@@ -17,6 +17,7 @@ use super::tail::Frames;
 use crate::broker::{Continuity, Page, ReadFrom, Stored};
 
 /// Returns the read that continues a tail after `position`.
+#[must_use]
 pub const fn read_after(position: EventId) -> ReadFrom {
     ReadFrom::Position(Position::After(position))
 }
@@ -98,6 +99,7 @@ pub struct FeedStep {
 
 impl FeedStep {
     /// Joins a tail to a log whose newest event is `head`.
+    #[must_use]
     pub const fn join(head: EventId) -> Self {
         Self {
             change: TailChange::Join { head },
@@ -108,6 +110,7 @@ impl FeedStep {
     }
 
     /// Decides what a page that was read after `position`, the end of the tail, means.
+    #[must_use]
     pub fn from_page(position: EventId, page: Page) -> Self {
         let (reason, lost) = match page.start {
             Continuity::Contiguous => return Self::append(position, page),

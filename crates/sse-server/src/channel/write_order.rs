@@ -12,6 +12,7 @@
 
 use std::{
     collections::BTreeMap,
+    ops::ControlFlow,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, Weak,
         atomic::{AtomicU64, Ordering::Relaxed},
@@ -84,31 +85,33 @@ impl<T: Ranked> WriteOrder<T> {
         loop {
             // Dropped after the order is unlocked, because an item that is dropped locks the order.
             let mut moved = Vec::new();
-            if let Some(oldest) = self.find_oldest(&mut moved)? {
-                return Some(oldest);
+            if let ControlFlow::Break(oldest) = self.find_oldest(&mut moved) {
+                return oldest;
             }
         }
     }
 
-    /// Moves items to their right places until the first one is in it, and takes that one. Returns
-    /// `Some(None)` if this takes too long, and `None` if the order is empty.
-    fn find_oldest(&self, moved: &mut Vec<Arc<T>>) -> Option<Option<Arc<T>>> {
+    /// Moves items to their right places until the first one is in it, and takes that one. Continues
+    /// if this takes too long.
+    fn find_oldest(&self, moved: &mut Vec<Arc<T>>) -> ControlFlow<Option<Arc<T>>> {
         let mut order = self.lock();
         while moved.len() < MOVES_PER_LOCK {
-            let (place, item) = order.pop_first()?;
+            let Some((place, item)) = order.pop_first() else {
+                return ControlFlow::Break(None);
+            };
             let Some(item) = item.upgrade() else {
                 continue;
             };
             let last_write = item.rank().last_write.load(Relaxed);
             if last_write <= place {
                 item.rank().key.store(0, Relaxed);
-                return Some(Some(item));
+                return ControlFlow::Break(Some(item));
             }
             item.rank().key.store(last_write, Relaxed);
             order.insert(last_write, Arc::downgrade(&item));
             moved.push(item);
         }
-        Some(None)
+        ControlFlow::Continue(())
     }
 
     /// Removes an item that is being dropped.
