@@ -22,7 +22,7 @@ use sse_server::{
         idempotency::{AppendItem, AppendOutcome, Fingerprint, IdempotencyKey, KeyLimits},
         memory::Memory,
         notify::Watcher,
-        redis::{RedisBroker, RedisOptions},
+        redis::{RedisBroker, RedisLogin, RedisOptions},
     },
     metrics::Metrics,
 };
@@ -98,8 +98,10 @@ async fn own(backend: Backend, change: impl FnOnce(&mut Retention)) -> Own {
             let url = redis.url();
             let place = RedisOptions {
                 url: &url,
+                login: &RedisLogin::default(),
                 prefix: "sse:",
                 timeout: Duration::from_secs(10),
+                replicas_to_wait_for: 0,
                 followed_max: 1000,
                 event_bytes_max: 1 << 20,
             };
