@@ -60,7 +60,7 @@ use crate::{
     budget::largest_share,
     channel::TailLimits,
     fanout::{streams::StreamSettings, thread::FanoutSettings},
-    http::{NamedOrigins, RequestLimits, TrustedProxy},
+    http::{NamedOrigins, PrintedSettings, RequestLimits, TrustedProxy},
     quota::Limits,
     tls::CertificateFiles,
 };
@@ -92,6 +92,8 @@ pub struct Config {
     pub access_log: Option<AccessLogTarget>,
     /// Which callers exist and what they may do.
     pub access: AccessRules,
+    /// All settings and where each comes from, for operators.
+    pub printed: PrintedSettings,
     /// What in the settings is probably not meant, for the log.
     pub warnings: Vec<String>,
     /// Origins whose pages may read or publish.
@@ -163,12 +165,9 @@ impl Config {
     fn from_given(given: GivenSettings) -> Result<Self, clap::Error> {
         let broker = choose_broker(&given).map_err(misused)?;
         let certificates = tls_pairs::all(&given.args.tls, given.file.tls_pairs());
-        Ok(Self::from_valid(
-            given.args,
-            given.access,
-            broker,
-            certificates,
-        ))
+        let printed = print::printed(&given);
+        let config = Self::from_valid(given.args, given.access, broker, certificates);
+        Ok(Self { printed, ..config })
     }
 
     /// Reads the access rules of the file again; everything else stays.
@@ -194,6 +193,7 @@ impl Config {
         Self {
             access: access.rules,
             warnings: access.warnings,
+            printed: PrintedSettings::default(),
             public_url: args.network.public_url(),
             allow_anonymous: args.network.allow_anonymous,
             file: args.config.clone(),

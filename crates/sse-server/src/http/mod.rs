@@ -45,6 +45,12 @@
 //! | | `history_memory` | memory for the responses of `history` |
 //! | | `tokens` | `POST /tokens` |
 //! | `admin` | `streams`, `revocations` | `/admin/streams`, `/admin/revocations` |
+//! | | `events`, `stats` | the feed of the dashboard, `/admin/stats` |
+//! | | `settings`, `printed_settings` | `/admin/settings` |
+//! | | `access` | `POST /admin/access`: what a credential grants |
+//! | | `page` | the dashboard at `/`, and its files |
+//! | | `dashboard` | what all dashboards share, and the task that feeds them |
+//! | | `samples`, `problems` | the last 15 minutes; sentences about what is wrong |
 //! | | `permission` | who may use them |
 //! | `ops` | `health`, `readiness` | `GET /health/live`, `/health/ready` |
 //! | | `metrics`, `prometheus_text` | `GET /metrics`, and its two formats |
@@ -92,6 +98,10 @@ pub use self::{
         origins::{NamedOrigins, Origins},
         public_url::PublicUrl,
     },
+    admin::{
+        dashboard::{BudgetLimits, Dashboard, run_dashboard},
+        printed_settings::{PrintedSetting, PrintedSettings, Tables},
+    },
     api::HistoryBudget,
     ops::readiness::Readiness,
     rejections::{Rejections, record_rejections},
@@ -105,7 +115,7 @@ pub use self::{
     state::AppState,
 };
 use self::{
-    admin::{revocations, streams},
+    admin::{access as credentials, events, page, revocations, settings, stats, streams},
     api::{batch, history, publish, stream, tokens},
     error::{ApiError, ApiResult, shortened},
     ops::{health, metrics},
@@ -153,7 +163,8 @@ fn operator_routes(config: &mut ServiceConfig) {
     config
         .configure(health_routes)
         .service(read_only("/metrics", metrics))
-        .configure(admin_routes);
+        .configure(admin_routes)
+        .configure(page_routes);
 }
 
 fn admin_routes(config: &mut ServiceConfig) {
@@ -162,9 +173,44 @@ fn admin_routes(config: &mut ServiceConfig) {
     let close_one = web::delete().to(streams::close_one);
     let revoke = web::post().to(revocations::revoke);
     config
+        .service(resource(
+            "/admin/stats",
+            "GET",
+            [web::get().to(stats::stats)],
+        ))
+        .service(resource(
+            "/admin/events",
+            "GET",
+            [web::get().to(events::events)],
+        ))
+        .service(resource(
+            "/admin/settings",
+            "GET",
+            [web::get().to(settings::settings)],
+        ))
         .service(resource("/admin/streams", "GET, DELETE", [list, close_all]))
         .service(resource("/admin/streams/{id}", "DELETE", [close_one]))
+        .service(resource(
+            "/admin/access",
+            "POST",
+            [web::post().to(credentials::check)],
+        ))
         .service(resource("/admin/revocations", "POST", [revoke]));
+}
+
+/// The dashboard. `/` answers only clients that want a page; to others it is no route.
+fn page_routes(config: &mut ServiceConfig) {
+    let page = get_or_head().to(page::page);
+    let script = get_or_head().to(page::script);
+    let style = get_or_head().to(page::style);
+    config
+        .service(
+            web::resource("/")
+                .route(page)
+                .default_service(web::to(not_found)),
+        )
+        .service(read_only("/dashboard.js", script))
+        .service(read_only("/dashboard.css", style));
 }
 
 fn health_routes(config: &mut ServiceConfig) {
@@ -212,6 +258,6 @@ fn only(allow: &'static str) -> Route {
     })
 }
 
-async fn not_found(request: HttpRequest) -> ApiResult<HttpResponse> {
+pub(super) async fn not_found(request: HttpRequest) -> ApiResult<HttpResponse> {
     Err(ApiError::NotFound(shortened(request.uri().path())))
 }

@@ -12,6 +12,7 @@
 //! | `handshake`, `handshake_turns` | TLS handshakes, and which of them run at a time |
 //! | `transport` | serves HTTP over accepted connections |
 //! | `app` | the routes and the middlewares |
+//! | `dashboard` | what the dashboard knows of the settings |
 //! | `http2` | HTTP/2 |
 //! | `track_requests` | reports requests to their connection |
 //! | `protocol_errors` | logs clients that do not speak HTTP |
@@ -23,6 +24,7 @@ mod accept;
 mod announce;
 mod app;
 mod connection_limits;
+mod dashboard;
 mod handshake;
 mod handshake_turns;
 mod http2;
@@ -53,6 +55,7 @@ pub use self::shutdown::StopReason;
 use self::{
     accept::Acceptor,
     connection_limits::{client_max, most_streams, reserve, streams_max},
+    dashboard::dashboard,
     listen::Listening,
     protocol_errors::ProtocolErrorLog,
     reload::follow_reloads,
@@ -171,6 +174,8 @@ async fn start(
     ));
     let revocations = http::follow_revocations(broker.clone(), access.clone(), stopping.clone());
     tokio::spawn(supervised_task("the revocations", revocations));
+    let feed = http::run_dashboard(state.clone(), stopping.clone());
+    tokio::spawn(supervised_task("the dashboard's feed", feed));
     announce::announce(config, &addresses, files.connections_max);
     Ok(Running {
         handle: server.handle(),
@@ -274,6 +279,7 @@ impl Resources {
         let admission = Admission::new(streams_max, self.metrics.clone());
         let origins = Origins::new(&config.origins);
         Ok(AppState {
+            dashboard: dashboard(config, streams_max, self.connections_max),
             access,
             limits: config.requests,
             body_memory: Arc::new(BodyMemory::new(

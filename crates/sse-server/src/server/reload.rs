@@ -40,5 +40,6 @@ fn read_rules(config: &Config, access: &AccessControl) -> Result<(), String> {
         tracing::warn!("{warning}");
     }
     access.access().reload(read.rules);
+    config.printed.set_access(read.printed);
     Ok(())
 }

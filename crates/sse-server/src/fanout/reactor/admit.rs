@@ -109,6 +109,7 @@ impl Reactor<'_> {
             waker,
             pass: Pass::None,
             not_before: Instant::now(),
+            changed_at: None,
         });
         self.views_by_key.insert(view_key, key);
         key

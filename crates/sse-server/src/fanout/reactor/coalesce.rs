@@ -84,7 +84,7 @@ impl Reactor<'_> {
             return left;
         }
         // Reset the waker before the tails are read: a change while they are read notifies again.
-        watched.waker.reset();
+        watched.changed_at = watched.waker.reset();
         watched.view.clear_cache();
         Some(watched.view.members.len())
     }
@@ -130,6 +130,12 @@ impl Reactor<'_> {
             return;
         };
         watched.view.clear_cache();
+        if let Some(changed_at) = watched.changed_at.take() {
+            let took = self.now.saturating_duration_since(changed_at);
+            self.context
+                .metrics
+                .pass_ended(took, watched.view.members.len());
+        }
         watched.not_before = self.now + self.context.settings.coalesce;
         let pass = std::mem::replace(&mut watched.pass, Pass::None);
         if matches!(pass, Pass::Due { again: true, .. }) {

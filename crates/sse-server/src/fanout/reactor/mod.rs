@@ -149,6 +149,8 @@ struct WatchedView {
     pass: Pass,
     /// Earliest start of the next pass.
     not_before: Instant,
+    /// The first change that the pass sends.
+    changed_at: Option<Instant>,
 }
 
 /// State of a view's pass, in which every stream of the view takes a step.

@@ -4,7 +4,7 @@ mod history_memory;
 mod history_response;
 mod idempotency;
 mod publish_quota;
-mod stream_response;
+pub(in crate::http) mod stream_response;
 mod stream_shares;
 
 pub(crate) mod batch;

@@ -41,7 +41,9 @@ impl ApiError {
             Self::UnsupportedMediaType { .. } => ErrorCode::UnsupportedMediaType,
             Self::Draining => ErrorCode::Draining,
             Self::RateLimited { .. } => ErrorCode::RateLimited,
-            Self::BodyMemoryFull | Self::HistoryMemoryFull => ErrorCode::Busy,
+            Self::BodyMemoryFull | Self::HistoryMemoryFull | Self::TooManyDashboards(_) => {
+                ErrorCode::Busy
+            }
             Self::AccessUnavailable => ErrorCode::AccessUnavailable,
             Self::Broker(error) => broker_error::code(error),
         }

@@ -197,6 +197,7 @@ fn body_of(path: &str) -> String {
         "/events" => json!([{"event": "click", "data": 1}]),
         "/tokens" => json!({"subscribe": ["orders.1"]}),
         "/admin/revocations" => json!({"key": "nothing"}),
+        "/admin/access" => json!({"token": "nothing"}),
         _ => json!({"page": "/"}),
     }
     .to_string()
