@@ -13,7 +13,7 @@ import urllib.request
 
 from playwright.sync_api import sync_playwright
 
-SERVER = os.environ.get("SSE_SERVER_BIN", "target/debug/sse-server")
+SERVER = os.environ.get("HUB_PROGRAM", "target/debug/sse-server")
 CHROMIUM = next((found for name in ("chromium", "google-chrome") if (found := shutil.which(name))), None)
 SECONDS = 60
 
@@ -64,6 +64,20 @@ class Hub:
         return [event["data"] for event in self.request(f"/events?channel={channel}&limit=1000", headers=headers)["events"]]
 
 
+class Rules:
+    """A configuration file with one API key, which may do everything."""
+
+    def __init__(self):
+        self.folder = pathlib.Path(tempfile.mkdtemp(prefix="browser-rules-"))
+        made = subprocess.run([SERVER, "key", "new", "--name", "operator"], capture_output=True, text=True, check=True)
+        words = made.stdout.replace('"', " ").split()
+        self.key = next(word for word in words if word.startswith("sse_"))
+        digest = next(word for word in words if len(word) == 64)
+        self.path = self.folder / "sse.toml"
+        rights = 'admin = true\npublish = ["*"]\nsubscribe = ["*"]'
+        self.path.write_text(f'[[access.key]]\nname = "operator"\nsha256 = "{digest}"\n{rights}\n')
+
+
 @unittest.skipIf(CHROMIUM is None, "Chromium is not installed")
 class BrowserCase(unittest.TestCase):
     """Cases that share a browser. Each page fails its case if it logs an error or throws."""
@@ -93,6 +107,7 @@ class BrowserCase(unittest.TestCase):
         page.errors = []
         page.on("pageerror", lambda error: page.errors.append(str(error)))
         page.on("console", lambda message: message.type in ("error", "warning") and page.errors.append(message.text))
-        page.on("dialog", lambda dialog: (page.errors.append(f"dialog {dialog.message}"), dialog.dismiss()))
+        page.shows = lambda dialog: (page.errors.append(f"dialog {dialog.message}"), dialog.dismiss())
+        page.on("dialog", lambda dialog: page.shows(dialog))
         self.addCleanup(lambda: self.assertEqual(page.errors, []))
         return page

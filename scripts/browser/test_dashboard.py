@@ -7,7 +7,7 @@ import subprocess
 import tempfile
 import urllib.parse
 
-from hub import BrowserCase, until
+from hub import BrowserCase, Rules, until
 from payloads import HIDDEN, PAYLOADS
 
 SCREENS = ("overview", "channel/sse", "streams", "incidents", "access", "settings")
@@ -161,13 +161,9 @@ class Dashboard(BrowserCase):
             curl.stdout.close()
 
     def test_a_credential_is_asked_for_and_forgotten(self):
-        folder = pathlib.Path(tempfile.mkdtemp(prefix="browser-rules-"))
-        made = subprocess.run([hub_binary(), "key", "new", "--name", "operator"], capture_output=True, text=True, check=True)
-        key = next(word for word in made.stdout.split() if word.startswith("sse_"))
-        digest = next(word for word in made.stdout.replace('"', " ").split() if len(word) == 64)
-        config = folder / "sse.toml"
-        config.write_text(f'[[access.key]]\nname = "operator"\nsha256 = "{digest}"\nadmin = true\nsubscribe = ["*"]\n')
-        hub = self.hub("--config", str(config), folder=folder)
+        rules = Rules()
+        key = rules.key
+        hub = self.hub("--config", str(rules.path), folder=rules.folder)
         page = self.page()
         page.goto(hub.url)
         page.get_by_label("API key or token").fill("wrong")
@@ -192,11 +188,6 @@ class Dashboard(BrowserCase):
 def counted(page):
     text = page.get_by_text("omitted").filter(has_text="shown").inner_text()
     return sum(int(word.replace(",", "")) for word in text.split() if word.replace(",", "").isdigit())
-
-
-def hub_binary():
-    from hub import SERVER
-    return SERVER
 
 
 class Hostile:

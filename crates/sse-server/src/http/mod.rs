@@ -52,6 +52,7 @@
 //! | | `dashboard` | what all dashboards share, and the task that feeds them |
 //! | | `samples`, `problems` | the last 15 minutes; sentences about what is wrong |
 //! | | `permission` | who may use them |
+//! | `client` | | `/client.js`, the client for pages |
 //! | `ops` | `health`, `readiness` | `GET /health/live`, `/health/ready` |
 //! | | `metrics`, `prometheus_text` | `GET /metrics`, and its two formats |
 //! | | `state` | what the handlers share |
@@ -68,6 +69,7 @@ mod access;
 mod admin;
 mod api;
 mod broker_error;
+mod client;
 mod error;
 mod error_cause;
 mod error_status;
@@ -209,6 +211,8 @@ fn page_routes(config: &mut ServiceConfig) {
                 .route(page)
                 .default_service(web::to(not_found)),
         )
+        .service(read_only("/client.js", get_or_head().to(client::module)))
+        .service(read_only("/client.d.ts", get_or_head().to(client::types)))
         .service(read_only("/dashboard.js", script))
         .service(read_only("/dashboard.css", style));
 }
