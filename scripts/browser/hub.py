@@ -64,6 +64,11 @@ class Hub:
         return [event["data"] for event in self.request(f"/events?channel={channel}&limit=1000", headers=headers)["events"]]
 
 
+def is_problem(message):
+    """Whether a message of the console is one. A page without an icon is none."""
+    return message.type in ("error", "warning") and not message.location.get("url", "").endswith("/favicon.ico")
+
+
 class Rules:
     """A configuration file with one API key, which may do everything."""
 
@@ -106,7 +111,7 @@ class BrowserCase(unittest.TestCase):
         page = (context or self.context(**options)).new_page()
         page.errors = []
         page.on("pageerror", lambda error: page.errors.append(str(error)))
-        page.on("console", lambda message: message.type in ("error", "warning") and page.errors.append(message.text))
+        page.on("console", lambda message: is_problem(message) and page.errors.append(message.text))
         page.shows = lambda dialog: (page.errors.append(f"dialog {dialog.message}"), dialog.dismiss())
         page.on("dialog", lambda dialog: page.shows(dialog))
         self.addCleanup(lambda: self.assertEqual(page.errors, []))

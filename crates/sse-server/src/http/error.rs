@@ -26,7 +26,7 @@ pub(super) const ROUTES: &str = "\
     GET or POST /event/{action}, POST /events, GET /stream, GET /events, POST /tokens, \
     GET /health/live, GET /health/ready, GET /metrics, GET or DELETE /admin/streams, \
     POST /admin/revocations, GET /admin/stats, GET /admin/events, GET /admin/settings, \
-    POST /admin/access";
+    POST /admin/access, GET /client.js, GET /client.d.ts, GET /openapi.yaml";
 
 /// Delay before a retry if nothing better is known.
 pub(super) const RETRY_AFTER: Duration = Duration::from_secs(1);

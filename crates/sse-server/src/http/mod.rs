@@ -52,9 +52,9 @@
 //! | | `dashboard` | what all dashboards share, and the task that feeds them |
 //! | | `samples`, `problems` | the last 15 minutes; sentences about what is wrong |
 //! | | `permission` | who may use them |
-//! | `client` | | `/client.js`, the client for pages |
 //! | `ops` | `health`, `readiness` | `GET /health/live`, `/health/ready` |
 //! | | `metrics`, `prometheus_text` | `GET /metrics`, and its two formats |
+//! | | `public_files` | `/client.js`, `/client.d.ts` and `/openapi.yaml` |
 //! | | `state` | what the handlers share |
 //! | | `request_limits` | the limits of a request |
 //! | | `response_headers` | headers that every response has |
@@ -69,11 +69,11 @@ mod access;
 mod admin;
 mod api;
 mod broker_error;
-mod client;
 mod error;
 mod error_cause;
 mod error_status;
 mod ops;
+mod public_files;
 mod rejections;
 mod request;
 mod request_limits;
@@ -166,7 +166,8 @@ fn operator_routes(config: &mut ServiceConfig) {
         .configure(health_routes)
         .service(read_only("/metrics", metrics))
         .configure(admin_routes)
-        .configure(page_routes);
+        .configure(page_routes)
+        .configure(file_routes);
 }
 
 fn admin_routes(config: &mut ServiceConfig) {
@@ -211,10 +212,20 @@ fn page_routes(config: &mut ServiceConfig) {
                 .route(page)
                 .default_service(web::to(not_found)),
         )
-        .service(read_only("/client.js", get_or_head().to(client::module)))
-        .service(read_only("/client.d.ts", get_or_head().to(client::types)))
         .service(read_only("/dashboard.js", script))
-        .service(read_only("/dashboard.css", style));
+        .service(read_only("/dashboard.css", style))
+        .service(read_only("/dashboard.svg", get_or_head().to(page::icon)));
+}
+
+/// Files that everyone may load.
+fn file_routes(config: &mut ServiceConfig) {
+    let module = get_or_head().to(public_files::client_module);
+    let types = get_or_head().to(public_files::client_types);
+    let description = get_or_head().to(public_files::description);
+    config
+        .service(read_only("/client.js", module))
+        .service(read_only("/client.d.ts", types))
+        .service(read_only("/openapi.yaml", description));
 }
 
 fn health_routes(config: &mut ServiceConfig) {

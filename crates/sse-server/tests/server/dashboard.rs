@@ -45,6 +45,7 @@ async fn a_browser_of_this_machine_gets_the_page_and_other_clients_the_routes() 
         ("/", "text/html; charset=utf-8"),
         ("/dashboard.js", "text/javascript; charset=utf-8"),
         ("/dashboard.css", "text/css; charset=utf-8"),
+        ("/dashboard.svg", "image/svg+xml"),
     ] {
         let response = get(&server, path, &[("accept", HTML)]).await;
         assert_eq!(response.status(), StatusCode::OK, "{path}");
@@ -210,4 +211,74 @@ async fn settings_are_listed_with_their_origin_and_without_secrets() {
             .unwrap()
             .contains("redis")
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn public_files_are_for_everyone_and_are_cached_by_their_tag() {
+    let server = TestServer::start(Backend::Memory).await;
+    for (path, content_type) in [
+        ("/client.js", "text/javascript; charset=utf-8"),
+        ("/client.d.ts", "text/plain; charset=utf-8"),
+        ("/openapi.yaml", "application/yaml"),
+    ] {
+        let foreign = [
+            ("origin", "https://app.example"),
+            ("x-forwarded-for", "192.0.2.1"),
+        ];
+        let response = get(&server, path, &foreign).await;
+        assert_eq!(response.status(), StatusCode::OK, "{path}");
+        let headers = response.headers().clone();
+        for (name, value) in [
+            ("content-type", content_type),
+            ("access-control-allow-origin", "*"),
+            ("cache-control", "public, max-age=3600"),
+            ("x-content-type-options", "nosniff"),
+        ] {
+            assert_eq!(headers[name], value, "{path}: {name}");
+        }
+        let tag = headers["etag"].to_str().unwrap();
+        let known = get(&server, path, &[("if-none-match", tag)]).await;
+        assert_eq!(known.status(), StatusCode::NOT_MODIFIED, "{path}");
+        assert_eq!(known.headers()["etag"], tag);
+        let other = get(&server, path, &[("if-none-match", "\"other\"")]).await;
+        assert_eq!(other.status(), StatusCode::OK, "{path}");
+    }
+}
+
+/// Each route of the description exists: no request for one is answered as an unknown route or an
+/// unknown method.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_description_names_only_routes_that_exist() {
+    let server = TestServer::start(Backend::Memory).await;
+    let description = server
+        .get("/openapi.yaml")
+        .await
+        .unwrap()
+        .text()
+        .await
+        .unwrap();
+    let (_, paths) = description.split_once("\npaths:\n").unwrap();
+    let (paths, _) = paths.split_once("\ncomponents:\n").unwrap();
+    let (mut path, mut routes) = (String::new(), 0);
+    for line in paths.lines() {
+        let name = line.trim().trim_end_matches(':');
+        match line.len() - line.trim_start().len() {
+            2 => path = name.replace("{action}", "click").replace("{id}", "0"),
+            4 if ["get", "post", "put", "delete"].contains(&name) => {
+                let method = reqwest::Method::from_bytes(name.to_uppercase().as_bytes()).unwrap();
+                let request = server.http.request(method, server.at(&path));
+                let response = request.send().await.unwrap();
+                let status = response.status().as_u16();
+                // An unknown stream is a 404 of its own.
+                let is_stream = path == "/admin/streams/0";
+                assert!(
+                    status != 405 && (status != 404 || is_stream),
+                    "{name} {path}"
+                );
+                routes += 1;
+            }
+            _ => {}
+        }
+    }
+    assert!(routes >= 19, "{routes} routes");
 }

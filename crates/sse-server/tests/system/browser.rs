@@ -5,7 +5,7 @@ use std::process::Command;
 use crate::process::{Process, workspace};
 
 #[path = "../server/common/skipped.rs"]
-mod skipped;
+pub(crate) mod skipped;
 
 /// Where `scripts/test --full` installs Playwright for Python.
 const PYTHON: &str = "target/playwright/bin/python";

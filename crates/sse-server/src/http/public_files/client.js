@@ -131,6 +131,7 @@ class Subscription {
   /** What this tab does as the leader; `null` if it follows. */
   #lead = null;
   #ended = new Set();
+  #state = '';
 
   constructor(options) {
     this.#options = options;
@@ -151,7 +152,13 @@ class Subscription {
     this.#send({ kind: 'bye' });
     this.#closed.abort();
     this.#bus?.close();
-    this.#options.onState?.('closed');
+    this.#setState('closed');
+  }
+
+  #setState(state, error) {
+    if (state === this.#state) return;
+    this.#state = state;
+    this.#options.onState?.(state, error);
   }
 
   get isLeader() { return this.#lead !== null; }
@@ -283,7 +290,7 @@ class Subscription {
       } catch (error) {
         if (this.#closed.signal.aborted) return undefined;
         if (error instanceof RejectedError) throw error;
-        this.#options.onState?.('waiting', error);
+        this.#setState('waiting', error);
       } finally {
         abort.abort();
       }
@@ -319,7 +326,7 @@ class Subscription {
     }
     if (kind === 'ask') this.#report();
     else if (kind === 'block') this.#take(message);
-    else if (kind === 'state') this.#options.onState?.(message.state);
+    else if (kind === 'state') this.#setState(message.state);
     else if (kind === 'end') this.#end(message.channels);
     else if (kind === 'failed') this.#fail(new RejectedError(message.status, message.code, message.text));
     else if (this.#lead && kind === 'report') this.#lead.reported(tab, message);
@@ -380,6 +387,7 @@ class Subscription {
       at: {},
       reported: (tab, { channels, types, positions }) => {
         lead.tabs.set(tab, { channels, types, positions });
+        if (this.#state) this.#send({ kind: 'state', state: this.#state, session: lead.session });
         const isMissing = (channel) => positions[channel]
           && (!lead.at[channel] || comparePositions(positions[channel], lead.at[channel]) < 0);
         const wantsMore = lead.types && (!types || types.some((type) => !lead.types.includes(type)));
