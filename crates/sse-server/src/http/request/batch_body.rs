@@ -8,6 +8,7 @@
 //! {"event":"a","data":"x\ny"}           data is the text of the string: x, a line break, y
 //! {"event":"a","data":{"b": [1, 2]}}    data is the JSON without white space: {"b":[1,2]}
 //! {"event":"a","data":1,"key":"k1"}     the event has an idempotency key of its own
+//! {"event":"a","data":1,"channel":"b"}  the event belongs to this channel
 //! ```
 
 use std::{borrow::Cow, fmt};
@@ -18,7 +19,7 @@ use serde::{
     de::{DeserializeSeed, Error as _, SeqAccess, Visitor},
 };
 use serde_json::value::RawValue;
-use sse_proto::{Event, EventType, event::InvalidName, json};
+use sse_proto::{Channel, Event, EventType, event::InvalidName, json};
 
 use super::{
     batch_line::Line,
@@ -36,6 +37,8 @@ use crate::{
 /// An event of a batch, as the client sent it.
 pub(crate) struct BatchEvent {
     pub(crate) place: BatchPlace,
+    /// The channel that the event names; `None` if it belongs to that of the URL.
+    pub(crate) channel: Option<Channel>,
     pub(crate) event: Event,
     pub(crate) key: Option<Fingerprint>,
 }
@@ -157,7 +160,7 @@ impl<'de> Visitor<'de> for &mut ArraySplitter<'_, 'de> {
 }
 
 /// Parses one event, which shares the memory of `text` where possible.
-fn parse_event(
+pub(crate) fn parse_event(
     text: &ByteString,
     json: &str,
     place: BatchPlace,
@@ -169,12 +172,14 @@ fn parse_event(
     };
     let line = parse_line(json).map_err(invalid)?;
     line.check_ignored_keys().map_err(invalid)?;
+    let channel = line.named_channel().map_err(invalid)?;
     let kind = parse_kind(text, line.event).map_err(invalid)?;
     let data = data_text(text, line.data.get()).map_err(|why| invalid(format!("data: {why}")))?;
     limits.check_data(&data, || format!("the data of {place}"))?;
     let key = line.key.as_deref().map(parse_key).transpose();
     Ok(BatchEvent {
         place,
+        channel,
         event: Event { kind, data },
         key: key.map_err(invalid)?,
     })
