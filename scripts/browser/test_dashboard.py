@@ -4,12 +4,15 @@ import json
 import pathlib
 import shutil
 import subprocess
+import sys
 import tempfile
 import urllib.parse
 
 from hub import BrowserCase, Rules, until
 from payloads import HIDDEN, PAYLOADS
 
+# Installed beside Playwright by scripts/needs.
+AXE = pathlib.Path(sys.prefix) / "axe/node_modules/axe-core/axe.min.js"
 SCREENS = ("overview", "channel/sse", "streams", "incidents", "access", "settings")
 # Names of elements that only hostile text could add.
 FOREIGN = "iframe, object, embed, img, video, base, style, template, math, meta[http-equiv], script:not([src='dashboard.js']), form[action]"
@@ -92,6 +95,21 @@ class Dashboard(BrowserCase):
             page.keyboard.press("Enter")
             page.get_by_role("heading", name="Channel", exact=True).wait_for()
             self.assertEqual(page.evaluate("document.activeElement.id"), "screen")
+
+    def test_axe_finds_no_defect(self):
+        if not AXE.exists():
+            self.skipTest("axe-core is not installed")
+        hub = self.hub()
+        hub.publish('{"a":1}')
+        for width, scheme in ((360, "dark"), (1280, "light")):
+            # The page's own policy forbids further scripts.
+            page = self.open(hub, viewport={"width": width, "height": 740}, color_scheme=scheme, bypass_csp=True)
+            page.evaluate(AXE.read_text())
+            for screen in SCREENS:
+                page.evaluate("hash => { location.hash = hash }", screen)
+                page.locator("main :is(td, li, .figure, textarea)").first.wait_for()
+                found = page.evaluate("axe.run().then(({ violations }) => violations.map(({ id, nodes }) => `${id}: ${nodes[0].html}`))")
+                self.assertEqual(found, [], f"{screen}, {scheme}")
 
     def test_hostile_text_stays_text(self):
         hub = self.hub()
