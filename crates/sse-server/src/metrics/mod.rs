@@ -12,12 +12,14 @@
 //! | `streams` | streams, and what they read from history |
 //! | `log` | the size of the log, `GET /events`, losses |
 //! | `tls` | handshakes and certificates |
+//! | `dropped_lines` | lines of the access log and of the audit log |
 //! | `process` | CPU, memory and files of the process |
 //! | `waiting` | counts what waits |
 //! | `latency` | a histogram whose counts can be read |
 //! | `recent`, `totals` | what the dashboard shows: the last incidents, and metrics as numbers |
 
 mod connections;
+mod dropped_lines;
 pub(crate) mod latency;
 mod log;
 #[cfg(target_os = "linux")]
@@ -48,8 +50,9 @@ use sse_proto::api::GapReason;
 
 pub(crate) use self::waiting::Waiting;
 use self::{
-    connections::ConnectionMetrics, latency::LatencyHistogram, log::LogMetrics,
-    publishing::PublishingMetrics, recent::Recent, streams::StreamMetrics, tls::TlsMetrics,
+    connections::ConnectionMetrics, dropped_lines::DroppedLines, latency::LatencyHistogram,
+    log::LogMetrics, publishing::PublishingMetrics, recent::Recent, streams::StreamMetrics,
+    tls::TlsMetrics,
 };
 pub use self::{log::LogSize, tls::HandshakeResult};
 use crate::log_writer::dropped_lines;
@@ -71,7 +74,7 @@ struct Inner {
     streams: StreamMetrics,
     log: LogMetrics,
     tls: TlsMetrics,
-    access_lines_dropped: Count,
+    dropped_lines: DroppedLines,
     latency: LatencyHistogram,
     recent: Recent,
 }
@@ -116,7 +119,7 @@ impl Metrics {
     /// Registers all metrics, with the value zero.
     #[must_use]
     pub fn new() -> Self {
-        let (connections, publishing, streams, log, tls, access_lines_dropped) = Default::default();
+        let (connections, publishing, streams, log, tls, dropped_lines) = Default::default();
         let mut inner = Inner {
             registry: Registry::default(),
             connections,
@@ -124,7 +127,7 @@ impl Metrics {
             streams,
             log,
             tls,
-            access_lines_dropped,
+            dropped_lines,
             latency: LatencyHistogram::default(),
             recent: Recent::default(),
         };
@@ -281,11 +284,6 @@ impl Metrics {
         self.0.streams.record_page_read();
     }
 
-    /// Counts lines of the access log that were dropped.
-    pub fn access_lines_dropped(&self, lines: usize) {
-        self.0.access_lines_dropped.inc_by(lines as u64);
-    }
-
     /// Counts `events` and `bytes` that were handed to subscribers' connections.
     pub fn delivered(&self, events: usize, bytes: usize) {
         self.0.streams.record_delivery(events, bytes);
@@ -322,11 +320,7 @@ impl Inner {
             "Lines of the log that were dropped",
             dropped_lines(),
         );
-        registry.register(
-            "access_log_dropped",
-            "Lines of the access log that were dropped",
-            self.access_lines_dropped.clone(),
-        );
+        self.dropped_lines.register(registry);
         #[cfg(target_os = "linux")]
         self.registry
             .register_collector(Box::new(process::ProcessCollector));

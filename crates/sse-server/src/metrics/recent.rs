@@ -10,12 +10,13 @@ use std::{
         Mutex,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
-    time::{SystemTime, UNIX_EPOCH},
+    time::SystemTime,
 };
 
 use serde::Serialize;
 
 use super::Metrics;
+use crate::epoch::milliseconds;
 
 /// Gaps and rejections that are kept.
 const KEPT: usize = 1000;
@@ -198,8 +199,7 @@ fn shortened(text: String) -> Box<str> {
 }
 
 fn now_ms() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    u64::try_from(since.unwrap_or_default().as_millis()).unwrap_or(u64::MAX)
+    milliseconds(SystemTime::now())
 }
 
 #[cfg(test)]

@@ -5,11 +5,9 @@ use crate::{
     http::{BudgetLimits, Dashboard},
 };
 
-/// Returns what the dashboards of a server share that may have `streams_max` streams and
-/// `connections_max` connections.
-pub(super) fn dashboard(config: &Config, streams_max: usize, connections_max: usize) -> Dashboard {
+/// Returns what the dashboards of a server share that may have `connections_max` connections.
+pub(super) fn dashboard(config: &Config, connections_max: usize) -> Dashboard {
     let limits = BudgetLimits {
-        streams: streams_max,
         connections: connections_max,
         publish_memory: config.publish_memory_bytes,
         blocked: config.blocked_bytes_max,

@@ -72,6 +72,7 @@ pub(crate) enum Behaviour {
 pub(crate) enum Fault {
     KillNode,
     StopNode,
+    RollingRestart,
     KillRedis,
     StopRedis,
     Failover,
@@ -87,6 +88,7 @@ impl Fault {
         let mut kinds = vec![
             Self::KillNode,
             Self::StopNode,
+            Self::RollingRestart,
             Self::Cut,
             Self::ClockForward,
             Self::ClockBack,
@@ -103,6 +105,7 @@ impl Fault {
         match self {
             Self::KillNode => "kill -9 and restart of a node",
             Self::StopNode => "a node stopped (SIGSTOP)",
+            Self::RollingRestart => "drain and restart of all nodes",
             Self::KillRedis => "kill -9 and restart of Redis",
             Self::StopRedis => "Redis stopped (SIGSTOP)",
             Self::Failover => "failover that loses events",
@@ -118,6 +121,7 @@ impl Fault {
         match self {
             Self::KillNode => "connections broken",
             Self::StopNode | Self::StopRedis => "ms without an acknowledgement",
+            Self::RollingRestart => "streams ended by the drain",
             Self::Cut => "frames cut in two",
             Self::Failover => "acknowledged events lost",
             Self::KillRedis | Self::FullDisk => "publishes refused or unknown",

@@ -6,7 +6,7 @@
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::{Duration, SystemTime},
 };
 
 use bytes::Bytes;
@@ -24,6 +24,7 @@ use super::{
     stats::{Budget, Failure, Health, Stats},
 };
 use crate::{
+    epoch::milliseconds,
     http::{
         HistoryBudget,
         error::{ApiError, ApiResult},
@@ -43,8 +44,6 @@ const SLOW_MS: u64 = 60_000;
 /// The limits of which the overview shows the use.
 #[derive(Debug, Clone, Copy)]
 pub struct BudgetLimits {
-    /// Open streams.
-    pub streams: usize,
     /// Open connections.
     pub connections: usize,
     /// Bytes of the bodies of publishes.
@@ -151,7 +150,7 @@ impl Dashboard {
     /// Returns what the node does now.
     pub(super) fn stats(&self, state: &AppState) -> Stats {
         let totals = totals(state);
-        let budgets = self.budgets(&totals);
+        let budgets = self.budgets(state, &totals);
         let found = self.lock();
         let facts = Facts {
             health: &found.health,
@@ -215,14 +214,15 @@ impl Dashboard {
             let thousandths = budget.used.saturating_mul(1000);
             thousandths.checked_div(budget.max).unwrap_or(0)
         };
-        let budgets = self.budgets(&totals).iter().map(part).collect();
+        let budgets = self.budgets(state, &totals).iter().map(part).collect();
         self.lock().samples.push(now_ms(), totals, budgets);
     }
 
-    fn budgets(&self, totals: &Totals) -> Vec<Budget> {
+    fn budgets(&self, state: &AppState, totals: &Totals) -> Vec<Budget> {
         let limits = &self.0.limits;
+        let streams_max = state.streams.admission.streams_max();
         let budgets = [
-            ("streams", totals.streams, limits.streams as u64),
+            ("streams", totals.streams, streams_max as u64),
             ("connections", totals.connections, limits.connections as u64),
             (
                 "publish memory",
@@ -311,6 +311,5 @@ fn event<T: Serialize + ?Sized>(name: &str, data: &T) -> String {
 }
 
 fn now_ms() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    u64::try_from(since.unwrap_or_default().as_millis()).unwrap_or(u64::MAX)
+    milliseconds(SystemTime::now())
 }
