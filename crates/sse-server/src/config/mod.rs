@@ -63,7 +63,7 @@ use crate::{
     budget::largest_share,
     channel::TailLimits,
     fanout::{streams::StreamSettings, thread::FanoutSettings},
-    http::{NamedOrigins, RequestLimits, TrustedProxy},
+    http::{NamedOrigins, PrintedSettings, RequestLimits, TrustedProxy},
     quota::Limits,
     tls::CertificateFiles,
 };
@@ -104,6 +104,8 @@ pub struct Config {
     pub audit_log: Option<PathBuf>,
     /// Which callers exist and what they may do.
     pub access: AccessRules,
+    /// All settings and where each comes from, for operators.
+    pub printed: PrintedSettings,
     /// What in the settings is probably not meant, for the log.
     pub warnings: Vec<String>,
     /// Origins whose pages may read or publish.
@@ -179,12 +181,14 @@ impl Config {
         given.access.warnings.extend(visible);
         let broker = choose_broker(&given).map_err(misused)?;
         let certificates = tls_pairs::all(&given.args.tls, given.file.tls_pairs());
+        let printed = print::printed(&given);
         let settings = print::values(&given);
         let arguments = given.arguments.into();
         let config = Self::from_valid(given.args, given.access, broker, certificates);
         Ok(Self {
             arguments,
             settings,
+            printed,
             ..config
         })
     }
@@ -213,6 +217,7 @@ impl Config {
                 None => self.settings.remove(*key),
             };
         }
+        self.printed.reload(&read.printed, applied);
         self
     }
 
@@ -241,6 +246,7 @@ impl Config {
             settings: SettingValues::new(),
             access: access.rules,
             warnings: access.warnings,
+            printed: PrintedSettings::default(),
             public_url: args.network.public_url(),
             allow_anonymous: args.network.allow_anonymous,
             file: args.config.clone(),

@@ -14,9 +14,10 @@ use std::{
     collections::HashSet,
     io,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, LazyLock, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
+    time::{Duration, Instant},
 };
 
 use mio::{Registry, Token};
@@ -201,6 +202,9 @@ impl Mailbox {
     }
 }
 
+/// A moment before all changes.
+static CLOCK_START: LazyLock<Instant> = LazyLock::new(Instant::now);
+
 /// Notifies a fan-out thread when a tail of a view changes.
 ///
 /// Only the first change since [`reset`](Self::reset) sends a message.
@@ -209,6 +213,8 @@ pub(super) struct ViewWaker {
     mailbox: Arc<Mailbox>,
     view: usize,
     is_pending: AtomicBool,
+    /// When the first change was, in nanoseconds since [`CLOCK_START`]; zero if there is none.
+    changed_at: AtomicU64,
 }
 
 impl ViewWaker {
@@ -217,20 +223,26 @@ impl ViewWaker {
             mailbox,
             view,
             is_pending: AtomicBool::new(false),
+            changed_at: AtomicU64::new(0),
         }
     }
 
-    /// Lets the next change notify again.
+    /// Lets the next change notify again. Returns when the first change since the last call was.
     ///
     /// Reset before reading the tails: the other order loses a change between the two.
-    pub(super) fn reset(&self) {
+    pub(super) fn reset(&self) -> Option<Instant> {
+        let nanoseconds = self.changed_at.swap(0, Ordering::Relaxed);
         self.is_pending.store(false, Ordering::SeqCst);
+        let since = (nanoseconds > 0).then_some(Duration::from_nanos(nanoseconds))?;
+        CLOCK_START.checked_add(since)
     }
 }
 
 impl TailListener for ViewWaker {
     fn tail_changed(&self) {
         if !self.is_pending.swap(true, Ordering::SeqCst) {
+            let now = u64::try_from(CLOCK_START.elapsed().as_nanos()).unwrap_or(u64::MAX);
+            self.changed_at.store(now, Ordering::Relaxed);
             self.mailbox
                 .send(|inbox| inbox.changed_views.push(self.view));
         }
@@ -256,7 +268,7 @@ mod tests {
         assert_eq!(mailbox.drain().changed_views, [7]);
         waker.tail_changed();
         assert!(mailbox.drain().changed_views.is_empty());
-        waker.reset();
+        assert!(waker.reset().is_some() && waker.reset().is_none());
         waker.tail_changed();
         assert_eq!(mailbox.drain().changed_views, [7]);
     }

@@ -115,6 +115,7 @@ impl Reactor<'_> {
             pass: Pass::None,
             not_before: Instant::now(),
             pass_cost: Duration::ZERO,
+            changed_at: None,
         });
         self.views_by_key.insert(view_key, key);
         key

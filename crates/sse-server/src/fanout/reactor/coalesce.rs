@@ -93,7 +93,7 @@ impl Reactor<'_> {
             return left;
         }
         // Reset the waker before the tails are read: a change while they are read notifies again.
-        watched.waker.reset();
+        watched.changed_at = watched.waker.reset();
         watched.view.clear_cache();
         Some(watched.view.members.len())
     }
@@ -147,6 +147,12 @@ impl Reactor<'_> {
         watched.view.clear_cache();
         let cost = std::mem::take(&mut watched.pass_cost);
         watched.not_before = self.now + self.pace.record_pass(cost, self.now);
+        if let Some(changed_at) = watched.changed_at.take() {
+            let took = self.now.saturating_duration_since(changed_at);
+            self.context
+                .metrics
+                .pass_ended(took, watched.view.members.len());
+        }
         let pass = std::mem::replace(&mut watched.pass, Pass::None);
         if matches!(pass, Pass::Due { again: true, .. }) {
             self.view_changed(key);

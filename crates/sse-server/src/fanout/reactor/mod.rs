@@ -156,6 +156,8 @@ struct WatchedView {
     not_before: Instant,
     /// Time that the pass under way has taken.
     pass_cost: Duration,
+    /// The first change that the pass sends.
+    changed_at: Option<Instant>,
 }
 
 /// State of a view's pass, in which every stream of the view takes a step.
