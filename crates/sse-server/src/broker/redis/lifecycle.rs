@@ -29,6 +29,11 @@ impl RedisBroker {
         channel: &Channel,
         write: Write,
     ) -> Result<Written, BrokerError> {
+        // No channel can be deleted yet, so each has one incarnation.
+        let write = Write {
+            incarnation: None,
+            ..write
+        };
         if !write.is_plain() {
             return Err(BrokerError::NotSupported(
                 "a condition, an end or a setting",

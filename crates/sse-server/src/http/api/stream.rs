@@ -40,6 +40,7 @@ use crate::{
         stream_caller::StreamCaller,
         stream_guard::{CloseReason, StreamDetails, StreamGuard},
     },
+    metrics::recent::{Description, IncidentKind},
     quota::StreamPermit,
 };
 
@@ -165,6 +166,7 @@ async fn open_stream(
     {
         return no_content();
     }
+    show_opening(request, state, &comment);
     guard.set_details(details);
     if let Some(at) = StreamCaller::expiry(caller.identity()) {
         guard.expire_at(at, CloseReason::Expired);
@@ -198,6 +200,15 @@ async fn is_until_over(
         Some(bound) => is_over(&state.hub, subscription, &options.filter, bound).await,
         None => false,
     }
+}
+
+/// Adds a stream to those that the dashboard shows.
+fn show_opening(request: &HttpRequest, state: &AppState, channels: &str) {
+    let recent = state.metrics.recent();
+    recent.stream(IncidentKind::Opened, "opened", || Description {
+        caller: request.peer_addr().map(|peer| peer.ip().to_string()),
+        detail: Some(channels.to_owned()),
+    });
 }
 
 /// Returns what the guard of a stream keeps.
