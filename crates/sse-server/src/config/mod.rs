@@ -65,7 +65,7 @@ use crate::{
     budget::largest_share,
     channel::TailLimits,
     fanout::{streams::StreamSettings, thread::FanoutSettings},
-    http::{NamedOrigins, RequestLimits, TrustedProxy},
+    http::{NamedOrigins, PrintedSettings, RequestLimits, TrustedProxy},
     quota::Limits,
     tls::CertificateFiles,
 };
@@ -108,6 +108,8 @@ pub struct Config {
     pub access: AccessRules,
     /// The classes of channels, in their order.
     pub classes: Vec<ChannelClass>,
+    /// All settings and where each comes from, for operators.
+    pub printed: PrintedSettings,
     /// What in the settings is probably not meant, for the log.
     pub warnings: Vec<String>,
     /// Origins whose pages may read or publish.
@@ -183,6 +185,7 @@ impl Config {
         given.access.warnings.extend(visible);
         let broker = choose_broker(&given).map_err(misused)?;
         let certificates = tls_pairs::all(&given.args.tls, given.file.tls_pairs());
+        let printed = print::printed(&given);
         let settings = print::values(&given);
         let arguments = given.arguments.into();
         let classes = given.file.classes().to_vec();
@@ -191,6 +194,7 @@ impl Config {
             classes,
             arguments,
             settings,
+            printed,
             ..config
         })
     }
@@ -219,6 +223,7 @@ impl Config {
                 None => self.settings.remove(*key),
             };
         }
+        self.printed.reload(&read.printed, applied);
         self
     }
 
@@ -248,6 +253,7 @@ impl Config {
             access: access.rules,
             classes: Vec::new(),
             warnings: access.warnings,
+            printed: PrintedSettings::default(),
             public_url: args.network.public_url(),
             allow_anonymous: args.network.allow_anonymous,
             file: args.config.clone(),

@@ -19,6 +19,7 @@
 //! | `drain` (a) | Before a stop, streams end one after another, and their clients lose nothing. |
 //! | `data_profile` (a) | A stream of data only has `[DONE]` and statuses in place of events. |
 //! | `damaged` (a) | A damaged log file costs only the damaged events, and a gap reports them. |
+//! | `dashboard` | The dashboard is for its operator only, and its feed shows what happens. |
 //! | `failover` (a) | A wiped or shortened log is reported to each subscriber that it affects. |
 //! | `fanout` (a) | A slow, stalled or talkative client does not affect the other streams. |
 //! | `faults` (a) | Acknowledged events survive crashes and outages, and the server recovers. |
@@ -82,6 +83,7 @@ mod common;
 mod compressing_proxy;
 mod connections;
 mod damaged;
+mod dashboard;
 mod data_profile;
 mod drain;
 mod failover;

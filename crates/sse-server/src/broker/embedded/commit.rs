@@ -40,6 +40,24 @@ use crate::broker::{
     revocations::RevocationChange,
 };
 
+/// What a write has staged.
+#[derive(Debug)]
+pub(super) struct StagedWrite {
+    /// The last id of the channel before the write.
+    pub(super) previous: EventId,
+    pub(super) written: Written,
+}
+
+impl StagedWrite {
+    /// The write stores nothing.
+    const fn unchanged(written: Written) -> Self {
+        Self {
+            previous: EventId::ZERO,
+            written,
+        }
+    }
+}
+
 /// A transaction that is being filled.
 pub(super) struct CommitBatch<'a> {
     transaction: &'a WriteTransaction,
@@ -77,7 +95,7 @@ impl<'a> CommitBatch<'a> {
         channel: &Channel,
         write: &Write,
         room: &Result<(), BrokerError>,
-    ) -> Result<Written, AppendError> {
+    ) -> Result<StagedWrite, AppendError> {
         let row = self.log.channels.row(channel);
         let owner = publisher.key_owner(&write.items);
         let dispositions = self.decide(channel, row, owner, &write.items)?;
@@ -87,10 +105,10 @@ impl<'a> CommitBatch<'a> {
         let known = known_outcomes(&dispositions).filter(|outcomes| !outcomes.is_empty());
         if let Some(outcomes) = known {
             if let Some(written) = gate.repeat(write, &outcomes) {
-                return Ok(written);
+                return Ok(StagedWrite::unchanged(written));
             }
         } else if let Some(written) = gate.check(write)? {
-            return Ok(written);
+            return Ok(StagedWrite::unchanged(written));
         }
         room.clone()?;
         let new_keys = NewKeys {
@@ -106,6 +124,7 @@ impl<'a> CommitBatch<'a> {
             let is_empty = write.items.is_empty();
             self.create(publisher, channel, write.settings, is_empty)?
         };
+        let previous = row.last;
         let outcomes = store_new_items(&write.items, &dispositions, |item, key| {
             let key = key.map(|key| (key, owner));
             self.store_item(&mut row, item, key)
@@ -118,12 +137,13 @@ impl<'a> CommitBatch<'a> {
             None => None,
         };
         let last = outcomes.last().map(|outcome| outcome.ids.last);
-        Ok(Written {
+        let written = Written {
             newest: end.or(last).unwrap_or(row.last),
             outcomes,
             end,
             incarnation: Incarnation(row.number.into()),
-        })
+        };
+        Ok(StagedWrite { previous, written })
     }
 
     /// Creates a channel with these settings.

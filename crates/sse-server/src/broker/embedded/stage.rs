@@ -1,23 +1,17 @@
 //! Carries out the requests of a batch in its transaction, and replies after the commit.
 
-use sse_proto::Channel;
-
 use super::{
-    commit::CommitBatch,
+    commit::{CommitBatch, StagedWrite},
     error::{AppendError, StoreError},
     request::Request,
     shared::Shared,
 };
-use crate::broker::{
-    BrokerError,
-    idempotency::count_added,
-    lifecycle::{Tombstone, Written},
-};
+use crate::broker::{BrokerError, lifecycle::Tombstone};
 
 /// What a request gets.
 pub(super) enum Outcome {
     Done,
-    Written(Written),
+    Written(StagedWrite),
     Deleted(Option<Tombstone>),
     Configured { created: bool },
 }
@@ -99,16 +93,11 @@ fn reply(shared: &Shared, request: Request, result: Reply) -> usize {
             reply,
             ..
         } => {
-            let result = result.and_then(into_written);
-            let added = result.as_ref().map_or(0, |written| {
-                notify_write(
-                    shared,
-                    &channel,
-                    written,
-                    count_added(&write.items, &written.outcomes),
-                )
-            });
-            let _ = reply.send(result);
+            let result = result.and_then(into_staged);
+            let added = result
+                .as_ref()
+                .map_or(0, |staged| shared.hand_over(&channel, &write.items, staged));
+            let _ = reply.send(result.map(|staged| staged.written));
             return added;
         }
         Request::Delete { channel, reply } => {
@@ -137,16 +126,9 @@ fn reply(shared: &Shared, request: Request, result: Reply) -> usize {
     0
 }
 
-fn notify_write(shared: &Shared, channel: &Channel, written: &Written, added: usize) -> usize {
-    if added > 0 || written.end.is_some() {
-        shared.notifier.notify(channel);
-    }
-    added
-}
-
-fn into_written(outcome: Outcome) -> Result<Written, BrokerError> {
+fn into_staged(outcome: Outcome) -> Result<StagedWrite, BrokerError> {
     match outcome {
-        Outcome::Written(written) => Ok(written),
+        Outcome::Written(staged) => Ok(staged),
         _ => Err(wrong_outcome()),
     }
 }

@@ -97,12 +97,12 @@ impl TestLog {
                     Ok(Vec::new())
                 } else {
                     let written = batch.write(self.publisher, &channel, &write, &Ok(()));
-                    written.map(|written| written.outcomes)
+                    written.map(|staged| staged.written.outcomes)
                 };
                 let outcomes = match written {
                     Err(AppendError::Store(error)) => return Err(error),
                     Err(AppendError::Rejected(error)) => Err(error),
-                    Ok(outcomes) => Ok(outcomes),
+                    Ok(staged) => Ok(staged.outcomes),
                 };
                 batch.sweep()?;
                 Ok((outcomes, batch.finish()?))

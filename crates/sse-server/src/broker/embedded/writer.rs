@@ -1,7 +1,7 @@
 //! The one thread that writes: group commit without a timer.
 //!
 //! ```text
-//! publishers ──► queue ──► gather ──► stage in one transaction ──► fsync ──► apply, notify, reply
+//! publishers ──► queue ──► gather ──► stage in one transaction ──► fsync ──► apply, hand over, reply
 //!                  ▲                                                 │
 //!                  └── the next batch gathers here meanwhile ────────┘
 //! ```
@@ -274,6 +274,10 @@ impl Writer {
         self.shared.publish_state(&self.state);
         let (retention, classes) = (&self.retention, &self.classes);
         self.expiry.index_all(&self.state, retention, classes);
+        self.shared.record_reopening();
+        // The failed commit may be in the file, and each tail must be proved before the next group
+        // is handed over to it.
+        self.shared.notifier.notify_all();
         Ok(())
     }
 

@@ -33,7 +33,8 @@ use tokio::{runtime::Handle, time::sleep};
 
 use self::{log::Log, revocations::Revocations};
 use super::{
-    Appended, BackPage, BrokerError, Page, PageLimits, Publisher, ReadFrom, Retention, Settled,
+    Appended, BackPage, BrokerError, CommittedGroup, Page, PageLimits, Publisher, ReadFrom,
+    Retention, Settled,
     clock::now_ms,
     idempotency::{AppendItem, AppendOutcome, count_added, ids_of_only_item},
     lifecycle::{
@@ -110,9 +111,17 @@ impl Memory {
         channel: &Channel,
         write: &Write,
     ) -> Result<Written, BrokerError> {
-        let written = self.0.write(publisher, channel, write)?;
+        let (previous, written) = self.0.write(publisher, channel, write)?;
         let added = count_added(&write.items, &written.outcomes);
-        self.0.report_added(channel, added, written.end.is_some());
+        if added > 0 {
+            let group = CommittedGroup::new(previous, 0, &write.items, &written.outcomes);
+            self.0.notifier.hand_over(channel, &group);
+            self.0.metrics.batch_committed(added);
+        }
+        if written.end.is_some() {
+            // The end is no event, so it is read.
+            self.0.notifier.notify(channel);
+        }
         Ok(written)
     }
 
@@ -198,13 +207,18 @@ impl Memory {
 }
 
 impl Shared {
+    /// Writes. Returns the last id of the channel before the write, and the result.
     fn write(
         &self,
         publisher: Publisher,
         channel: &Channel,
         write: &Write,
-    ) -> Result<Written, BrokerError> {
-        self.change(|log, now_ms| log.write(publisher, channel, write, now_ms))
+    ) -> Result<(EventId, Written), BrokerError> {
+        self.change(|log, now_ms| {
+            let previous = log.last_id(channel);
+            let written = log.write(publisher, channel, write, now_ms)?;
+            Ok((previous, written))
+        })
     }
 
     fn change<T>(&self, change: impl FnOnce(&mut Log, u64) -> T) -> T {
@@ -237,16 +251,6 @@ impl Shared {
         let has_more = log.sweep(now_ms(), SWEEP_BATCH);
         self.metrics.set_log_size(log.size());
         has_more
-    }
-
-    /// Notifies the watchers of `channel` if the write stored anything, and counts the events.
-    fn report_added(&self, channel: &Channel, added: usize, has_end: bool) {
-        if added > 0 || has_end {
-            self.notifier.notify(channel);
-        }
-        if added > 0 {
-            self.metrics.batch_committed(added);
-        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Log> {

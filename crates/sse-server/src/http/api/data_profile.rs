@@ -57,6 +57,24 @@ pub(super) fn parse(
     Ok(())
 }
 
+/// Returns how the data is wrapped, apart from the profile.
+pub(super) fn parse_envelope(params: &Params) -> ApiResult<Envelope> {
+    if params.is_given("envelope", "json")? {
+        Ok(Envelope::Json)
+    } else {
+        Ok(Envelope::None)
+    }
+}
+
+/// Returns whether a finished channel is a 204 at once.
+pub(super) fn parse_if_open(params: &Params, channels: &[Channel]) -> ApiResult<bool> {
+    let if_open = params.is_given("if", "open")?;
+    if if_open && channels.len() > 1 {
+        return Err(ApiError::invalid_parameter("if", "is for one channel"));
+    }
+    Ok(if_open)
+}
+
 /// Returns the error of a stream that another profile would end at once.
 pub(super) const fn rejection(why: Option<NoShare>) -> ApiError {
     match why {

@@ -41,6 +41,7 @@ use crate::{
         stream_caller::StreamCaller,
         stream_guard::{CloseReason, StreamDetails, StreamGuard},
     },
+    metrics::recent::{Description, IncidentKind},
     quota::StreamPermit,
 };
 
@@ -122,10 +123,7 @@ fn parse_request(request: &HttpRequest, caller: &Caller) -> ApiResult<StreamRequ
         ChannelQuery::of_read(request.query_string(), caller, &known)?;
     let mut options = parse_options(&params)?;
     data_profile::parse(&params, &channels, &mut options)?;
-    let if_open = params.is_given("if", "open")?;
-    if if_open && channels.len() > 1 {
-        return Err(ApiError::invalid_parameter("if", "is for one channel"));
-    }
+    let if_open = data_profile::parse_if_open(&params, &channels)?;
     Ok(StreamRequest {
         channels,
         options,
@@ -137,7 +135,7 @@ fn parse_request(request: &HttpRequest, caller: &Caller) -> ApiResult<StreamRequ
 fn parse_options(params: &Params) -> ApiResult<SubscriptionOptions> {
     Ok(SubscriptionOptions {
         filter: event_filter::parse(params)?,
-        envelope: parse_envelope(params)?,
+        envelope: data_profile::parse_envelope(params)?,
         until: start_params::parse_until(params)?,
         notices: params.is_given("notices", "1")?,
     })
@@ -189,6 +187,7 @@ async fn open_stream(
     if options.envelope == Envelope::Data {
         data_profile::check_start(broker, &subscription).await?;
     }
+    show_opening(request, state, &comment);
     guard.set_details(details);
     if let Some(at) = StreamCaller::expiry(caller.identity()) {
         guard.expire_at(at, CloseReason::Expired);
@@ -222,6 +221,15 @@ async fn is_until_over(
         Some(bound) => is_over(&state.hub, subscription, &options.filter, bound).await,
         None => false,
     }
+}
+
+/// Adds a stream to those that the dashboard shows.
+fn show_opening(request: &HttpRequest, state: &AppState, channels: &str) {
+    let recent = state.metrics.recent();
+    recent.stream(IncidentKind::Opened, "opened", || Description {
+        caller: request.peer_addr().map(|peer| peer.ip().to_string()),
+        detail: Some(channels.to_owned()),
+    });
 }
 
 /// Returns what the guard of a stream keeps.
@@ -338,12 +346,4 @@ fn drop_connection(request: &HttpRequest) -> HttpResponse {
     }
     // If the connection cannot be closed, this is the shortest response.
     with_note(event_stream(request, ()), ResponseNote::Rejected("dropped"))
-}
-
-fn parse_envelope(params: &Params) -> ApiResult<Envelope> {
-    if params.is_given("envelope", "json")? {
-        Ok(Envelope::Json)
-    } else {
-        Ok(Envelope::None)
-    }
 }
