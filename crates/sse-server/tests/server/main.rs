@@ -11,9 +11,11 @@
 //! | `blocked` (a) | Slow streams share a bound of memory, and one that is closed loses nothing. |
 //! | `broken_stderr` | A log that cannot be written costs lines and nothing else. |
 //! | `broker_contract` | The contract of `broker/mod.rs` holds on every broker, without HTTP. |
+//! | `check` | `sse-server check` finds what will cause trouble, and writes nothing. |
 //! | `client_shares` | A client that takes what it can get of a limit leaves a part for others. |
 //! | `common` | The harness: servers, Redis, a TCP proxy and a subscriber that reads the wire. |
 //! | `compressing_proxy` | A proxy that compresses streams does not hold back a part of an event. |
+//! | `contrib` | The alerts and the dashboard name metrics that a server has. |
 //! | `connections` | Slow, idle or too many connections are closed, and other clients notice nothing. |
 //! | `drain` (a) | Before a stop, streams end one after another, and their clients lose nothing. |
 //! | `damaged` (a) | A damaged log file costs only the damaged events, and a gap reports them. |
@@ -22,6 +24,7 @@
 //! | `fanout` (a) | A slow, stalled or talkative client does not affect the other streams. |
 //! | `faults` (a) | Acknowledged events survive crashes and outages, and the server recovers. |
 //! | `footprint` (a) | Memory and open files stay bounded under load. |
+//! | `health` | `sse-server health` asks a server over TCP, TLS and a unix socket. |
 //! | `http2` | Streams and publishes share a connection, and have the responses of HTTP/1. |
 //! | `idempotency` | A publish that is sent again with its key is stored once. |
 //! | `limits` (a) | Each limit (history, channels, connections) has its documented effect. |
@@ -47,6 +50,7 @@
 //! | `resume` (a) | A client that resumes by `Last-Event-ID` gets each event once. |
 //! | `searches` | Searches of one client delay no other client. |
 //! | `sentinel` | A planned failover loses nothing, and after any other publishing continues. |
+//! | `service_manager` | The service manager learns each step of the server, and its sockets are used. |
 //! | `settings` | A wrong flag or variable ends the server with code 2 and a helpful message. |
 //! | `shutdown` (a) | Streams end between two blocks and requests in progress finish. |
 //! | `slow` (a) | A slow subscriber gets every kept event in order, or a gap. |
@@ -74,10 +78,12 @@ mod batch_channels;
 mod blocked;
 mod broken_stderr;
 mod broker_contract;
+mod check;
 mod client_shares;
 mod common;
 mod compressing_proxy;
 mod connections;
+mod contrib;
 mod damaged;
 mod dashboard;
 mod drain;
@@ -85,6 +91,7 @@ mod failover;
 mod fanout;
 mod faults;
 mod footprint;
+mod health;
 mod http2;
 mod idempotency;
 mod limits;
@@ -110,6 +117,7 @@ mod requests;
 mod resume;
 mod searches;
 mod sentinel;
+mod service_manager;
 mod settings;
 mod shutdown;
 mod slow;

@@ -12,6 +12,7 @@
 //!
 //! | file | holds |
 //! |---|---|
+//! | `progress` | whether the writer makes progress |
 //! | `writer`, `request` | the thread that gathers requests, commits them and replies |
 //! | `commit` | one commit batch: appends |
 //! | `staged_log`, `staged_channels`, `staged_order` | the log as a transaction has it |
@@ -40,6 +41,7 @@ mod key_record;
 mod keys;
 mod last_ids;
 mod open;
+mod progress;
 mod reader;
 mod record;
 mod recover;
@@ -69,6 +71,7 @@ use tokio::{runtime::Handle, sync::oneshot};
 
 pub use self::{
     catch_panic::is_catching_panic, data_files::DataMode, error::OpenError, open::Location,
+    progress::WriterProgress,
 };
 use self::{
     disk::FreeSpace,
