@@ -6,6 +6,8 @@
 
 use std::{fmt, path::PathBuf, time::Duration};
 
+use sse_proto::Channel;
+
 use super::{cli::Args, environment::GivenSettings, sources::Source};
 use crate::broker::embedded::DataMode;
 
@@ -33,6 +35,8 @@ pub enum BrokerKind {
         timeout: Duration,
         /// Channels that a node follows at a time.
         followed_max: usize,
+        /// Channels that are bridged to Flask-SSE.
+        flask_sse: Vec<Channel>,
     },
 }
 
@@ -183,5 +187,6 @@ fn redis(args: &Args, url: String) -> BrokerKind {
         prefix: args.redis.prefix.clone(),
         timeout: args.redis.timeout,
         followed_max: args.redis.followed_max.get(),
+        flask_sse: args.redis.flask_sse.clone(),
     }
 }

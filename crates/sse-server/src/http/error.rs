@@ -10,14 +10,13 @@ use actix_web::{
     HttpResponse, ResponseError,
     http::{StatusCode, header},
 };
-use sse_proto::event::InvalidName;
+use sse_proto::{event::InvalidName, json_depth::DEPTH_MAX};
 
 use super::{
     access::challenge::{challenge, insufficient_message, unauthorized_message},
     broker_error,
     error_cause::ErrorCause,
     rejections::Rejection,
-    request::json_depth::DEPTH_MAX,
 };
 use crate::{access::RejectionWord, broker::BrokerError};
 

@@ -10,12 +10,14 @@
 //! | `connections` | open and closed connections |
 //! | `publishing` | publishing, and rejected requests |
 //! | `streams` | streams, and what they read from history |
+//! | `flask_sse` | the bridge to Flask-SSE |
 //! | `log` | the size of the log, `GET /events`, losses |
 //! | `tls` | handshakes and certificates |
 //! | `process` | CPU, memory and files of the process |
 //! | `waiting` | counts what waits |
 
 mod connections;
+mod flask_sse;
 mod log;
 #[cfg(target_os = "linux")]
 mod process;
@@ -41,10 +43,11 @@ use prometheus_client::{
 };
 use sse_proto::api::GapReason;
 
+pub(crate) use self::flask_sse::{FlaskResult, FlaskState};
 pub(crate) use self::waiting::Waiting;
 use self::{
-    connections::ConnectionMetrics, log::LogMetrics, publishing::PublishingMetrics,
-    streams::StreamMetrics, tls::TlsMetrics,
+    connections::ConnectionMetrics, flask_sse::FlaskMetrics, log::LogMetrics,
+    publishing::PublishingMetrics, streams::StreamMetrics, tls::TlsMetrics,
 };
 pub use self::{log::LogSize, tls::HandshakeResult};
 use crate::log_writer::dropped_lines;
@@ -66,6 +69,7 @@ struct Inner {
     streams: StreamMetrics,
     log: LogMetrics,
     tls: TlsMetrics,
+    flask_sse: FlaskMetrics,
     access_lines_dropped: Count,
 }
 
@@ -117,6 +121,7 @@ impl Metrics {
             streams,
             log,
             tls,
+            flask_sse: FlaskMetrics::default(),
             access_lines_dropped,
         };
         inner.register();
@@ -203,37 +208,6 @@ impl Metrics {
     /// Counts a request or a stream that exceeded a limit of one caller.
     pub fn rate_limited(&self, limit: &'static str) {
         self.0.publishing.rate_limited(limit).inc();
-    }
-
-    /// Counts a loss of acknowledged events that this node found in Redis.
-    pub fn failover_loss_found(&self) {
-        self.0.log.record_failover_loss();
-    }
-
-    /// Counts a gap record that this node wrote to the log.
-    pub fn gap_recorded(&self) {
-        self.0.log.record_gap_record();
-    }
-
-    /// Counts a channel that this node has begun to follow in Redis.
-    pub fn channel_followed(&self) {
-        self.0.log.add_followed(1);
-    }
-
-    /// Counts a channel that this node no longer follows in Redis.
-    pub fn channel_unfollowed(&self) {
-        self.0.log.add_followed(-1);
-    }
-
-    /// Returns the number of channels whose newest id waits to be looked up, for their queue to
-    /// change.
-    pub(crate) fn redis_lookups_waiting(&self) -> Level {
-        self.0.log.redis_lookups_waiting()
-    }
-
-    /// Returns the number of reads that wait for their turn at Redis, for their gate to change.
-    pub(crate) fn redis_reads_waiting(&self) -> Level {
-        self.0.log.redis_reads_waiting()
     }
 
     /// Counts `events` that `GET /events` read.
@@ -331,6 +305,7 @@ impl Inner {
         self.streams.register(registry);
         self.log.register(registry);
         self.tls.register(registry);
+        self.flask_sse.register(registry);
         registry.register(
             "log_dropped",
             "Lines of the log that were dropped",

@@ -39,12 +39,14 @@ pub(super) async fn open(
             prefix,
             timeout,
             followed_max,
+            flask_sse,
         } => {
             let options = redis::RedisOptions {
                 url,
                 prefix,
                 timeout: *timeout,
                 followed_max: *followed_max,
+                flask_sse,
                 event_bytes_max: config.requests.event_bytes_max,
             };
             Broker::Redis(RedisBroker::connect(options, retention, metrics, &runtime).await?)

@@ -81,6 +81,7 @@ async fn own(backend: Backend, change: impl FnOnce(&mut Retention)) -> Own {
                 prefix: "sse:",
                 timeout: Duration::from_secs(10),
                 followed_max: 1000,
+                flask_sse: &[],
                 event_bytes_max: 1 << 20,
             };
             let broker =

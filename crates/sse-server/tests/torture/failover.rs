@@ -202,7 +202,7 @@ async fn added(connection: &mut MultiplexedConnection) -> anyhow::Result<u64> {
     .await
 }
 
-async fn connection(port: u16) -> anyhow::Result<MultiplexedConnection> {
+pub(crate) async fn connection(port: u16) -> anyhow::Result<MultiplexedConnection> {
     let client = redis::Client::open((Ipv4Addr::LOCALHOST.to_string(), port))?;
     let patient = redis::AsyncConnectionConfig::new().set_connection_timeout(Some(LAST_MOMENT));
     let patient = patient.set_response_timeout(Some(LAST_MOMENT));
@@ -211,7 +211,7 @@ async fn connection(port: u16) -> anyhow::Result<MultiplexedConnection> {
         .await?)
 }
 
-async fn ask<T: FromRedisValue>(
+pub(crate) async fn ask<T: FromRedisValue>(
     connection: &mut MultiplexedConnection,
     command: &Cmd,
 ) -> anyhow::Result<T> {

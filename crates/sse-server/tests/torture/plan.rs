@@ -75,6 +75,7 @@ pub(crate) enum Fault {
     KillRedis,
     StopRedis,
     Failover,
+    FlaskLeader,
     Cut,
     FullDisk,
     ClockForward,
@@ -93,7 +94,12 @@ impl Fault {
         ];
         match broker {
             BrokerName::Embedded => kinds.push(Self::FullDisk),
-            BrokerName::Redis => kinds.extend([Self::KillRedis, Self::StopRedis, Self::Failover]),
+            BrokerName::Redis => kinds.extend([
+                Self::KillRedis,
+                Self::StopRedis,
+                Self::Failover,
+                Self::FlaskLeader,
+            ]),
         }
         kinds
     }
@@ -106,6 +112,7 @@ impl Fault {
             Self::KillRedis => "kill -9 and restart of Redis",
             Self::StopRedis => "Redis stopped (SIGSTOP)",
             Self::Failover => "failover that loses events",
+            Self::FlaskLeader => "leader of the bridge harmed",
             Self::Cut => "connection cut in a frame",
             Self::FullDisk => "disk full",
             Self::ClockForward => "clock stepped forward",
@@ -119,6 +126,7 @@ impl Fault {
             Self::KillNode => "connections broken",
             Self::StopNode | Self::StopRedis => "ms without an acknowledgement",
             Self::Cut => "frames cut in two",
+            Self::FlaskLeader => "messages of Flask-SSE stored",
             Self::Failover => "acknowledged events lost",
             Self::KillRedis | Self::FullDisk => "publishes refused or unknown",
             Self::ClockForward => "ms that ids leapt",

@@ -18,7 +18,7 @@ use tokio_util::{
 use super::reply_limit::{LimitedReplies, ReplyErrorLog};
 
 /// A connection over TCP or a unix socket.
-type Stream = Either<TcpStream, UnixStream>;
+pub(super) type Stream = Either<TcpStream, UnixStream>;
 
 /// Opens connections to one Redis; clones share the log of replies that are too large.
 #[derive(Debug, Clone)]
@@ -65,6 +65,17 @@ impl Dialer {
         PubSub::new(settings, self.open_stream().await?).await
     }
 
+    /// Opens a connection for a caller that reads the replies itself, and must log in first.
+    pub(super) async fn open_socket(&self) -> RedisResult<(Stream, Login)> {
+        let info = self.client.get_connection_info();
+        let settings = info.redis_settings();
+        let login = Login {
+            user: settings.username().map(ToOwned::to_owned),
+            password: settings.password().map(ToOwned::to_owned),
+        };
+        Ok((connect(info.addr()).await?, login))
+    }
+
     async fn open_stream(&self) -> io::Result<LimitedReplies<Stream>> {
         let stream = connect(self.client.get_connection_info().addr()).await?;
         Ok(LimitedReplies::new(
@@ -72,6 +83,22 @@ impl Dialer {
             self.reply_cost_max,
             self.errors.clone(),
         ))
+    }
+}
+
+/// Who logs in to Redis.
+pub(super) struct Login {
+    user: Option<String>,
+    password: Option<String>,
+}
+
+impl Login {
+    /// Returns the command that logs in; `None` without a password.
+    pub(super) fn command(&self) -> Option<Cmd> {
+        let mut command = redis::cmd("AUTH");
+        command.arg(self.user.as_deref().as_slice());
+        command.arg(self.password.as_deref()?);
+        Some(command)
     }
 }
 

@@ -166,11 +166,7 @@ impl Streams {
         items: &[AppendItem],
         session: &mut Session<'_>,
     ) -> Result<Vec<AppendOutcome>, BrokerError> {
-        let is_first = !self.registry.has_appended(channel, session.era());
-        if is_first {
-            let by = (publisher, &self.shares);
-            self.registry.register(by, channel, session).await?;
-        }
+        let is_first = self.prepare_append(publisher, channel, session).await?;
         let claim = self.shares.claim_keys(NewKeys {
             publisher,
             channel,
@@ -186,6 +182,27 @@ impl Streams {
         claim.keep(count_stored_keys(items, &outcomes));
         self.record_outcomes(channel, &outcomes, session.era());
         Ok(outcomes)
+    }
+
+    /// Registers `channel` before this node's first append in an era; returns whether it is that one.
+    pub(super) async fn prepare_append(
+        &self,
+        publisher: Publisher,
+        channel: &Channel,
+        session: &mut Session<'_>,
+    ) -> Result<bool, BrokerError> {
+        let is_first = !self.registry.has_appended(channel, session.era());
+        if is_first {
+            let by = (publisher, &self.shares);
+            self.registry.register(by, channel, session).await?;
+        }
+        Ok(is_first)
+    }
+
+    /// Records that a script in `era` has appended events up to `last` to `channel`.
+    pub(super) fn record_append(&self, channel: &Channel, last: EventId, era: u64) {
+        self.losses.observe(channel, last, era);
+        self.registry.record_append(channel, era);
     }
 
     /// Records what a script append in `era` shows about `channel`.
