@@ -50,7 +50,7 @@ pub(super) async fn run(bridge: Arc<FlaskBridge>, channel: Arc<BridgedChannel>) 
         // Both outcomes lead to the same work.
         let _ = timeout(POLL_INTERVAL, channel.received.notified()).await;
         while let Err(error) = bridge.store_messages(&channel).await {
-            bridge.reports.log_not_stored(&channel.name, &error);
+            channel.log_not_stored(&error);
             backoff.wait().await;
         }
         backoff.reset();
@@ -70,7 +70,7 @@ impl FlaskBridge {
                 return Ok(());
             }
             self.append_batch(channel, &batch).await?;
-            self.reports.log_stored();
+            channel.log_stored();
         }
     }
 

@@ -57,7 +57,9 @@ use self::{
     queue::{Marker, Queue},
     report::Reports,
 };
-use super::{RedisBroker, RedisOptions, Tasks, dial::Dialer, streams::Streams};
+use super::{
+    RedisBroker, RedisOptions, Tasks, dial::Dialer, outage_log::OutageLog, streams::Streams,
+};
 use crate::broker::{Warning, notify::Watcher};
 
 /// Bytes of the messages of one channel that a node keeps.
@@ -98,6 +100,9 @@ struct BridgedChannel {
     changed: Notify,
     /// The lease of this node, if it has one.
     lease: watch::Sender<Option<Lease>>,
+    /// Times in which messages could not be stored, and events not be sent.
+    storing: OutageLog,
+    sending: OutageLog,
     /// Since when the log has had events that were not sent to Flask-SSE.
     unsent_since: Mutex<Option<Instant>>,
 }
@@ -169,6 +174,8 @@ impl FlaskBridge {
             lease_due: Notify::new(),
             changed: Notify::new(),
             lease: watch::Sender::new(None),
+            storing: OutageLog::default(),
+            sending: OutageLog::default(),
             unsent_since: Mutex::new(None),
         }
     }

@@ -84,11 +84,11 @@ impl FlaskBridge {
                 Ok(Progress::AtEnd) => {
                     *channel.unsent_since() = None;
                     backoff.reset();
-                    self.reports.log_sent();
+                    channel.log_sent();
                     channel.wait_for_change().await;
                 }
                 Err(error) => {
-                    self.reports.log_not_sent(&channel.name, &error);
+                    channel.log_not_sent(&error);
                     backoff.wait().await;
                 }
             }
@@ -140,21 +140,23 @@ impl FlaskBridge {
         let Some(last) = entries.last().map(Entry::id) else {
             return Ok(None);
         };
-        let own = entries.into_iter().zip(is_from_flask);
-        let own = own.filter_map(|(entry, is_from_flask)| {
-            entry
-                .into_stored()
-                .filter(|stored| !is_from_flask && !stored.is_gap())
-        });
-        let events: Vec<Stored> = own.collect();
-        streams.page_sizes.record(name, limits, &events);
-        let messages = events.iter().map(to_message).collect();
+        let own = entries.iter().zip(is_from_flask);
+        let own = own.filter(|(_, is_from_flask)| !is_from_flask);
+        let messages = own.filter_map(|(entry, _)| to_message(entry)).collect();
+        let stored: Vec<Stored> = entries.into_iter().filter_map(Entry::into_stored).collect();
+        streams.page_sizes.record(name, limits, &stored);
         Ok(Some(LogPage { last, messages }))
     }
 }
 
-fn to_message(stored: &Stored) -> String {
-    encode_message(stored.id, &stored.kind, &stored.data)
+/// Returns the message for Flask-SSE; `None` for entries of other programs and gap records.
+fn to_message(entry: &Entry) -> Option<String> {
+    match entry {
+        Entry::Stored(stored) if !stored.is_gap() => {
+            Some(encode_message(stored.id, &stored.kind, &stored.data))
+        }
+        Entry::Stored(_) | Entry::Foreign(_) => None,
+    }
 }
 
 impl BridgedChannel {

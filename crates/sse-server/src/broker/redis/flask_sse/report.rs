@@ -33,9 +33,7 @@ pub(super) fn disconnected_warning() -> Warning {
 pub(super) struct Reports {
     metrics: Metrics,
     logged: Mutex<HashSet<&'static str>>,
-    pub(super) connection: OutageLog,
-    pub(super) storing: OutageLog,
-    pub(super) sending: OutageLog,
+    connection: OutageLog,
 }
 
 impl Reports {
@@ -44,8 +42,6 @@ impl Reports {
             metrics,
             logged: Mutex::default(),
             connection: OutageLog::default(),
-            storing: OutageLog::default(),
-            sending: OutageLog::default(),
         }
     }
 
@@ -100,36 +96,6 @@ impl Reports {
             tracing::info!("the connection for messages of Flask-SSE works again");
         }
     }
-
-    pub(super) fn log_not_stored(&self, channel: &Channel, error: &BrokerError) {
-        if self.storing.record_failure() {
-            tracing::warn!(
-                %channel, %error,
-                "messages of Flask-SSE cannot be stored now; they wait in memory"
-            );
-        }
-    }
-
-    pub(super) fn log_stored(&self) {
-        if self.storing.record_success() {
-            tracing::info!("messages of Flask-SSE are stored again");
-        }
-    }
-
-    pub(super) fn log_not_sent(&self, channel: &Channel, error: &BrokerError) {
-        if self.sending.record_failure() {
-            tracing::warn!(
-                %channel, %error,
-                "events cannot be sent to Flask-SSE now; they are sent later"
-            );
-        }
-    }
-
-    pub(super) fn log_sent(&self) {
-        if self.sending.record_success() {
-            tracing::info!("events are sent to Flask-SSE again");
-        }
-    }
 }
 
 /// Updates the gauges, for ever.
@@ -154,6 +120,36 @@ impl FlaskBridge {
 }
 
 impl BridgedChannel {
+    pub(super) fn log_not_stored(&self, error: &BrokerError) {
+        if self.storing.record_failure() {
+            tracing::warn!(
+                channel = %self.name, %error,
+                "messages of Flask-SSE cannot be stored now; they wait in memory"
+            );
+        }
+    }
+
+    pub(super) fn log_stored(&self) {
+        if self.storing.record_success() {
+            tracing::info!(channel = %self.name, "messages of Flask-SSE are stored again");
+        }
+    }
+
+    pub(super) fn log_not_sent(&self, error: &BrokerError) {
+        if self.sending.record_failure() {
+            tracing::warn!(
+                channel = %self.name, %error,
+                "events cannot be sent to Flask-SSE now; they are sent later"
+            );
+        }
+    }
+
+    pub(super) fn log_sent(&self) {
+        if self.sending.record_success() {
+            tracing::info!(channel = %self.name, "events are sent to Flask-SSE again");
+        }
+    }
+
     fn add_to(&self, state: &mut FlaskState) {
         let QueueSize {
             messages,
