@@ -160,7 +160,7 @@ impl RedisBroker {
             metrics,
             _tasks: Arc::new(guard),
         };
-        broker.flask_bridge = FlaskBridge::start(&broker, &options, &dialer, &tasks);
+        broker.flask_bridge = FlaskBridge::start(&broker, &options, &dialer, &tasks).await;
         tasks.start_notifications(PubSubListener {
             dialer,
             names,

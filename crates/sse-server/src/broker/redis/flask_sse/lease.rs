@@ -57,13 +57,12 @@ impl FlaskBridge {
         if !self.is_connected() {
             return None;
         }
-        match self.try_renew_lease(channel).await {
-            Ok(lease) => lease,
-            Err(error) => {
-                tracing::debug!(%error, "the lease of a bridged channel was not renewed");
-                None
-            }
-        }
+        let renewed = self.try_renew_lease(channel).await;
+        channel.has_asked.send_replace(true);
+        renewed.unwrap_or_else(|error| {
+            tracing::debug!(%error, "the lease of a bridged channel was not renewed");
+            None
+        })
     }
 
     async fn try_renew_lease(

@@ -50,7 +50,10 @@ use std::{
 use futures::{FutureExt as _, future::BoxFuture};
 use rand::RngExt as _;
 use sse_proto::Channel;
-use tokio::sync::{Notify, watch};
+use tokio::{
+    sync::{Notify, watch},
+    time::timeout,
+};
 
 use self::{
     lease::Lease,
@@ -98,6 +101,8 @@ struct BridgedChannel {
     lease_due: Notify,
     /// Notified if the log may have new events.
     changed: Notify,
+    /// Whether this node has asked for the lease since its start.
+    has_asked: watch::Sender<bool>,
     /// The lease of this node, if it has one.
     lease: watch::Sender<Option<Lease>>,
     /// Times in which messages could not be stored, and events not be sent.
@@ -126,8 +131,9 @@ impl Watcher for BridgedChannel {
 }
 
 impl FlaskBridge {
-    /// Starts the bridge, if there are channels to bridge.
-    pub(super) fn start(
+    /// Starts the bridge, if there are channels to bridge, and waits up to the time limit until it
+    /// works: what is published after the start of the server must cross.
+    pub(super) async fn start(
         broker: &RedisBroker,
         options: &RedisOptions<'_>,
         dialer: &Dialer,
@@ -144,6 +150,10 @@ impl FlaskBridge {
         }
         for task in bridge.tasks() {
             tasks.spawn(task);
+        }
+        if broker.era().is_some() {
+            // A bridge that is not connected reports that itself.
+            let _ = timeout(options.timeout, bridge.wait_until_ready()).await;
         }
         Some(bridge)
     }
@@ -173,6 +183,7 @@ impl FlaskBridge {
             received: Notify::new(),
             lease_due: Notify::new(),
             changed: Notify::new(),
+            has_asked: watch::Sender::new(false),
             lease: watch::Sender::new(None),
             storing: OutageLog::default(),
             sending: OutageLog::default(),
@@ -196,6 +207,13 @@ impl FlaskBridge {
             report::run(self.clone()).boxed(),
         ];
         of_channels.chain(common).collect()
+    }
+
+    async fn wait_until_ready(&self) {
+        for channel in &self.channels {
+            // The sender lives as long as the channel.
+            let _ = channel.has_asked.subscribe().wait_for(|asked| *asked).await;
+        }
     }
 
     /// Returns the warning for health checks, if there is one.

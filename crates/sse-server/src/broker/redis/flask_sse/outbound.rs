@@ -78,8 +78,7 @@ impl FlaskBridge {
         let mut backoff = Backoff::default();
         loop {
             match self.send_page(channel, lease.epoch, cursor).await {
-                Ok(Progress::Sent(id)) => cursor = id,
-                Ok(Progress::Moved(id)) => cursor = id,
+                Ok(Progress::Sent(id) | Progress::Moved(id)) => cursor = id,
                 Ok(Progress::NotLeader) => return,
                 Ok(Progress::AtEnd) => {
                     *channel.unsent_since() = None;

@@ -113,7 +113,7 @@ impl PubSubDecoder {
         match kind {
             b'$' => {
                 let length = parse_length(line)?;
-                self.read_text(buffer, line_end + 2, length)
+                Ok(self.read_text(buffer, line_end + 2, length))
             }
             b'-' => Err(line.to_owned()),
             b'*' | b'>' => {
@@ -129,31 +129,26 @@ impl PubSubDecoder {
     }
 
     /// Reads a text whose header has `header` bytes; `None` is the text that Redis calls nil.
-    fn read_text(
-        &mut self,
-        buffer: &mut BytesMut,
-        header: usize,
-        length: Option<usize>,
-    ) -> Result<Step, String> {
+    fn read_text(&mut self, buffer: &mut BytesMut, header: usize, length: Option<usize>) -> Step {
         let Some(length) = length else {
             buffer.advance(header);
-            return Ok(Step::Read(Element::Other));
+            return Step::Read(Element::Other);
         };
         if length > self.text_max {
             buffer.advance(header);
             self.skip = length as u64 + 2;
             self.skip(buffer);
-            return Ok(Step::Read(Element::TooLarge));
+            return Step::Read(Element::TooLarge);
         }
         let end = header + length;
         if buffer.len() < end + 2 {
             buffer.reserve(end + 2 - buffer.len());
-            return Ok(Step::Incomplete);
+            return Step::Incomplete;
         }
         // A copy, because a part of the buffer would keep all of the buffer in memory.
         let text = Bytes::copy_from_slice(&buffer[header..end]);
         buffer.advance(end + 2);
-        Ok(Step::Read(Element::Text(text)))
+        Step::Read(Element::Text(text))
     }
 
     fn skip(&mut self, buffer: &mut BytesMut) {
