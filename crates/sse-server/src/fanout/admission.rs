@@ -11,17 +11,28 @@
 //! A rejected client gets a stream that ends at once, and its connection counts as an open stream
 //! until it is closed. If too many connections are in that state, the next one is dropped without a
 //! response. A [`StreamGuard`] counts one stream.
+//!
+//! A streaming publish holds its connection as a stream does, and counts as one. One client may have
+//! a quarter as many of them as all streams.
 
 use std::sync::{
     Arc,
     atomic::{AtomicUsize, Ordering},
 };
 
-use super::stream_guard::{CloseReason, GuardTarget, StreamGuard};
-use crate::metrics::{Metrics, StreamEvent};
+use super::{
+    publish_permit::PublishPermit,
+    stream_guard::{CloseReason, GuardTarget, StreamGuard},
+};
+use crate::{
+    budget::{Budget, ClientNet},
+    metrics::{Metrics, StreamEvent},
+};
 
 /// Label of a rejected stream whose connection was closed without a response.
 const DROPPED: &str = "dropped";
+/// A client may use this part of the streams for streaming publishes.
+const CLIENT_PART: usize = 4;
 
 /// Decides whether one more stream may open; clones share the count.
 #[derive(Debug, Clone)]
@@ -29,6 +40,8 @@ pub struct Admission {
     inner: Arc<Shared>,
     /// What all streams share that are not in the access log.
     unlogged: Arc<GuardTarget>,
+    /// The streaming publishes.
+    publishes: Budget,
 }
 
 #[derive(Debug)]
@@ -107,7 +120,11 @@ impl Admission {
             metrics,
         });
         let unlogged = GuardTarget::of_all(inner.clone());
-        Self { inner, unlogged }
+        Self {
+            inner,
+            unlogged,
+            publishes: Budget::new(streams_max, streams_max.div_ceil(CLIENT_PART)),
+        }
     }
 
     /// Decides on a new stream; `resumes` if its client sent a last event id.
@@ -129,6 +146,18 @@ impl Admission {
             self.report_rejected(DROPPED);
             AdmissionDecision::Dropped
         }
+    }
+
+    /// Admits one more streaming publish of `client`; returns `None` if too many streams are open, or
+    /// too many streaming publishes of this client.
+    pub(crate) fn admit_publish(&self, client: Option<ClientNet>) -> Option<PublishPermit> {
+        let share = self.publishes.try_acquire(client, 1)?;
+        let inner = &self.inner;
+        if inner.open.fetch_add(1, Ordering::Relaxed) < inner.streams_max {
+            return Some(PublishPermit::new(inner.clone(), share));
+        }
+        inner.release();
+        None
     }
 
     fn report_rejected(&self, reason: &'static str) {
@@ -176,5 +205,21 @@ mod tests {
             admission.admit(false, None),
             AdmissionDecision::Admitted(_)
         ));
+    }
+
+    #[test]
+    fn streaming_publishes_count_as_streams_and_a_client_may_have_a_quarter() {
+        let metrics = Metrics::new();
+        let admission = Admission::new(8, metrics.clone());
+        let client = |last| Some(ClientNet::from(std::net::IpAddr::from([192, 0, 2, last])));
+        let first = [(); 3].map(|()| admission.admit_publish(client(1)));
+        assert_eq!(first.each_ref().map(Option::is_some), [true, true, false]);
+        assert!(metrics.render().contains("sse_streaming_publishes 2\n"));
+        let streams: Vec<_> = (0..5).map(|_| admission.admit(false, None)).collect();
+        let last = admission.admit_publish(client(2));
+        assert!(last.is_some() && admission.admit_publish(client(3)).is_none());
+        drop(streams);
+        drop(first);
+        assert!(admission.admit_publish(client(1)).is_some());
     }
 }

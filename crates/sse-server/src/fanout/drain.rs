@@ -72,6 +72,14 @@ impl Drain {
         self.0.started.cancelled().await;
     }
 
+    /// Waits until the drain has begun, and then for the end of one more stream.
+    pub(crate) async fn next_end_reached(&self) {
+        self.started().await;
+        if let Some(end) = self.next_end(Instant::now()) {
+            tokio::time::sleep_until(end.into()).await;
+        }
+    }
+
     /// Returns when one more stream ends; `None` if the drain has not begun.
     pub(super) fn next_end(&self, now: Instant) -> Option<Instant> {
         let plan = self.plan()?;

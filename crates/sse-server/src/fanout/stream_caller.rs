@@ -1,4 +1,4 @@
-//! Who opened a stream, and whether the stream may still be open.
+//! Who opened a stream, and whether the stream may still be open. A streaming publish counts as one.
 //!
 //! A stream ends when its credential expires, when it is revoked, or when the rules or keys have
 //! changed and no longer grant what the stream reads. No timer and no index per stream exist for
@@ -40,6 +40,8 @@ fn next_id() -> u64 {
 pub struct StreamCaller {
     id: u64,
     control: AccessControl,
+    /// What the caller needs for its channels.
+    right: Right,
     address: Option<IpAddr>,
     opened: SystemTime,
     bytes: AtomicU64,
@@ -63,11 +65,13 @@ impl StreamCaller {
         control: AccessControl,
         identity: Arc<Identity>,
         version: AccessVersion,
+        right: Right,
         address: Option<IpAddr>,
     ) -> Self {
         Self {
             id: next_id(),
             control,
+            right,
             address,
             opened: SystemTime::now(),
             bytes: AtomicU64::new(0),
@@ -143,7 +147,7 @@ impl StreamCaller {
                 let mut has_channels = false;
                 let permits = |channel| {
                     has_channels = true;
-                    self.control.permits(&identity, Right::Subscribe, channel)
+                    self.control.permits(&identity, self.right, channel)
                 };
                 if !channels.all(permits) {
                     return Some(CloseReason::RightLost);
@@ -160,7 +164,7 @@ impl StreamCaller {
     }
 
     /// Waits until the stream must end, and returns why.
-    pub(super) async fn wait_until_ended(&self, channels: &[Channel]) -> CloseReason {
+    pub(crate) async fn wait_until_ended(&self, channels: &[Channel]) -> CloseReason {
         loop {
             let version = self.control.version();
             if let Some(reason) = self.end_reason(channels.iter()) {

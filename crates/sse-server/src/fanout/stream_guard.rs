@@ -114,7 +114,7 @@ impl CloseReason {
     }
 
     /// Value of the label `reason` in the metrics.
-    pub(super) const fn as_str(self) -> &'static str {
+    pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::Client => "client",
             Self::Stalled => "stalled",

@@ -6,14 +6,10 @@
 
 use std::{fmt, time::Duration};
 
-use actix_web::{
-    HttpResponse, ResponseError,
-    http::{StatusCode, header},
-};
 use sse_proto::{event::InvalidName, json_depth::DEPTH_MAX};
 
 use super::{
-    access::challenge::{challenge, insufficient_message, unauthorized_message},
+    access::challenge::{insufficient_message, unauthorized_message},
     broker_error,
     error_cause::ErrorCause,
     rejections::Rejection,
@@ -83,6 +79,14 @@ pub enum ApiError {
     #[error("{place}: {why}; no event of the batch was published")]
     InvalidBatch {
         /// `line 3` or `item 3`.
+        place: String,
+        /// What is wrong.
+        why: String,
+    },
+    /// One line of a streaming publish is wrong.
+    #[error("{place}: {why}; the lines before it are stored, and `count` is their number")]
+    InvalidLine {
+        /// `line 3`.
         place: String,
         /// What is wrong.
         why: String,
@@ -217,8 +221,14 @@ pub enum ApiError {
     )]
     HistoryMemoryFull,
     /// The server is about to stop.
-    #[error("the server is draining: it is about to stop, and accepts no new streams")]
+    #[error(
+        "the server is draining: it is about to stop, and accepts no new streams or streaming \
+         publishes"
+    )]
     Draining,
+    /// Too many streams and streaming publishes are open, of all clients or of this one.
+    #[error("too many streams and streaming publishes are open; try again later")]
+    TooManyStreamingPublishes,
     /// The broker failed.
     #[error("{}", broker_error::message(.0))]
     Broker(#[from] BrokerError),
@@ -255,6 +265,7 @@ impl ApiError {
             Self::Draining
             | Self::BodyMemoryFull
             | Self::HistoryMemoryFull
+            | Self::TooManyStreamingPublishes
             | Self::AccessUnavailable => Some(RETRY_AFTER),
             Self::RateLimited { retry_in, .. } => Some(*retry_in),
             Self::Broker(error) => broker_error::retry_after(error),
@@ -289,41 +300,12 @@ impl ApiError {
     }
 }
 
-impl ResponseError for ApiError {
-    fn status_code(&self) -> StatusCode {
-        self.code().row().1
-    }
-
-    fn error_response(&self) -> HttpResponse {
-        let (code, status) = self.code().row();
-        let mut response = HttpResponse::build(status);
-        if let Some(delay) = self.retry_after() {
-            response.insert_header((header::RETRY_AFTER, whole_seconds(delay)));
-        }
-        if let Some(challenge) = challenge(self) {
-            response.insert_header((header::WWW_AUTHENTICATE, challenge));
-        }
-        if let Self::MethodNotAllowed { allow, .. } = self {
-            response.insert_header((header::ALLOW, *allow));
-        }
-        let rejection = self.rejection(code);
-        let body = rejection.body();
-        response.extensions_mut().insert(rejection);
-        response.json(body)
-    }
-}
-
-/// Rounds up to whole seconds, at least one.
-fn whole_seconds(delay: Duration) -> u64 {
-    let part = u64::from(delay.subsec_nanos() > 0);
-    delay.as_secs().saturating_add(part).max(1)
-}
-
 /// Text from a request for an error message, limited to 80 characters.
 pub(super) fn shortened(text: impl fmt::Display) -> String {
     text.to_string().chars().take(80).collect()
 }
 
 mod code;
+mod response;
 #[cfg(test)]
 mod tests;

@@ -15,6 +15,7 @@
 //! | | `listen_address` | the address that a request arrived at |
 //! | | `curl_line` | a command line that would have worked |
 //! | | `body`, `body_memory` | reads a body within its limits of size, time and memory |
+//! | | `line_body`, `line_buffer` | a body that is read line by line, for as long as it lasts |
 //! | | `batch_body`, `batch_line` | the events of a batch, and one of them as JSON |
 //! | | `idempotency_key` | the `Idempotency-Key` of a publish |
 //! | | `ignored_upgrade` | requests that ask for another protocol |
@@ -34,6 +35,8 @@
 //! | | `cors`, `preflight` | the CORS headers, and the responses to preflights |
 //! | `api` | `publish` | `GET` and `POST /event/{action}` |
 //! | | `batch` | `POST /events` |
+//! | | `batch_channels` | a batch for several channels |
+//! | | `streaming_publish` | `POST /events?mode=stream` |
 //! | | `publish_quota` | what a publish takes of the quota |
 //! | | `idempotency` | the append that `publish` and `batch` share |
 //! | | `stream` | `GET /stream` |

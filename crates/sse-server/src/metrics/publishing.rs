@@ -8,7 +8,7 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
-use super::{Count, Level};
+use super::{Count, Level, Metrics};
 
 /// The metrics.
 #[derive(Debug)]
@@ -22,6 +22,7 @@ pub(super) struct PublishingMetrics {
     rate_limited: Family<LimitLabel, Count>,
     body_memory: Level,
     waiting: Level,
+    streaming: Level,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -48,6 +49,7 @@ impl Default for PublishingMetrics {
             rate_limited: Family::default(),
             body_memory: Level::default(),
             waiting: Level::default(),
+            streaming: Level::default(),
         }
     }
 }
@@ -91,6 +93,11 @@ impl PublishingMetrics {
             "publishes_waiting",
             "Publishes that wait for the embedded log to store them",
             self.waiting.clone(),
+        );
+        registry.register(
+            "streaming_publishes",
+            "Open streaming publishes",
+            self.streaming.clone(),
         );
         registry.register(
             "requests_rejected",
@@ -141,5 +148,12 @@ impl PublishingMetrics {
     /// Returns the number of requests that were rejected with `code`.
     pub(super) fn rejected(&self, code: &'static str) -> Count {
         self.rejected.get_or_create_owned(&CodeLabel { code })
+    }
+}
+
+impl Metrics {
+    /// Returns the number of open streaming publishes, for their owners to change.
+    pub(crate) fn streaming_publishes(&self) -> &Level {
+        &self.0.publishing.streaming
     }
 }

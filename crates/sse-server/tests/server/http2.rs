@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use h2::{
-    RecvStream,
-    client::{Connection, SendRequest},
+    RecvStream, SendStream,
+    client::{Connection, ResponseFuture, SendRequest},
 };
 use http::{Request, Response, StatusCode};
 use rustls::ClientConfig;
@@ -32,13 +32,13 @@ fn settings_with_alpn(server: &TlsServer, protocols: &[&[u8]]) -> Arc<ClientConf
 }
 
 /// A client with one connection.
-struct Client {
+pub(crate) struct Client {
     requests: SendRequest<Bytes>,
     connection: JoinHandle<Result<(), h2::Error>>,
 }
 
 impl Client {
-    async fn connect(server: &TlsServer) -> Self {
+    pub(crate) async fn connect(server: &TlsServer) -> Self {
         let settings = settings_with_alpn(server, &[b"h2", b"http/1.1"]);
         let tls = server.connect_with(settings).await.unwrap();
         assert_eq!(tls.get_ref().1.alpn_protocol(), Some(&b"h2"[..]));
@@ -60,6 +60,16 @@ impl Client {
                 .unwrap();
         }
         within("a response", response).await.unwrap()
+    }
+
+    /// Sends a request whose body stays open.
+    pub(crate) async fn open(
+        &self,
+        request: http::request::Builder,
+    ) -> (ResponseFuture, SendStream<Bytes>) {
+        let mut requests = self.requests.clone().ready().await.unwrap();
+        let request = request.body(()).unwrap();
+        requests.send_request(request, false).unwrap()
     }
 
     async fn get(&self, path: &str) -> Response<RecvStream> {

@@ -7,6 +7,7 @@
 //! |---|---|
 //! | `access` (a) | Each caller gets what its rights allow, also on open streams. |
 //! | `access_log` (a) | Each request and the end of each stream has a line, and a log that cannot be written delays no request. |
+//! | `batch_channels` | A batch for several channels stores the lines of each all or none. |
 //! | `blocked` (a) | Slow streams share a bound of memory, and one that is closed loses nothing. |
 //! | `broken_stderr` | A log that cannot be written costs lines and nothing else. |
 //! | `broker_contract` | The contract of `broker/mod.rs` holds on every broker, without HTTP. |
@@ -51,6 +52,7 @@
 //! | `start_table` (a) | Every start × every state of the log has the first block and event of its table. |
 //! | `stream` (a) | A stream has the documented head, first block, frames and heartbeats. |
 //! | `stream_life` (a) | A stream ends between two blocks when its time is over. |
+//! | `streaming_publish` | Lines are stored while their body is open, and its end is always reported. |
 //! | `tails` (a) | The newest events of all channels share a bound, and nothing is lost beyond it. |
 //! | `tls` (a) | Requests and streams over TLS are those without it, and stalled handshakes delay no one else. |
 //! | `tls_certificates` | A name chooses a certificate, and a new certificate cuts no stream. |
@@ -64,6 +66,7 @@
 
 mod access;
 mod access_log;
+mod batch_channels;
 mod blocked;
 mod broken_stderr;
 mod broker_contract;
@@ -108,6 +111,7 @@ mod start_params;
 mod start_table;
 mod stream;
 mod stream_life;
+mod streaming_publish;
 mod tails;
 mod tls;
 mod tls_certificates;

@@ -120,14 +120,20 @@ impl Caller {
         &self.identity
     }
 
-    /// Returns what an open stream keeps of its caller; `None` if there are no access rules.
-    pub(crate) fn stream_caller(&self, address: Option<IpAddr>) -> Option<StreamCaller> {
+    /// Returns what an open stream keeps of its caller, who needs `right` for its channels; `None` if
+    /// there are no access rules.
+    pub(crate) fn stream_caller(
+        &self,
+        address: Option<IpAddr>,
+        right: Right,
+    ) -> Option<StreamCaller> {
         let control = &self.control;
         control.access().has_rules().then(|| {
             StreamCaller::new(
                 control.clone(),
                 self.identity.clone(),
                 self.version,
+                right,
                 address,
             )
         })

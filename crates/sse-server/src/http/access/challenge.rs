@@ -6,6 +6,9 @@ use actix_web::http::header::HeaderValue;
 
 use crate::{access::RejectionWord, http::error::ApiError};
 
+/// Channels that a message names.
+const NAMES_MAX: usize = 32;
+
 /// Returns the value of `WWW-Authenticate`; `None` if a credential would not help.
 pub(crate) fn challenge(error: &ApiError) -> Option<HeaderValue> {
     match error {
@@ -39,6 +42,11 @@ pub(crate) fn insufficient_message(right: &str, channels: &[String]) -> String {
     match channels {
         [] => format!("the credential does not grant the right {right:?}"),
         [name] => format!("the credential does not grant {right:?} for the channel {name}"),
+        names if names.len() > NAMES_MAX => format!(
+            "the credential does not grant {right:?} for {} channels: {}, …",
+            names.len(),
+            names[..NAMES_MAX].join(", ")
+        ),
         names => format!(
             "the credential does not grant {right:?} for the channels {}",
             names.join(", ")

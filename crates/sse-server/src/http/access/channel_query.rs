@@ -6,7 +6,10 @@ use sse_proto::Channel;
 use super::{caller::Caller, credential::ACCESS_TOKEN};
 use crate::{
     access::Right,
-    http::{error::ApiResult, request::query::Params},
+    http::{
+        error::{ApiError, ApiResult},
+        request::query::Params,
+    },
 };
 
 /// A query whose channels the caller may use.
@@ -36,5 +39,64 @@ impl ChannelQuery {
         caller.require(Right::Subscribe, &channels)?;
         params.check_known(known)?;
         Ok(Self { params, channels })
+    }
+}
+
+/// The query of a batch.
+///
+/// Lines of a batch may name their channels, so a caller without the right for the default channel
+/// may send a batch that does not need it. That is known only when the body is read, so until then
+/// [`decide`](Self::decide) keeps the error.
+pub(crate) struct BatchQuery {
+    /// The channel of the lines that name none.
+    pub(crate) channel: Channel,
+    /// Lines are stored as they arrive.
+    pub(crate) is_stream: bool,
+    /// The error of lines that name no channel.
+    missing_right: Option<ApiError>,
+}
+
+impl BatchQuery {
+    /// Reads the query, after checking that the caller may publish to a channel that it names.
+    pub(crate) fn parse(query: &str, caller: &Caller) -> ApiResult<Self> {
+        caller.require_some(Right::Publish)?;
+        let params = Params::parse_any(query)?;
+        let channel = params.channel()?;
+        let permitted = caller.require(Right::Publish, std::slice::from_ref(&channel));
+        let missing_right = match permitted {
+            Err(error) if params.one("channel")?.is_some() => return Err(error),
+            permitted => permitted.err(),
+        };
+        let checked = params.check_known(&["channel", "mode"]);
+        let is_stream = checked.and_then(|()| params.is_given("mode", "stream"));
+        match (is_stream, missing_right) {
+            (Ok(is_stream), missing_right) => Ok(Self {
+                channel,
+                is_stream,
+                missing_right,
+            }),
+            (Err(_), Some(missing_right)) => Err(missing_right),
+            (Err(error), None) => Err(error),
+        }
+    }
+
+    /// Returns the channel, which the caller may publish to.
+    pub(crate) fn into_channel(self) -> ApiResult<Channel> {
+        self.missing_right.map_or(Ok(self.channel), Err)
+    }
+
+    /// Returns what was read of a body, unless it needs a right that the caller lacks.
+    ///
+    /// A caller without the right learns nothing else that is wrong with its request.
+    pub(crate) fn decide<T>(
+        self,
+        read: ApiResult<T>,
+        needs_channel: impl FnOnce(&T) -> bool,
+    ) -> ApiResult<T> {
+        match (read, self.missing_right) {
+            (Ok(read), Some(missing_right)) if needs_channel(&read) => Err(missing_right),
+            (Err(_), Some(missing_right)) => Err(missing_right),
+            (read, _) => read,
+        }
     }
 }

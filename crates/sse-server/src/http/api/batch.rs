@@ -10,6 +10,9 @@
 //! {"event":"b","key":"k2"}   item 3: the same key again, gets the id of item 2
 //! {"event":"c"}              item 4: no key, stored each time it is sent
 //! ```
+//!
+//! If lines name channels, each channel has a batch of its own (`batch_channels`). With
+//! `mode=stream` lines are stored while the body is still open (`streaming_publish`).
 
 use actix_web::{HttpRequest, HttpResponse, web::Payload};
 use actix_web_lab::extract::LocalData;
@@ -17,17 +20,19 @@ use bytestring::ByteString;
 use sse_proto::api::BatchPublished;
 
 use super::{
+    batch_channels,
     idempotency::{self, HEADER_KEY, Target, append_item},
     publish_quota::PublishQuota,
+    streaming_publish,
 };
 use crate::{
     broker::idempotency::{AppendItem, Fingerprint},
     http::{
-        access::caller::Caller,
+        access::{caller::Caller, channel_query::BatchQuery},
         error::{ApiError, ApiResult},
         request::{
             batch_body::{BatchEvent, BatchPlace, parse_array, parse_lines},
-            body,
+            body::{self, Body},
             content_type::{self, ContentType},
             curl_line::curl_line,
         },
@@ -36,7 +41,7 @@ use crate::{
     },
 };
 
-/// Publishes a batch to one channel.
+/// Publishes a batch.
 pub(crate) async fn events(
     request: HttpRequest,
     payload: Payload,
@@ -44,27 +49,69 @@ pub(crate) async fn events(
     caller: Caller,
 ) -> ApiResult<HttpResponse> {
     state.origins.check_publish(&request)?;
-    let target = Target::parse(&request, &caller)?;
-    let format = BatchFormat::of(&request)?;
-    let quota = PublishQuota::take(&request, &state, &caller, &target, 0).await?;
-    // `body` holds its memory until the events are stored.
-    let limit = state.limits.batch_bytes();
-    let body = body::read(&request, payload, limit, &state.body_memory).await?;
-    quota.take_body(body.bytes.len())?;
-    let text = content_type::json_text(body.bytes.clone())?;
-    let events = format.parse(&text, &state.limits)?;
-    let events = own_keys(events, target.principal);
-    quota.take_events(events.len())?;
+    let query = BatchQuery::parse(request.query_string(), &caller)?;
+    if query.is_stream {
+        return streaming_publish::publish(&request, payload, &state, &caller, query).await;
+    }
+    let received = receive(&request, payload, &state, &caller, &query).await;
+    let Received {
+        events,
+        target,
+        quota,
+        // It holds its memory until the events are stored.
+        body: _body,
+    } = query.decide(received, |received| {
+        let needs_default = |event: &BatchEvent| event.channel.is_none();
+        received.events.iter().any(needs_default)
+    })?;
+    if events.iter().any(|event| event.channel.is_some()) {
+        return batch_channels::publish(&state, &caller, &target, &quota, events).await;
+    }
+    quota.take_channel(&state, &target).await?;
     let batch = Batch::new(events, target.key, &state.limits)?;
     let published = batch.append(&state, &target).await?;
     Ok(HttpResponse::Ok().json(published))
 }
 
+/// A batch that is read and checked.
+struct Received<'a> {
+    events: Vec<BatchEvent>,
+    target: Target,
+    quota: PublishQuota,
+    body: Body<'a>,
+}
+
+async fn receive<'a>(
+    request: &HttpRequest,
+    payload: Payload,
+    state: &'a AppState,
+    caller: &Caller,
+    query: &BatchQuery,
+) -> ApiResult<Received<'a>> {
+    let target = Target::new(request, caller, query.channel.clone())?;
+    let format = BatchFormat::of(request)?;
+    let quota = PublishQuota::take(request, state, caller, 0)?;
+    let limit = state.limits.batch_bytes();
+    let body = body::read(request, payload, limit, &state.body_memory).await?;
+    quota.take_body(body.bytes.len())?;
+    let text = content_type::json_text(body.bytes.clone())?;
+    let events = format.parse(&text, &state.limits)?;
+    let own_key = |event| own_key(event, target.principal);
+    let events: Vec<_> = events.into_iter().map(own_key).collect();
+    quota.take_events(events.len())?;
+    Ok(Received {
+        events,
+        target,
+        quota,
+        body,
+    })
+}
+
 const NOT_JSON: &str = "the type of the body is not JSON";
 
 /// How the events of a batch are separated.
-#[derive(Debug, Clone, Copy)]
-enum BatchFormat {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum BatchFormat {
     /// A JSON array.
     Array,
     /// NDJSON.
@@ -72,7 +119,7 @@ enum BatchFormat {
 }
 
 impl BatchFormat {
-    fn of(request: &HttpRequest) -> ApiResult<Self> {
+    pub(super) fn of(request: &HttpRequest) -> ApiResult<Self> {
         content_type::parse(request)
             .and_then(|found| Self::of_type(found).ok_or_else(|| NOT_JSON.to_owned()))
             .map_err(|found| unsupported(found, request))
@@ -94,6 +141,11 @@ impl BatchFormat {
     }
 }
 
+/// Returns the error of a body that cannot be read line by line.
+pub(super) fn unsupported_lines(request: &HttpRequest) -> ApiError {
+    unsupported("an array cannot be stored line by line".to_owned(), request)
+}
+
 fn unsupported(found: String, request: &HttpRequest) -> ApiError {
     ApiError::UnsupportedMediaType {
         found,
@@ -106,8 +158,8 @@ fn unsupported(found: String, request: &HttpRequest) -> ApiError {
     }
 }
 
-/// A batch as items to append.
-struct Batch {
+/// The events of a batch that belong to one channel, as items to append.
+pub(super) struct Batch {
     items: Vec<AppendItem>,
     /// The place of each item in the body, if each event is an item.
     places: Option<Vec<BatchPlace>>,
@@ -120,7 +172,7 @@ impl Batch {
     ///
     /// - `InvalidIdempotencyKey`: both the header and events have keys.
     /// - `TooLarge`: the batch has more keys than the broker remembers per channel.
-    fn new(
+    pub(super) fn new(
         events: Vec<BatchEvent>,
         key: Option<Fingerprint>,
         limits: &RequestLimits,
@@ -155,7 +207,11 @@ impl Batch {
     }
 
     /// Appends the events and returns the response.
-    async fn append(self, state: &AppState, target: &Target) -> ApiResult<BatchPublished> {
+    pub(super) async fn append(
+        self,
+        state: &AppState,
+        target: &Target,
+    ) -> ApiResult<BatchPublished> {
         let Self { items, places } = self;
         let count = items.iter().map(|item| item.events.len()).sum();
         let describe_key = |item| describe_key(places.as_deref(), item);
@@ -170,18 +226,14 @@ impl Batch {
     }
 }
 
-/// Makes the keys of lines those of the principal that sent them.
-fn own_keys(mut events: Vec<BatchEvent>, principal: Option<u64>) -> Vec<BatchEvent> {
-    if principal.is_some() {
-        for event in &mut events {
-            event.key = event.key.map(|key| key.of_principal(principal));
-        }
-    }
-    events
+/// Makes the key of an event that of the principal that sent it.
+pub(super) fn own_key(mut event: BatchEvent, principal: Option<u64>) -> BatchEvent {
+    event.key = event.key.map(|key| key.of_principal(principal));
+    event
 }
 
-fn item_of(BatchEvent { place, event, key }: BatchEvent) -> (AppendItem, BatchPlace) {
-    (append_item(vec![event], key), place)
+fn item_of(event: BatchEvent) -> (AppendItem, BatchPlace) {
+    (append_item(vec![event.event], event.key), event.place)
 }
 
 fn describe_key(places: Option<&[BatchPlace]>, item: usize) -> String {

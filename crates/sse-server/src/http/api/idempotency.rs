@@ -31,6 +31,7 @@ use crate::{
 pub(super) const HEADER_KEY: &str = "the Idempotency-Key";
 
 /// What a publish names besides its events, and who sent it.
+#[derive(Debug, Clone)]
 pub(super) struct Target {
     pub(super) publisher: Publisher,
     pub(super) channel: Channel,
@@ -43,14 +44,30 @@ pub(super) struct Target {
 impl Target {
     /// Reads the request, after checking that the caller may publish to its channel.
     pub(super) fn parse(request: &HttpRequest, caller: &Caller) -> ApiResult<Self> {
+        let channel = ChannelQuery::channel_of_publish(request.query_string(), caller)?;
+        Self::new(request, caller, channel)
+    }
+
+    /// Reads the header of a request whose caller may publish to `channel`.
+    pub(super) fn new(request: &HttpRequest, caller: &Caller, channel: Channel) -> ApiResult<Self> {
         let principal = caller.identity().owner_number();
         Ok(Self {
             principal,
-            channel: ChannelQuery::channel_of_publish(request.query_string(), caller)?,
+            channel,
             publisher: Publisher::of_client(ClientNet::of_request(request))
                 .with_principal(principal),
             key: idempotency_key::from_header(request)?.map(|key| key.of_principal(principal)),
         })
+    }
+
+    /// Returns the same publisher with another channel.
+    pub(super) const fn with_channel(&self, channel: Channel) -> Self {
+        Self {
+            publisher: self.publisher,
+            channel,
+            principal: self.principal,
+            key: self.key,
+        }
     }
 }
 

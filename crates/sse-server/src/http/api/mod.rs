@@ -1,11 +1,13 @@
 //! The routes for events: publishing, streams and history.
 
+mod batch_channels;
 mod history_memory;
 mod history_response;
 mod idempotency;
 mod publish_quota;
 mod stream_response;
 mod stream_shares;
+mod streaming_publish;
 
 pub(crate) mod batch;
 pub(crate) mod history;

@@ -40,7 +40,8 @@ pub(crate) async fn event(
     state.origins.check_publish(&request)?;
     let target = Target::parse(&request, &caller)?;
     let kind = action(&request)?;
-    let quota = PublishQuota::take(&request, &state, &caller, &target, 1).await?;
+    let quota = PublishQuota::take(&request, &state, &caller, 1)?;
+    quota.take_channel(&state, &target).await?;
     if request.method() != Method::POST {
         append(&state, &target, append_item(kind, None, target.key)).await?;
         // The response that the tutorial's clients expect.

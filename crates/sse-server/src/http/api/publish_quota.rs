@@ -24,29 +24,41 @@ pub(super) struct PublishQuota {
 }
 
 impl PublishQuota {
-    /// Takes what is known before the body is read: events, its declared length, and a new channel.
-    pub(super) async fn take(
+    /// Takes what is known before the body is read: events, and its declared length.
+    pub(super) fn take(
         request: &HttpRequest,
         state: &AppState,
         caller: &Caller,
-        target: &Target,
         events: usize,
     ) -> ApiResult<Self> {
         let quota = quota_of(request, state, caller);
         quota.take(LimitKind::Events, events)?;
         let length = declared_length(request.headers());
         quota.take(LimitKind::Bytes, length.unwrap_or(0))?;
-        if quota.has_rate(LimitKind::Channels) {
-            let client = target.publisher.client();
-            let broker = state.hub.broker();
-            if !broker.has_channel(&target.channel, client).await? {
-                quota.take(LimitKind::Channels, 1)?;
-            }
-        }
         Ok(Self {
             quota,
             has_bytes: length.is_some(),
         })
+    }
+
+    /// Returns the quota of a publish whose lines are counted as they arrive.
+    pub(super) fn of_lines(request: &HttpRequest, state: &AppState, caller: &Caller) -> Self {
+        Self {
+            quota: quota_of(request, state, caller),
+            has_bytes: false,
+        }
+    }
+
+    /// Takes a new channel, if the publish creates it.
+    pub(super) async fn take_channel(&self, state: &AppState, target: &Target) -> ApiResult<()> {
+        if self.quota.has_rate(LimitKind::Channels) {
+            let client = target.publisher.client();
+            let broker = state.hub.broker();
+            if !broker.has_channel(&target.channel, client).await? {
+                self.quota.take(LimitKind::Channels, 1)?;
+            }
+        }
+        Ok(())
     }
 
     /// Takes events that the body contains.

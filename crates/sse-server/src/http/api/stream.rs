@@ -30,6 +30,7 @@ use crate::http::{
     state::AppState,
 };
 use crate::{
+    access::Right,
     budget::ClientNet,
     channel::{Envelope, StartAt, SubscriptionOptions},
     fanout::{
@@ -199,7 +200,7 @@ fn stream_details(
         client: client.filter(|_| client != peer).map(Box::new),
         permit: permit.map(Box::new),
         caller: caller
-            .stream_caller(request.peer_addr().map(|peer| peer.ip()))
+            .stream_caller(request.peer_addr().map(|peer| peer.ip()), Right::Subscribe)
             .map(Arc::new),
     }
 }

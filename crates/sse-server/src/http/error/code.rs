@@ -18,7 +18,7 @@ impl ApiError {
                 ErrorCode::InvalidJson
             }
             Self::InvalidUtf8 => ErrorCode::InvalidUtf8,
-            Self::InvalidBatch { .. } => ErrorCode::InvalidBatch,
+            Self::InvalidBatch { .. } | Self::InvalidLine { .. } => ErrorCode::InvalidBatch,
             Self::EmptyBatch => ErrorCode::EmptyBatch,
             Self::InvalidIdempotencyKey(_) => ErrorCode::InvalidIdempotencyKey,
             Self::IdempotencyKeyReused(_) => ErrorCode::IdempotencyKeyReused,
@@ -41,7 +41,9 @@ impl ApiError {
             Self::UnsupportedMediaType { .. } => ErrorCode::UnsupportedMediaType,
             Self::Draining => ErrorCode::Draining,
             Self::RateLimited { .. } => ErrorCode::RateLimited,
-            Self::BodyMemoryFull | Self::HistoryMemoryFull => ErrorCode::Busy,
+            Self::BodyMemoryFull | Self::HistoryMemoryFull | Self::TooManyStreamingPublishes => {
+                ErrorCode::Busy
+            }
             Self::AccessUnavailable => ErrorCode::AccessUnavailable,
             Self::Broker(error) => broker_error::code(error),
         }

@@ -1,5 +1,7 @@
 //! Unit tests of the errors.
 
+use actix_web::{ResponseError as _, http::header};
+
 use super::*;
 
 #[test]

@@ -8,6 +8,7 @@
 //! {"event":"a","data":"x\ny"}           data is the text of the string: x, a line break, y
 //! {"event":"a","data":{"b": [1, 2]}}    data is the JSON without white space: {"b":[1,2]}
 //! {"event":"a","data":1,"key":"k1"}     the event has an idempotency key of its own
+//! {"event":"a","data":1,"channel":"b"}  the event belongs to this channel
 //! ```
 
 use std::{borrow::Cow, fmt};
@@ -19,7 +20,7 @@ use serde::{
 };
 use serde_json::value::RawValue;
 use sse_proto::{
-    Event, EventType,
+    Channel, Event, EventType,
     event::InvalidName,
     json,
     json_depth::{DEPTH_MAX, is_too_deep},
@@ -37,6 +38,8 @@ use crate::{
 /// An event of a batch, as the client sent it.
 pub(crate) struct BatchEvent {
     pub(crate) place: BatchPlace,
+    /// The channel that the event names; `None` if it belongs to that of the URL.
+    pub(crate) channel: Option<Channel>,
     pub(crate) event: Event,
     pub(crate) key: Option<Fingerprint>,
 }
@@ -158,7 +161,7 @@ impl<'de> Visitor<'de> for &mut ArraySplitter<'_, 'de> {
 }
 
 /// Parses one event, which shares the memory of `text` where possible.
-fn parse_event(
+pub(crate) fn parse_event(
     text: &ByteString,
     json: &str,
     place: BatchPlace,
@@ -170,12 +173,14 @@ fn parse_event(
     };
     let line = parse_line(json).map_err(invalid)?;
     line.check_ignored_keys().map_err(invalid)?;
+    let channel = line.named_channel().map_err(invalid)?;
     let kind = parse_kind(text, line.event).map_err(invalid)?;
     let data = data_text(text, line.data.get()).map_err(|why| invalid(format!("data: {why}")))?;
     limits.check_data(&data, || format!("the data of {place}"))?;
     let key = line.key.as_deref().map(parse_key).transpose();
     Ok(BatchEvent {
         place,
+        channel,
         event: Event { kind, data },
         key: key.map_err(invalid)?,
     })

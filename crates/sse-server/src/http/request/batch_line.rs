@@ -10,11 +10,14 @@
 //! {"event":"a","data":"1","id":"…","channel":"orders"}          ignored: an envelope
 //! {"event":"a","data":1,"id":"my-42"}                           rejected
 //! ```
+//!
+//! A `channel` without an `id` names the channel of the line.
 
 use std::borrow::Cow;
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
+use sse_proto::Channel;
 
 use crate::http::error::shortened;
 
@@ -43,7 +46,7 @@ pub(super) struct Line<'a> {
 }
 
 impl Line<'_> {
-    /// Rejects an `id` or a `channel` that would be ignored although the publisher means it.
+    /// Rejects an `id` that would be ignored although the publisher means it.
     pub(super) fn check_ignored_keys(&self) -> Result<(), String> {
         match self.id {
             Some(id) if !self.is_from_a_reader() && !is_assigned_id(id.get()) => Err(format!(
@@ -51,12 +54,15 @@ impl Line<'_> {
                  the event only once, or put the id into `data`",
                 shortened(id)
             )),
-            None if self.channel.is_some() => Err(
-                "`channel` is not a key of an event: name the channel in the URL, like \
-                 /events?channel=orders"
-                    .to_owned(),
-            ),
             _ => Ok(()),
+        }
+    }
+
+    /// Returns the channel that the line names; `None` if it has none, or an `id` beside it.
+    pub(super) fn named_channel(&self) -> Result<Option<Channel>, String> {
+        match (self.id, self.channel) {
+            (None, Some(channel)) => parse_channel(channel.get()).map(Some),
+            _ => Ok(None),
         }
     }
 
@@ -64,6 +70,13 @@ impl Line<'_> {
     fn is_from_a_reader(&self) -> bool {
         self.time.is_some() || self.channel.is_some()
     }
+}
+
+fn parse_channel(json: &str) -> Result<Channel, String> {
+    let name: String =
+        serde_json::from_str(json).map_err(|_| "channel: not a string".to_owned())?;
+    name.parse()
+        .map_err(|why| format!("channel {:?}: {why}", shortened(&name)))
 }
 
 /// Whether JSON is the string of an id that this server assigns, like `"1795521996831-0"`.
@@ -122,11 +135,20 @@ mod tests {
     }
 
     #[test]
-    fn a_channel_alone_belongs_into_the_url() {
-        let error = check(r#","channel":"b""#).unwrap_err();
-        assert!(
-            error.contains("`channel`") && error.contains("URL"),
-            "{error}"
-        );
+    fn a_channel_without_an_id_is_that_of_the_line() {
+        let named = |keys: &str| {
+            let json = format!(r#"{{"event":"a","data":1{keys}}}"#);
+            let line = serde_json::from_str::<Line<'_>>(&json).unwrap();
+            line.named_channel()
+                .map(|channel| channel.map(String::from))
+        };
+        assert_eq!(named(r#","channel":"b""#), Ok(Some("b".to_owned())));
+        for keys in ["", r#","id":"5-0","channel":"b""#, r#","channel":null"#] {
+            assert_eq!(named(keys), Ok(None), "{keys}");
+        }
+        for channel in [r#""""#, r#""a b""#, "7", r#"["a"]"#] {
+            let error = named(&format!(r#","channel":{channel}"#)).unwrap_err();
+            assert!(error.starts_with("channel"), "{error}");
+        }
     }
 }

@@ -7,7 +7,7 @@
 use actix_http::{Request, Response};
 use actix_web::{ResponseError as _, body::BoxBody, http::Method};
 
-use super::body::declared_length;
+use super::{body::declared_length, query::find_param};
 use crate::ListenAddress;
 use crate::http::{
     request_limits::{Limit, RequestLimits},
@@ -52,7 +52,14 @@ pub fn check_expectation(
 fn limit_of_route(request: &Request, limits: &RequestLimits) -> Option<Limit> {
     match request.path() {
         _ if request.method() != Method::POST => None,
+        // Its lines have a limit, and its body has none.
+        "/events" if is_streaming_publish(request) => None,
         "/events" => Some(limits.batch_bytes()),
         path => path.starts_with("/event/").then(|| limits.event_bytes()),
     }
+}
+
+fn is_streaming_publish(request: &Request) -> bool {
+    let query = request.uri().query().unwrap_or_default();
+    find_param(query, "mode").is_ok_and(|mode| mode.as_deref() == Some("stream"))
 }

@@ -249,7 +249,7 @@ crate::on_every_broker! {
             ("[1]", "object"),
             (r#"{"event":"a"}"#, "`data`"),
             (r#"{"data":1}"#, "`event`"),
-            (r#"{"event":"a","data":1,"channel":"b"}"#, "`channel`"),
+            (r#"{"event":"a","data":1,"channel":"b c"}"#, "channel"),
             (r#"{"event":"a","data":1,"Data":1}"#, "`Data`"),
             (r#"{"event":"a","event":"b","data":1}"#, "duplicate"),
             (r#"{"event":1,"data":1}"#, "string"),
