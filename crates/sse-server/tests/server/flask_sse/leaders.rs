@@ -6,7 +6,7 @@ use std::{collections::HashMap, time::Duration};
 use futures::future::join_all;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
-use super::{bridged_node, publish_bytes, publisher, reader::FlaskReader};
+use super::{bridged_node, count, publish_bytes, publisher, reader::FlaskReader};
 use crate::common::{RedisServer, TestServer, until};
 
 /// What happens to the leader.
@@ -42,7 +42,7 @@ async fn publish_messages(redis: &RedisServer, numbers: std::ops::Range<usize>) 
 async fn leader(nodes: &[TestServer], among: &[usize]) -> usize {
     until("a node leads", async || {
         let leading = among.iter().map(async |index| {
-            let leads = nodes[*index].metric("sse_flask_sse_leading").await == 1.0;
+            let leads = count(&nodes[*index], "sse_flask_sse_leading").await == 1;
             leads.then_some(*index)
         });
         join_all(leading).await.into_iter().flatten().next()

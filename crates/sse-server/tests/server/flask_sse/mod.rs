@@ -20,20 +20,25 @@ async fn bridged_node(redis: &RedisServer) -> TestServer {
 }
 
 async fn until_connected(server: &TestServer) {
-    until_metric(server, "sse_flask_sse_connected", 1.0).await;
+    until_metric(server, "sse_flask_sse_connected", 1).await;
 }
 
-async fn until_metric(server: &TestServer, name: &str, value: f64) {
+async fn until_metric(server: &TestServer, name: &str, value: u64) {
     until(&format!("{name} is {value}"), async || {
-        (server.metric(name).await == value).then_some(())
+        (count(server, name).await == value).then_some(())
     })
     .await;
 }
 
+/// The value of a metric that is a whole number.
+async fn count(server: &TestServer, name: &str) -> u64 {
+    server.metric(name).await.to_string().parse().unwrap()
+}
+
 /// The number of messages with this result, of one node.
-async fn received(server: &TestServer, result: &str) -> f64 {
+async fn received(server: &TestServer, result: &str) -> u64 {
     let name = format!(r#"sse_flask_sse_received_total{{result="{result}"}}"#);
-    server.metric(&name).await
+    count(server, &name).await
 }
 
 /// The codes of the warnings in the response of `/health/ready`.
