@@ -62,11 +62,12 @@ impl Example {
     fn wait_for_subscribers(&self, count: u64) {
         let end = Instant::now() + Duration::from_mins(1);
         let url = format!("redis://127.0.0.1:{}", self.redis_port);
-        let mut connection = redis::Client::open(url).unwrap().get_connection().unwrap();
+        let client = redis::Client::open(url).expect("a URL");
+        let mut connection = client.get_connection().expect("a running Redis");
         let mut command = redis::cmd("PUBSUB");
         command.arg("NUMSUB").arg("sse");
         loop {
-            let (_, found): (String, u64) = command.query(&mut connection).unwrap();
+            let (_, found): (String, u64) = command.query(&mut connection).expect("a reply");
             if found >= count {
                 return;
             }
