@@ -4,11 +4,12 @@
 //! subscriber is a cursor in it. `ARCHITECTURE.md` has the map. Dependencies go one way:
 //! `server` → `http` → `fanout` → `channel` → `broker` → `sse-proto`. The layers below `server` use
 //! `budget` and `metrics`; `server` and `fanout` use `connections`; `server`, `http` and `fanout`
-//! use `access_log`; `config`, `server`, `http` and `fanout` use `quota`; `server` and `fanout` use
+//! use `access_log`; `server` and `http` use `audit_log`; `config`, `server`, `http` and `fanout` use `quota`; `server` and `fanout` use
 //! `tls`; `http`, `fanout`, `config` and `server` use `access`. `main` and `server` use `config`, which names the settings of the layers.
 
 pub mod access;
 pub mod access_log;
+pub mod audit_log;
 pub mod broker;
 pub mod channel;
 pub mod config;
@@ -21,6 +22,7 @@ pub mod quota;
 pub mod tls;
 
 mod budget;
+mod epoch;
 mod listen_address;
 mod open_files;
 mod retry;

@@ -6,8 +6,8 @@ use arc_swap::ArcSwap;
 use tokio::{runtime::Handle, sync::watch};
 
 use super::{
-    AccessRules, CredentialError, Identity, IssuedTicket, RejectionWord, TicketError,
-    TicketRequest,
+    AccessRules, CredentialError, Identity, IssuedTicket, Principal, RejectionWord, Right,
+    TicketError, TicketRequest,
     facts::TokenFacts,
     generation::Generation,
     identity::Proof,
@@ -154,6 +154,28 @@ impl Access {
         Ok(present)
     }
 
+    /// Checks whether a caller can create any ticket.
+    ///
+    /// # Errors
+    ///
+    /// The rights of the caller come before what the server can do, so a caller without rights does
+    /// not learn whether there is a signing key.
+    pub fn check_creator(&self, creator: &Arc<Identity>) -> Result<(), TicketError> {
+        let creator = self.recheck(creator).map_err(|_| TicketError::Ended)?;
+        match creator.principal() {
+            Principal::Key { .. } | Principal::Subject { .. } => {}
+            Principal::Anonymous | Principal::Ticket { .. } => return Err(TicketError::Creator),
+        }
+        if creator.rights().patterns(Right::Subscribe).is_empty() {
+            return Err(TicketError::NotAllowed(Vec::new()));
+        }
+        if self.rules().signs_tickets() {
+            Ok(())
+        } else {
+            Err(TicketError::NoSigningKey)
+        }
+    }
+
     /// Creates a ticket: a token with which somebody else may subscribe to some channels.
     ///
     /// `creator` must have been identified by a credential of a header.
@@ -172,6 +194,10 @@ impl Access {
             .restrictions()
             .and_then(|rules| rules.signing.as_ref());
         let signing = signing.ok_or(TicketError::NoSigningKey)?;
-        ticket::issue_ticket(signing, &creator, request, SystemTime::now())
+        let issuer = creator
+            .issuer()
+            .and_then(|issuer| snapshot.issuer(issuer).ok());
+        let grants = issuer.map(|issuer| &issuer.rules.grants);
+        ticket::issue_ticket(signing, &creator, grants, request, SystemTime::now())
     }
 }

@@ -2,6 +2,8 @@
 
 use std::{fmt, sync::Arc, time::SystemTime};
 
+use serde_json::{Value, json};
+
 use super::{
     Digest, Rights,
     facts::{CreatorKey, CreatorToken, TicketCreator, TicketGrant, TokenFacts, TokenGrant},
@@ -215,6 +217,21 @@ impl Identity {
     /// Returns whether it may do, and how much, the same as `caller`.
     pub(super) fn has(&self, caller: &CallerRules) -> bool {
         self.rights == caller.rights && self.limits == caller.limits
+    }
+}
+
+impl Principal {
+    /// Returns the form of the list of streams and of the audit log.
+    #[must_use]
+    pub fn to_json(&self) -> Value {
+        match self {
+            Self::Anonymous => json!({ "kind": "anonymous" }),
+            Self::Key { name } => json!({ "kind": "key", "key": &**name }),
+            Self::Subject { iss, sub } => json!({ "kind": "jwt", "iss": &**iss, "sub": &**sub }),
+            Self::Ticket { by, sub } => {
+                json!({ "kind": "ticket", "sub": &**sub, "by": by.to_string() })
+            }
+        }
     }
 }
 

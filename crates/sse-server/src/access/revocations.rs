@@ -17,13 +17,14 @@
 use std::{
     collections::{HashMap, HashSet},
     sync::{Arc, PoisonError, RwLock},
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant, SystemTime},
 };
 
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use super::{Creator, CredentialError, Identity, Principal, RejectionWord, to_hex};
+use crate::epoch::milliseconds;
 
 /// If the set of revocations could not be read for this time, the node warns.
 pub const UNREADABLE_MAX: Duration = Duration::from_secs(10);
@@ -272,9 +273,4 @@ impl Known {
 
 fn issued_ms(identity: &Identity) -> Option<u64> {
     identity.issued_at().map(milliseconds)
-}
-
-fn milliseconds(time: SystemTime) -> u64 {
-    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }

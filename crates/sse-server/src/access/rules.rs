@@ -5,7 +5,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{Digest, Pattern, Right, Rights, Template, keys::KeySource, ticket::SigningKeys};
+use super::{
+    Digest, Pattern, Right, Rights, Template, keys::KeySource, template::ClaimValues,
+    ticket::SigningKeys,
+};
 use crate::quota::Limits;
 
 /// The access rules. The default is that there are none, and every caller may do everything.
@@ -155,8 +158,22 @@ impl Grants {
             .flat_map(|right| self.templates(right))
     }
 
+    /// Returns those of the values with which the grants cover one of the patterns.
+    pub(crate) fn needed_values(&self, values: &ClaimValues, subscribe: &[Pattern]) -> ClaimValues {
+        let covers = |template: &&Template| {
+            let granted = template.patterns(values);
+            let mut wanted = subscribe.iter();
+            wanted.any(|wanted| granted.iter().any(|granted| granted.covers(wanted)))
+        };
+        let needed = self.subscribe.iter().filter(covers);
+        let names = needed.flat_map(Template::claims);
+        names
+            .filter_map(|name| Some((name.into(), values.get(name)?.clone())))
+            .collect()
+    }
+
     /// Returns the rights for a token with these values.
-    pub(crate) fn rights(&self, values: &super::template::ClaimValues) -> Rights {
+    pub(crate) fn rights(&self, values: &ClaimValues) -> Rights {
         let patterns = |right| -> Vec<Pattern> {
             let templates = self.templates(right).iter();
             templates

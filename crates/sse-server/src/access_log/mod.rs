@@ -22,7 +22,7 @@
 mod escape;
 mod format;
 mod line;
-mod output;
+pub(crate) mod output;
 mod queue;
 mod redact;
 mod stream_record;

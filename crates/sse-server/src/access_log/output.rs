@@ -1,4 +1,4 @@
-//! The file or stdout that the access log is written to.
+//! The file or stdout that the access log is written to, and the file of the audit log.
 //!
 //! Lines are appended whole. If a write fails in the middle of a line, the rest of that line is the
 //! first thing that the next write writes, so a full disk leaves no torn line behind.
@@ -28,14 +28,33 @@ const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 /// Pause before the next write to a pipe that has no room and does not block.
 const PIPE_PAUSE: Duration = Duration::from_millis(10);
 
-/// An open access log.
+/// Which log an output belongs to.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct LogName {
+    /// The name in messages.
+    pub(crate) name: &'static str,
+    /// The flag that names the file.
+    pub(crate) flag: &'static str,
+    /// Whether the path may be a symbolic link.
+    pub(crate) follows_links: bool,
+}
+
+/// The log of requests.
+pub(super) const ACCESS_LOG: LogName = LogName {
+    name: "access log",
+    flag: "--access-log",
+    follows_links: true,
+};
+
+/// An open log.
 #[derive(Debug)]
-pub(super) struct Output {
+pub(crate) struct Output {
+    log: LogName,
     file: File,
     /// `None` for stdout.
     watched: Option<WatchedPath>,
     /// The lines to write next.
-    pub(super) buffer: Vec<u8>,
+    pub(crate) buffer: Vec<u8>,
     /// The buffer begins with the rest of a line.
     is_line_begun: bool,
 }
@@ -49,9 +68,9 @@ struct WatchedPath {
 
 /// Lines that could not be written.
 #[derive(Debug)]
-pub(super) struct DroppedLines {
-    pub(super) lines: usize,
-    pub(super) error: io::Error,
+pub(crate) struct DroppedLines {
+    pub(crate) lines: usize,
+    pub(crate) error: io::Error,
 }
 
 impl Output {
@@ -61,25 +80,43 @@ impl Output {
     ///
     /// The file cannot be opened or created; the message contains advice.
     pub(super) fn open(target: &AccessLogTarget) -> anyhow::Result<Self> {
-        Ok(match target {
+        match target {
             AccessLogTarget::Stdout => {
-                Self::new(open_stdout().context("cannot open stdout")?, None)
+                let stdout = open_stdout().context("cannot open stdout")?;
+                Ok(Self::new(ACCESS_LOG, stdout, None))
             }
-            AccessLogTarget::File(path) => {
-                let file = open_file(path).map_err(|error| {
-                    let advice = advice(&error);
-                    let path = path.display();
-                    let context = format!("cannot open the access log {path}: {advice}");
-                    anyhow::Error::new(error).context(context)
-                })?;
-                Self::new(file, Some(path.clone()))
-            }
-        })
+            AccessLogTarget::File(path) => Self::open_file(ACCESS_LOG, path),
+        }
     }
 
-    fn new(file: File, path: Option<PathBuf>) -> Self {
+    /// Opens a file for appending; a new one can be read by its owner only.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be opened or created; the message contains advice.
+    pub(crate) fn open_file(log: LogName, path: &Path) -> anyhow::Result<Self> {
+        let file = open_file(path, log.follows_links).map_err(|error| {
+            let context = format!(
+                "cannot open the {} {}: {}",
+                log.name,
+                path.display(),
+                advice(&error, log.flag)
+            );
+            anyhow::Error::new(error).context(context)
+        })?;
+        Ok(Self::new(log, file, Some(path.to_owned())))
+    }
+
+    /// Whether users other than its owner can read the file.
+    pub(crate) fn is_open_to_others(&self) -> bool {
+        let metadata = self.file.metadata();
+        metadata.is_ok_and(|metadata| metadata.mode() & 0o077 != 0)
+    }
+
+    fn new(log: LogName, file: File, path: Option<PathBuf>) -> Self {
         let next_check = Instant::now() + CHECK_INTERVAL;
         Self {
+            log,
             file,
             watched: path.map(|path| WatchedPath { path, next_check }),
             buffer: Vec::new(),
@@ -93,7 +130,7 @@ impl Output {
     /// # Errors
     ///
     /// The path cannot be opened. The old file remains open.
-    pub(super) fn reopen_if_moved(&mut self) -> io::Result<()> {
+    pub(crate) fn reopen_if_moved(&mut self) -> io::Result<()> {
         let Some(watched) = &mut self.watched else {
             return Ok(());
         };
@@ -105,7 +142,7 @@ impl Output {
         if is_same_file(&self.file, &watched.path) {
             return Ok(());
         }
-        self.file = open_file(&watched.path)?;
+        self.file = open_file(&watched.path, self.log.follows_links)?;
         // The rest of a begun line belongs to the old file.
         self.buffer.clear();
         self.is_line_begun = false;
@@ -117,7 +154,7 @@ impl Output {
     /// # Errors
     ///
     /// The lines that were dropped, and why.
-    pub(super) fn flush(&mut self) -> Result<(), DroppedLines> {
+    pub(crate) fn flush(&mut self) -> Result<(), DroppedLines> {
         let mut written = 0;
         while written < self.buffer.len() {
             match self.file.write(&self.buffer[written..]) {
@@ -135,7 +172,7 @@ impl Output {
 
     /// Makes the next check due.
     #[cfg(test)]
-    pub(super) fn check_now(&mut self) {
+    pub(crate) fn check_now(&mut self) {
         if let Some(watched) = &mut self.watched {
             watched.next_check = Instant::now();
         }
@@ -163,24 +200,34 @@ fn open_stdout() -> io::Result<File> {
     Ok(File::from(io::stdout().as_fd().try_clone_to_owned()?))
 }
 
-fn open_file(path: &Path) -> io::Result<File> {
+fn open_file(path: &Path, follows_links: bool) -> io::Result<File> {
     let mut options = OpenOptions::new();
     let options = options.append(true).create(true).mode(0o600);
     // Without this flag, the open waits for a program that reads the named pipe.
-    let flags = OFlags::NONBLOCK.bits().cast_signed();
+    let mut flags = OFlags::NONBLOCK;
+    flags.set(OFlags::NOFOLLOW, !follows_links);
+    let flags = flags.bits().cast_signed();
     let file = options.custom_flags(flags).open(path)?;
     fcntl_setfl(&file, fcntl_getfl(&file)?.difference(OFlags::NONBLOCK))?;
     Ok(file)
 }
 
-fn advice(error: &io::Error) -> &'static str {
-    if error.raw_os_error() == Some(Errno::NXIO.raw_os_error()) {
-        return "no program reads this pipe; start the reader first";
+fn advice(error: &io::Error, flag: &str) -> String {
+    match error.raw_os_error().map(Errno::from_raw_os_error) {
+        Some(Errno::NXIO) => {
+            return "no program reads this pipe; start the reader first".to_owned();
+        }
+        Some(Errno::LOOP) => {
+            return format!("this is a symbolic link; name the file itself with {flag}");
+        }
+        _ => {}
     }
     match error.kind() {
-        ErrorKind::NotFound => "create its directory, or choose another file with --access-log",
-        ErrorKind::IsADirectory => "name a file in this directory with --access-log",
-        _ => "let the server write to it, or choose another file with --access-log",
+        ErrorKind::NotFound => {
+            format!("create its directory, or choose another file with {flag}")
+        }
+        ErrorKind::IsADirectory => format!("name a file in this directory with {flag}"),
+        _ => format!("let the server write to it, or choose another file with {flag}"),
     }
 }
 

@@ -1,8 +1,10 @@
 //! The log's clock. It assigns ids that only grow, whatever the system's clock does.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::SystemTime;
 
 use sse_proto::EventId;
+
+use crate::epoch::milliseconds;
 
 /// Assigns event ids.
 #[derive(Debug, Clone, Copy)]
@@ -66,10 +68,7 @@ impl Clock {
 
 /// Returns the system's time in milliseconds since the Unix epoch.
 pub(in crate::broker) fn now_ms() -> u64 {
-    let since_epoch = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
-    u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX)
+    milliseconds(SystemTime::now())
 }
 
 #[cfg(test)]

@@ -41,6 +41,8 @@ pub(super) struct GivenSettings {
     pub(super) access: FileAccess,
     /// The grammar, with the values of the file as defaults.
     pub(super) command: Command,
+    /// The command line.
+    pub(super) arguments: Vec<OsString>,
 }
 
 /// Parses a command line, the environment, and the configuration file that one of them names.
@@ -82,6 +84,7 @@ fn parse_with(
 ) -> Result<GivenSettings, clap::Error> {
     let mut command = file.apply(grammar);
     let matches = command.try_get_matches_from_mut(args)?;
+    let arguments = args.to_vec();
     let args = Args::from_arg_matches(&matches).map_err(|error| error.format(&mut command))?;
     let access = file
         .read_access(args.network.public_url().as_deref())
@@ -92,6 +95,7 @@ fn parse_with(
         file,
         access,
         command,
+        arguments,
     })
 }
 

@@ -1,11 +1,13 @@
 //! The flags about the log and the access log.
 
+use std::path::PathBuf;
+
 use clap::{
     Args,
     builder::{PossibleValuesParser, TypedValueParser},
 };
 
-use super::values::parse_access_log;
+use super::values::{parse_access_log, parse_audit_log};
 use crate::access_log::{AccessLogTarget, LogFormat};
 
 const TEXT: &str = "text";
@@ -43,6 +45,15 @@ pub(super) struct LogArgs {
         value_parser = parse_access_log
     )]
     pub(super) access_log: Option<AccessLogTarget>,
+
+    /// Write what callers do, and what is rejected, to this file, as one JSON object per line
+    ///
+    /// A line has the identity, the address, the action, the channels and the result. Rejections
+    /// that are alike share a line with their count. Lines that cannot be written are dropped and
+    /// counted by a metric; they delay no request. The file is created for its owner only, and must
+    /// not be a symbolic link.
+    #[arg(long, env = "SSE_AUDIT_LOG", value_name = "FILE", value_parser = parse_audit_log)]
+    pub(super) audit_log: Option<PathBuf>,
 }
 
 fn log_format_parser() -> impl TypedValueParser<Value = LogFormat> {

@@ -39,7 +39,10 @@ mod tls_pairs;
 mod validate;
 mod values;
 
-use std::{ffi::OsString, num::NonZeroUsize, path::PathBuf, time::Duration};
+use std::{
+    collections::BTreeMap, ffi::OsString, num::NonZeroUsize, path::PathBuf, sync::Arc,
+    time::Duration,
+};
 
 use bytesize::ByteSize;
 
@@ -65,9 +68,16 @@ use crate::{
     tls::CertificateFiles,
 };
 
+/// The values of the settings by their keys, as texts. They may have secrets.
+pub type SettingValues = BTreeMap<String, Vec<String>>;
+
 /// The validated settings.
 #[derive(Debug, Clone)]
 pub struct Config {
+    /// The command line.
+    arguments: Arc<[OsString]>,
+    /// The values of all settings, to find those that change.
+    pub settings: SettingValues,
     /// The configuration file, if there is one.
     pub file: Option<PathBuf>,
     /// Addresses to listen on, at least one; port 0 takes a free port.
@@ -90,6 +100,8 @@ pub struct Config {
     pub log_format: LogFormat,
     /// Where the access log is written; `None` if it is off.
     pub access_log: Option<AccessLogTarget>,
+    /// The file of the audit log; `None` if it is off.
+    pub audit_log: Option<PathBuf>,
     /// Which callers exist and what they may do.
     pub access: AccessRules,
     /// What in the settings is probably not meant, for the log.
@@ -116,6 +128,8 @@ pub struct Config {
     pub tails_bytes_max: usize,
     /// Bytes of all streams whose connections are full.
     pub blocked_bytes_max: usize,
+    /// Longest time that a stream is open; `None` if there is no limit.
+    pub stream_life: Option<Duration>,
     /// What every stream shares.
     pub streams: StreamSettings,
     /// Open streams; `None` if the number of open files decides.
@@ -163,15 +177,44 @@ impl Config {
     fn from_given(given: GivenSettings) -> Result<Self, clap::Error> {
         let broker = choose_broker(&given).map_err(misused)?;
         let certificates = tls_pairs::all(&given.args.tls, given.file.tls_pairs());
-        Ok(Self::from_valid(
-            given.args,
-            given.access,
-            broker,
-            certificates,
-        ))
+        let settings = print::values(&given);
+        let arguments = given.arguments.into();
+        let config = Self::from_valid(given.args, given.access, broker, certificates);
+        Ok(Self {
+            arguments,
+            settings,
+            ..config
+        })
     }
 
-    /// Reads the access rules of the file again; everything else stays.
+    /// Reads the command line, the environment and the file again.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong, in which line.
+    pub fn read_again(&self) -> Result<Self, String> {
+        let invocation = Invocation::from_args(self.arguments.iter());
+        match invocation.map_err(|error| error.to_string().trim().to_owned())? {
+            Invocation::Serve(config) => Ok(*config),
+            Invocation::Print(_) | Invocation::Fail(_) => {
+                Err("the command line is not that of a server".to_owned())
+            }
+        }
+    }
+
+    /// Returns these settings with those values of `read` whose keys are `applied`.
+    #[must_use]
+    pub fn with_reloaded(mut self, read: &Self, applied: &[&str]) -> Self {
+        for key in applied {
+            match read.settings.get(*key) {
+                Some(values) => self.settings.insert((*key).to_owned(), values.clone()),
+                None => self.settings.remove(*key),
+            };
+        }
+        self
+    }
+
+    /// Reads the access rules of the file again, for the addresses of this server.
     ///
     /// # Errors
     ///
@@ -192,6 +235,8 @@ impl Config {
         certificates: Vec<CertificateFiles>,
     ) -> Self {
         Self {
+            arguments: Arc::new([]),
+            settings: SettingValues::new(),
             access: access.rules,
             warnings: access.warnings,
             public_url: args.network.public_url(),
@@ -200,7 +245,7 @@ impl Config {
             origins: args.network.named_origins(),
             trusted_proxies: args.network.trusted_proxies.clone(),
             hsts: args.network.hsts,
-            addresses: args.network.addresses.clone(),
+            addresses: args.network.all_addresses(),
             certificates,
             socket_mode: args.network.socket_mode,
             http2: args.network.http2,
@@ -212,6 +257,7 @@ impl Config {
             tail: tail_limits(&args),
             tails_bytes_max: bytes(args.streams.tails_bytes),
             blocked_bytes_max: bytes(args.streams.blocked_bytes),
+            stream_life: args.streams.stream_life,
             streams: stream_settings(&args),
             streams_max: args.streams.streams_max,
             client_connections_max: args.network.client_connections_max,
@@ -221,6 +267,7 @@ impl Config {
             log: args.logging.log,
             log_format: args.logging.log_format,
             access_log: args.logging.access_log,
+            audit_log: args.logging.audit_log,
         }
     }
 }
@@ -229,8 +276,8 @@ impl Config {
 fn choose_broker(given: &GivenSettings) -> Result<BrokerConfig, String> {
     let broker = broker_choice::choose(given)?;
     validate::validate(&given.args, &given.access.rules, &broker.kind)?;
-    let addresses = &given.args.network.addresses;
-    tls_pairs::check(&given.args.tls, given.file.tls_pairs(), addresses)?;
+    let addresses = given.args.network.all_addresses();
+    tls_pairs::check(&given.args.tls, given.file.tls_pairs(), &addresses)?;
     Ok(broker)
 }
 
@@ -272,7 +319,6 @@ const fn stream_settings(args: &Args) -> StreamSettings {
     StreamSettings {
         heartbeat: args.streams.heartbeat,
         retry: args.streams.retry,
-        life: args.streams.stream_life,
     }
 }
 

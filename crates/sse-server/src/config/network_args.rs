@@ -33,6 +33,20 @@ pub(super) struct NetworkArgs {
     )]
     pub(super) addresses: Vec<ListenAddress>,
 
+    /// Answer /admin only at this address, written as for --bind (repeatable; comma-separated in the
+    /// variable)
+    ///
+    /// All other routes are there, too. The addresses of --bind then answer 404 for /admin. The
+    /// rights that a caller needs are the same at every address.
+    #[arg(
+        long = "admin-bind",
+        env = "SSE_ADMIN_BIND",
+        value_name = "ADDRESS:PORT",
+        value_delimiter = ',',
+        value_parser = str::parse::<ListenAddress>
+    )]
+    pub(super) admin_addresses: Vec<ListenAddress>,
+
     /// Give the files of unix sockets these permissions, in octal
     ///
     /// Users who may write to the file may connect, and so publish and read.
@@ -153,6 +167,19 @@ pub(super) struct NetworkArgs {
 }
 
 impl NetworkArgs {
+    /// The addresses of clients, and then those of operators.
+    pub(super) fn all_addresses(&self) -> Vec<ListenAddress> {
+        let operators = self.admin_addresses.iter().cloned();
+        let clients = self.addresses.iter().cloned();
+        if self.admin_addresses.is_empty() {
+            return clients.collect();
+        }
+        let clients = clients.map(ListenAddress::for_clients);
+        clients
+            .chain(operators.map(ListenAddress::for_operators))
+            .collect()
+    }
+
     /// The first public URL.
     pub(super) fn public_url(&self) -> Option<String> {
         self.public_urls.first().map(|url| url.with_path(""))

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use clap::{Arg, ArgAction, Command};
 
 use super::{
+    SettingValues,
     access::EXAMPLE,
     environment::GivenSettings,
     file::{flags, key_of},
@@ -43,6 +44,19 @@ pub(super) fn settings(given: &GivenSettings) -> String {
     }
     text.push_str(&tls_pairs::print(given.file.tls_pairs()));
     text + &given.file.print_access()
+}
+
+/// Returns the values of all settings that have one, defaults included.
+pub(super) fn values(given: &GivenSettings) -> SettingValues {
+    let settings = flags(&given.command).filter_map(|flag| {
+        let values = given.matches.get_raw(flag.get_id().as_str())?;
+        let values = values.map(|value| value.to_string_lossy().into_owned());
+        Some((key_of(flag)?, values.collect()))
+    });
+    let mut settings: SettingValues = settings.collect();
+    let pairs = tls_pairs::print(given.file.tls_pairs());
+    settings.insert(tls_pairs::KEY.to_owned(), vec![pairs]);
+    settings
 }
 
 /// Returns a file in which every key is a comment, with its help and its default.

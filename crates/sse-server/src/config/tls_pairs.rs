@@ -91,7 +91,8 @@ pub(super) fn check(
     let with_tls = addresses.iter().find(|address| address.uses_tls());
     match (with_tls, pairs.is_empty()) {
         (Some(address), true) => Err(format!(
-            "--bind {address} needs a certificate: add --tls-cert FILE and --tls-key FILE"
+            "{} {address} needs a certificate: add --tls-cert FILE and --tls-key FILE",
+            address.flag()
         )),
         (None, false) => Err(
             "no address uses the certificate: add --bind https://ADDRESS:PORT, for example \

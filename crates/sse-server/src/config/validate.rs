@@ -31,12 +31,9 @@ pub(super) fn validate(
     access: &AccessRules,
     broker: &BrokerKind,
 ) -> Result<(), String> {
-    check_exposure(
-        &args.network.addresses,
-        args.network.allow_anonymous,
-        access,
-    )?;
-    check_duplicates(&args.network)?;
+    let addresses = args.network.all_addresses();
+    check_exposure(&addresses, args.network.allow_anonymous, access)?;
+    check_duplicates(&addresses)?;
     check_credentials(&args.network)?;
     check_sizes(args)?;
     check_idempotency_window(args.publishing.idempotency_window)?;
@@ -89,16 +86,18 @@ pub(super) fn check_exposure(
     };
     if !access.is_restricted() {
         return Err(format!(
-            "--bind {address} can be reached from other machines, and there are no access rules: anyone \
+            "{} {address} can be reached from other machines, and there are no access rules: anyone \
              could publish and read. Add the table [access] to the configuration file, use 127.0.0.1 \
-             behind a proxy that authenticates, or add --allow-anonymous"
+             behind a proxy that authenticates, or add --allow-anonymous",
+            address.flag()
         ));
     }
     match dangerous_right(&access.anonymous_rights()) {
         None => Ok(()),
         Some(right) => Err(format!(
-            "--bind {address} can be reached from other machines, and [access.anonymous] grants \
-             {right}: remove it, or add --allow-anonymous"
+            "{} {address} can be reached from other machines, and [access.anonymous] grants {right}: \
+             remove it, or add --allow-anonymous",
+            address.flag()
         )),
     }
 }
@@ -116,14 +115,13 @@ fn dangerous_right(rights: &Rights) -> Option<&'static str> {
     })
 }
 
-fn check_duplicates(args: &NetworkArgs) -> Result<(), String> {
-    for (nth, address) in args.addresses.iter().enumerate() {
-        if args.addresses[..nth]
-            .iter()
-            .any(|earlier| earlier.is_same(address))
-        {
+fn check_duplicates(addresses: &[ListenAddress]) -> Result<(), String> {
+    for (nth, address) in addresses.iter().enumerate() {
+        let mut earlier = addresses[..nth].iter();
+        if earlier.any(|earlier| earlier.is_same(address)) {
+            let flag = address.flag();
             return Err(format!(
-                "--bind {address} is given twice: remove one of them"
+                "{flag} {address} is given twice: remove one of them"
             ));
         }
     }

@@ -70,14 +70,29 @@ pub(super) fn parse_socket_mode(text: &str) -> Result<u32, String> {
         })
 }
 
-/// Rejects the values of a switch, because a file with such a name is hardly ever meant.
 pub(super) fn parse_access_log(text: &str) -> Result<AccessLogTarget, String> {
-    match text {
-        "-" => Ok(AccessLogTarget::Stdout),
-        "" | "0" | "1" | "true" | "false" => Err(format!(
+    if text == "-" {
+        return Ok(AccessLogTarget::Stdout);
+    }
+    let path = parse_log_file(text).map_err(|text| {
+        format!(
             "{text:?} is not a file: write a path such as /var/log/sse-server/access.log, or - for \
              stdout"
-        )),
-        path => Ok(AccessLogTarget::File(PathBuf::from(path))),
+        )
+    });
+    path.map(AccessLogTarget::File)
+}
+
+pub(super) fn parse_audit_log(text: &str) -> Result<PathBuf, String> {
+    parse_log_file(text).map_err(|text| {
+        format!("{text:?} is not a file: write a path such as /var/log/sse-server/audit.log")
+    })
+}
+
+/// Rejects the values of a switch, because a file with such a name is hardly ever meant.
+fn parse_log_file(text: &str) -> Result<PathBuf, &str> {
+    match text {
+        "" | "-" | "0" | "1" | "true" | "false" => Err(text),
+        path => Ok(PathBuf::from(path)),
     }
 }

@@ -46,6 +46,7 @@ use std::{
     time::Instant,
 };
 
+use arc_swap::ArcSwap;
 use slab::Slab;
 
 pub(crate) use self::sweep::sweep;
@@ -67,7 +68,7 @@ const CLIENT_RESERVE_PART: usize = 4;
 const LARGE_CLIENT_PART: usize = 4;
 
 /// How many connections may be open.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ConnectionLimits {
     /// All connections.
     pub open_max: usize,
@@ -89,7 +90,7 @@ pub struct ConnectionTable(Arc<Table>);
 
 #[derive(Debug)]
 struct Table {
-    limits: ConnectionLimits,
+    limits: ArcSwap<ConnectionLimits>,
     metrics: Metrics,
     /// Open connections, including those that have no entry.
     open: AtomicUsize,
@@ -122,13 +123,22 @@ impl ConnectionTable {
             CloseReason::ALL.map(CloseReason::as_str),
         );
         Self(Arc::new(Table {
-            limits,
+            limits: ArcSwap::from_pointee(limits),
             metrics,
             open: AtomicUsize::new(0),
             created: Instant::now(),
             entries: Mutex::default(),
             clients: Mutex::default(),
         }))
+    }
+
+    /// Replaces the limits. No open connection is closed for it.
+    pub(crate) fn set_limits(&self, limits: ConnectionLimits) {
+        self.0.limits.store(Arc::new(limits));
+    }
+
+    fn limits(&self) -> ConnectionLimits {
+        **self.0.limits.load()
     }
 
     /// Counts a new connection of `client`; returns `None` if there is no room for it.
@@ -151,7 +161,7 @@ impl ConnectionTable {
 
     /// Decides on a new connection, which is counted already.
     fn find_room(&self, client: &Client, short_of_files: bool) -> Option<Room> {
-        let limits = &self.0.limits;
+        let limits = self.limits();
         let open = self.open_count();
         let has_part = self.is_within_part(client);
         if has_part && !short_of_files && open <= limits.general() {
@@ -184,7 +194,7 @@ impl ConnectionTable {
 
     /// Whether the connections of a client, all of which are counted, are within its limit.
     fn is_within_part(&self, client: &Client) -> bool {
-        !client.has_address() || client.open_count() <= self.0.limits.client_max
+        !client.has_address() || client.open_count() <= self.limits().client_max
     }
 
     fn add(&self, permit: ConnectionPermit, is_reserved: bool) -> OpenConnection {
@@ -215,15 +225,15 @@ impl ConnectionTable {
 
     /// Whether a connection of the reserve may become a general one.
     fn has_general_room(&self, client: &Client) -> bool {
-        self.open_count() <= self.0.limits.general() && self.is_within_part(client)
+        self.open_count() <= self.limits().general() && self.is_within_part(client)
     }
 
     fn client_reserve(&self) -> usize {
-        self.0.limits.reserve.div_ceil(CLIENT_RESERVE_PART)
+        self.limits().reserve.div_ceil(CLIENT_RESERVE_PART)
     }
 
     fn large_client(&self) -> usize {
-        self.0.limits.general().div_ceil(LARGE_CLIENT_PART)
+        self.limits().general().div_ceil(LARGE_CLIENT_PART)
     }
 
     fn now_ms(&self) -> u64 {

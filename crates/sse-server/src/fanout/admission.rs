@@ -46,7 +46,7 @@ pub struct Admission {
 
 #[derive(Debug)]
 pub(super) struct Shared {
-    streams_max: usize,
+    streams_max: AtomicUsize,
     /// Streams that are open, including rejected ones whose connection is not closed yet.
     open: AtomicUsize,
     metrics: Metrics,
@@ -115,7 +115,7 @@ impl Admission {
         let rejected = RejectReason::ALL.map(RejectReason::as_str);
         metrics.create_stream_reasons(rejected.into_iter().chain([DROPPED]), closed);
         let inner = Arc::new(Shared {
-            streams_max,
+            streams_max: AtomicUsize::new(streams_max),
             open: AtomicUsize::new(0),
             metrics,
         });
@@ -127,17 +127,23 @@ impl Admission {
         }
     }
 
+    /// Replaces the limit. No open stream is closed for it.
+    pub fn set_streams_max(&self, streams_max: usize) {
+        self.inner.streams_max.store(streams_max, Ordering::Relaxed);
+    }
+
     /// Decides on a new stream; `resumes` if its client sent a last event id.
     ///
     /// A stream with a reason to reject it opens only for the end of its response.
     #[must_use]
     pub fn admit(&self, resumes: bool, reject: Option<RejectReason>) -> AdmissionDecision {
         let inner = &*self.inner;
-        let rejected_max = inner.streams_max.div_ceil(10);
+        let streams_max = inner.streams_max.load(Ordering::Relaxed);
+        let rejected_max = streams_max.div_ceil(10);
         let open_before = inner.open.fetch_add(1, Ordering::Relaxed);
-        if reject.is_none() && open_before < inner.streams_max {
+        if reject.is_none() && open_before < streams_max {
             AdmissionDecision::Admitted(self.open_stream(resumes))
-        } else if open_before < inner.streams_max.saturating_add(rejected_max) {
+        } else if open_before < streams_max.saturating_add(rejected_max) {
             let reason = reject.unwrap_or(RejectReason::Limit);
             self.report_rejected(reason.as_str());
             AdmissionDecision::Rejected(self.open_stream(false), reason)
@@ -153,7 +159,8 @@ impl Admission {
     pub(crate) fn admit_publish(&self, client: Option<ClientNet>) -> Option<PublishPermit> {
         let share = self.publishes.try_acquire(client, 1)?;
         let inner = &self.inner;
-        if inner.open.fetch_add(1, Ordering::Relaxed) < inner.streams_max {
+        let streams_max = inner.streams_max.load(Ordering::Relaxed);
+        if inner.open.fetch_add(1, Ordering::Relaxed) < streams_max {
             return Some(PublishPermit::new(inner.clone(), share));
         }
         inner.release();

@@ -71,7 +71,8 @@ enum WakeUp {
 }
 
 impl AttachedStream {
-    /// `page` is the slot that the connection empties when the socket is full.
+    /// `page` is the slot that the connection empties when the socket is full. `starting` is the
+    /// entry that the stream has in the list already.
     pub(super) fn new(
         streams: &Streams,
         subscription: MultiSubscription,
@@ -79,6 +80,7 @@ impl AttachedStream {
         searcher: Searcher,
         page: PageSlot,
         caller: Option<Arc<StreamCaller>>,
+        starting: Option<AttachedEntry>,
     ) -> Self {
         let tails = subscription.channels().map(|channel| {
             let channel = streams.hub.join(channel);
@@ -95,7 +97,13 @@ impl AttachedStream {
         Self {
             pages: streams.pages.clone(),
             searcher,
-            listed: streams.attached.add(&subscription, caller),
+            listed: match starting {
+                Some(mut entry) => {
+                    entry.start(&subscription);
+                    entry
+                }
+                None => streams.attached.add(&subscription, caller),
+            },
             subscription,
             tails,
             fetching: None,

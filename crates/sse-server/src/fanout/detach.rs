@@ -48,10 +48,11 @@ use self::{blocked_write::Stall, progress::Progress};
 use super::{
     attached_sockets::{AttachedSocket, AttachedSockets},
     blocked::{BlockedBuffer, BlockedBytes},
+    blocked_end::BlockedEnd,
     page_slot::PageSlot,
     socket::{AcceptedSocket, StreamSocket},
     stall::BytesAccepted,
-    stream_guard::StreamGuard,
+    stream_guard::{CloseReason as StreamCloseReason, StreamGuard},
 };
 use crate::{
     budget::ClientNet,
@@ -106,6 +107,10 @@ struct Inner {
     unreachable: RefCell<Option<CancellationToken>>,
     /// Counts the bytes of a stream that actix has not written; `None` for other responses.
     buffer: RefCell<Option<BlockedBuffer>>,
+    /// What can end a stream while it is blocked; `None` if nothing can.
+    end: RefCell<Option<BlockedEnd>>,
+    /// Why a blocked stream was ended.
+    end_reason: Cell<Option<StreamCloseReason>>,
 }
 
 impl fmt::Debug for DetachableSocket {
@@ -141,6 +146,8 @@ impl DetachableSocket {
             stall: RefCell::default(),
             unreachable: RefCell::default(),
             buffer: RefCell::default(),
+            end: RefCell::default(),
+            end_reason: Cell::default(),
         }))
     }
 
@@ -211,6 +218,16 @@ impl DetachableSocket {
     pub(super) fn is_worn_out(&self) -> bool {
         let socket = self.0.socket.borrow();
         socket.as_ref().is_some_and(AcceptedSocket::is_worn_out)
+    }
+
+    /// Sets what can end the stream while it is blocked.
+    pub(super) fn set_end(&self, end: Option<BlockedEnd>) {
+        self.0.end.replace(end);
+    }
+
+    /// Returns why the stream was ended while it was blocked; `None` if it was not.
+    pub(super) fn end_reason(&self) -> Option<StreamCloseReason> {
+        self.0.end_reason.get()
     }
 
     fn is_unreachable(&self) -> bool {

@@ -31,11 +31,13 @@ pub mod start;
 pub mod stream_body;
 pub mod stream_caller;
 pub mod stream_guard;
+pub mod stream_life;
 pub mod streams;
 pub mod thread;
 pub mod tls_socket;
 
 mod attached;
+mod blocked_end;
 mod connection;
 mod deadline;
 mod farewell;

@@ -3,8 +3,8 @@
 use sse_proto::EventId;
 
 use super::{
-    TransferCoding, detach::DetachableSocket, multiplexed::MultiplexedStream,
-    start::NewSubscription, stream_guard::StreamGuard,
+    TransferCoding, attached_list::AttachedEntry, detach::DetachableSocket,
+    multiplexed::MultiplexedStream, start::NewSubscription, stream_guard::StreamGuard,
 };
 use crate::channel::{ReservedChannels, Searcher};
 
@@ -35,4 +35,6 @@ pub struct OpenStream {
     pub handover: Option<Handover>,
     /// `None` if the stream has its connection for itself.
     pub multiplexed: Option<MultiplexedStream>,
+    /// Lists the stream while it is being opened; `None` without access rules.
+    pub starting: Option<AttachedEntry>,
 }

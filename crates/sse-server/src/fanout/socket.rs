@@ -121,7 +121,7 @@ impl AcceptedSocket {
     }
 
     /// Whether the connection must not carry a further chunk, because of the keys of TLS.
-    pub(super) fn is_worn_out(&self) -> bool {
+    pub(crate) fn is_worn_out(&self) -> bool {
         match self {
             Self::Tls(socket) => socket.is_worn_out(),
             Self::Tcp(_) | Self::Unix(_) => false,

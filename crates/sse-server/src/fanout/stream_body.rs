@@ -15,10 +15,9 @@
 //! are here. A body that is not polled, because the socket is full, does nothing and holds at most
 //! one chunk.
 
+mod connection;
 mod ending;
 mod state;
-
-use std::{io, mem};
 
 use actix_web::body::{BodyStream, MessageBody};
 use bytes::Bytes;
@@ -29,10 +28,9 @@ use tokio_util::sync::CancellationToken;
 
 use self::state::State;
 use super::{
-    attached::AttachedStream,
+    attached_list::AttachedEntry,
     attached_sockets::AttachedSocket,
     detach::DetachableSocket,
-    mailbox::NewStream,
     multiplexed::MultiplexedStream,
     open_stream::{Handover, OpenStream},
     page_slot::PageSlot,
@@ -59,6 +57,7 @@ pub fn stream_body(
         searcher,
         handover,
         multiplexed,
+        starting,
     }: OpenStream,
     comment: &str,
 ) -> impl MessageBody + use<> {
@@ -93,8 +92,12 @@ pub fn stream_body(
         last_write: Instant::now(),
         is_ending: false,
         is_draining: false,
+        starting,
         close_reason: CloseReason::Client,
     });
+    if driver.handover.is_none() {
+        driver.watch_blocked();
+    }
     BodyStream::new(stream::unfold(driver, |mut driver| async move {
         match driver.next().await {
             Next::Send(bytes) => Some((Ok(bytes), driver)),
@@ -129,6 +132,8 @@ struct Driver {
     /// The last bytes are sent.
     is_ending: bool,
     is_draining: bool,
+    /// Lists the stream until it is listed where it is served.
+    starting: Option<AttachedEntry>,
     /// Reported on drop. The default is `Client`: actix drops the body when the client is gone.
     close_reason: CloseReason,
 }
@@ -149,6 +154,9 @@ impl Drop for Driver {
         }
         let multiplexed = self.multiplexed.as_ref();
         if let Some(reason) = multiplexed.and_then(MultiplexedStream::close_reason) {
+            self.close_reason = reason;
+        }
+        if let Some(reason) = self.socket.as_ref().and_then(DetachableSocket::end_reason) {
             self.close_reason = reason;
         }
         // This has no effect after a detach, which takes the count out of the guard.
@@ -217,6 +225,7 @@ impl Driver {
             () = drain.started(), if !is_draining => {
                 self.is_draining = true;
                 self.guard.plan_drain(&drain, Instant::now().into_std());
+                self.watch_blocked();
                 return None;
             }
             chunk = self.next_chunk() => match chunk {
@@ -244,27 +253,6 @@ impl Driver {
         }
     }
 
-    /// Whether the keys of TLS must not encrypt more.
-    fn is_worn_out(&self) -> bool {
-        let socket = self.socket.as_ref();
-        socket.is_some_and(DetachableSocket::is_worn_out)
-    }
-
-    /// Lets the sweep report that the client is unreachable.
-    fn watch_socket(&mut self) {
-        if self.attached_socket.is_none()
-            && let Some(socket) = &self.socket
-        {
-            self.attached_socket = socket.watch(&self.streams.attached_sockets);
-        }
-    }
-
-    /// Returns the token that is cancelled when the client is found unreachable.
-    fn unreachable(&self) -> Option<CancellationToken> {
-        let attached_socket = self.attached_socket.as_ref()?;
-        Some(attached_socket.unreachable().clone())
-    }
-
     /// Waits for the next chunk and its number of events. Returns `None` when the stream is over.
     ///
     /// The future may be dropped before it is ready; the next call continues its work.
@@ -281,47 +269,6 @@ impl Driver {
             State::Attached(attached) => attached.next_chunk(&mut self.guard).await,
             _ => None,
         }
-    }
-
-    /// Makes a ready stream an attached one.
-    fn attach(&mut self) {
-        if matches!(self.state, State::Ready(_))
-            && let State::Ready(subscription) = mem::replace(&mut self.state, State::Detached)
-        {
-            let attached = AttachedStream::new(
-                &self.streams,
-                subscription,
-                self.until,
-                self.searcher.clone(),
-                self.page.clone(),
-                self.guard.caller().cloned(),
-            );
-            self.state = State::Attached(Box::new(attached));
-            self.reserved = None;
-        }
-    }
-
-    /// Hands the socket to a fan-out thread, with everything that belongs to the stream.
-    ///
-    /// Returns a byte for actix. Its write fails, because the connection is empty then, and actix
-    /// drops the connection and this body.
-    async fn detach(&mut self) -> io::Result<Bytes> {
-        let state = mem::replace(&mut self.state, State::Detached);
-        self.attached_socket = None;
-        if let (State::Ready(subscription), Some((handover, fanout))) =
-            (state, self.handover.take())
-            && let Some(socket) = handover.socket.detach().await?
-        {
-            fanout.add_stream(NewStream {
-                socket,
-                coding: handover.coding,
-                subscription,
-                until: self.until,
-                guard: self.guard.transfer(),
-                reserved: self.reserved.take(),
-            });
-        }
-        Ok(Bytes::from_static(b":"))
     }
 
     fn send_heartbeat(&mut self) -> Next {

@@ -286,6 +286,11 @@ impl StreamGuard {
         self.ends_at.instant()
     }
 
+    /// Returns when the stream ends, and why; `None` if it has no such moment.
+    pub(super) fn end(&self) -> Option<(Instant, CloseReason)> {
+        Some((self.ends_at()?, self.end_reason))
+    }
+
     /// Returns when there is next something to do; `None` if the stream has no moment.
     pub(super) fn next_moment(&self) -> Option<Instant> {
         let end = self.ends_at()?;

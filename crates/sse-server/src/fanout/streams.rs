@@ -1,6 +1,6 @@
 //! What all streams of a server share, and the list of what is live.
 
-use std::time::Duration;
+use std::{collections::HashSet, time::Duration};
 
 use sse_proto::Channel;
 use tokio_util::sync::CancellationToken;
@@ -8,7 +8,8 @@ use tokio_util::sync::CancellationToken;
 pub use super::mailbox::StreamInfo;
 use super::{
     admission::Admission, attached_list::AttachedList, attached_sockets::AttachedSockets,
-    blocked::BlockedBytes, drain::Drain, page_cache::PageCache, thread::Fanout,
+    blocked::BlockedBytes, drain::Drain, page_cache::PageCache, stream_life::StreamLife,
+    thread::Fanout,
 };
 use crate::channel::Hub;
 
@@ -19,8 +20,6 @@ pub struct StreamSettings {
     pub heartbeat: Duration,
     /// Time after which a client should reconnect, for the field `retry`.
     pub retry: Duration,
-    /// Longest time that a stream is open; `None` if there is no limit.
-    pub life: Option<Duration>,
 }
 
 /// What all streams of a server share; clones share it.
@@ -40,6 +39,8 @@ pub struct Streams {
     pub attached: AttachedList,
     /// The sockets of the streams that actix serves.
     pub attached_sockets: AttachedSockets,
+    /// Limits how long streams are open.
+    pub life: StreamLife,
     /// Limits how many streams are open.
     pub admission: Admission,
     /// Ends the streams one after another.
@@ -53,7 +54,8 @@ pub struct Streams {
 pub struct LiveList {
     /// Channels with subscribers on this server, in no order.
     pub channels: Vec<Channel>,
-    /// Open streams, in no order. A stream is listed once its opening is sent.
+    /// Open streams, in no order. Without access rules, a stream is listed once its opening is
+    /// sent.
     pub streams: Vec<StreamInfo>,
 }
 
@@ -63,9 +65,15 @@ impl Streams {
     /// The list is not a snapshot: it is made in several steps, and streams open and close
     /// meanwhile.
     pub async fn list(&self) -> LiveList {
+        // A stream that a thread takes over meanwhile is in both lists, and never in neither.
         let mut streams = self.attached.streams();
         if let Some(fanout) = &self.fanout {
-            streams.extend(fanout.list_streams().await);
+            let mut listed = HashSet::new();
+            let id = |stream: &StreamInfo| stream.caller.as_ref().map(|caller| caller.id());
+            listed.extend(streams.iter().filter_map(id));
+            let served = fanout.list_streams().await.into_iter();
+            streams
+                .extend(served.filter(|stream| id(stream).is_none_or(|id| !listed.contains(&id))));
         }
         LiveList {
             channels: self.hub.channels(),
@@ -114,11 +122,11 @@ mod tests {
             settings: StreamSettings {
                 heartbeat: Duration::from_secs(15),
                 retry: Duration::from_secs(1),
-                life: None,
             },
             fanout: None,
             attached: AttachedList::default(),
             attached_sockets: AttachedSockets::default(),
+            life: StreamLife::default(),
             admission: Admission::new(10, Metrics::new()),
             drain: Drain::default(),
             stopping: CancellationToken::new(),
@@ -138,6 +146,7 @@ mod tests {
             None,
             searcher,
             PageSlot::default(),
+            None,
             None,
         )
     }
@@ -167,8 +176,15 @@ mod tests {
         let subscription = MultiSubscription::new(starts, &SubscriptionOptions::default());
         let searcher = streams.pages.searches().of_client(None);
         let page = PageSlot::default();
-        let mut stream =
-            AttachedStream::new(&streams, subscription, None, searcher, page.clone(), None);
+        let mut stream = AttachedStream::new(
+            &streams,
+            subscription,
+            None,
+            searcher,
+            page.clone(),
+            None,
+            None,
+        );
         let AdmissionDecision::Admitted(mut guard) = streams.admission.admit(false, None) else {
             panic!("the limit is reached")
         };

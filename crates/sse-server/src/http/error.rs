@@ -204,7 +204,7 @@ pub enum ApiError {
     /// The caller has used up its quota for the moment.
     #[error("this client sends too many requests: it has used up {limit}, so try again later")]
     RateLimited {
-        /// The limit, as the flag that sets it.
+        /// The setting that has the limit.
         limit: &'static str,
         /// When the same request may succeed.
         retry_in: Duration,

@@ -54,6 +54,7 @@
 //! | | `request_limits` | the limits of a request |
 //! | | `response_headers` | headers that every response has |
 //! | | `request_log` | the lines of the access log |
+//! | | `audit` | the lines of the audit log |
 //! | | `revocation_feed` | reads the stored revocations |
 //! | | `rejections` | counts and logs requests that are rejected |
 //! | | `error`, `error_status` | why a request failed, and the table of codes |
@@ -63,6 +64,7 @@
 mod access;
 mod admin;
 mod api;
+mod audit;
 mod broker_error;
 mod error;
 mod error_cause;
@@ -95,6 +97,7 @@ pub use self::{
         public_url::PublicUrl,
     },
     api::HistoryBudget,
+    audit::audit_requests,
     ops::readiness::Readiness,
     rejections::{Rejections, record_rejections},
     request::{
@@ -118,6 +121,9 @@ use crate::ListenAddress;
 ///
 /// `address` is the address of the listening socket that accepts the connections of the app.
 pub fn routes(config: &mut ServiceConfig, state: AppState, address: ListenAddress) {
+    if address.serves_operators() {
+        config.configure(admin_routes);
+    }
     config
         .app_data(LocalData::new(state))
         .app_data(LocalData::new(address))
@@ -154,10 +160,10 @@ fn operator_routes(config: &mut ServiceConfig) {
     let metrics = get_or_head().to(metrics::metrics);
     config
         .configure(health_routes)
-        .service(read_only("/metrics", metrics))
-        .configure(admin_routes);
+        .service(read_only("/metrics", metrics));
 }
 
+/// The routes that may have an address of their own.
 fn admin_routes(config: &mut ServiceConfig) {
     let list = web::get().to(streams::list);
     let close_all = web::delete().to(streams::close_all);

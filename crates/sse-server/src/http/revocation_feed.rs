@@ -2,7 +2,7 @@
 
 use std::{
     collections::HashMap,
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant, SystemTime},
 };
 
 use sse_cli::log_throttle::LogThrottle;
@@ -18,6 +18,7 @@ use crate::{
         Broker, BrokerError,
         revocations::{RevocationChange, StoredRevocation},
     },
+    epoch::milliseconds,
 };
 
 /// Pause between two readings. A revocation takes effect within a second on every node.
@@ -116,8 +117,7 @@ fn restore(lost: Vec<(Revocation, u64)>) -> Vec<StoredRevocation> {
 
 /// Returns the texts whose time has passed.
 fn expired(entries: &[StoredRevocation], now: SystemTime) -> Vec<String> {
-    let since = now.duration_since(UNIX_EPOCH).unwrap_or_default();
-    let now_ms = u64::try_from(since.as_millis()).unwrap_or(u64::MAX);
+    let now_ms = milliseconds(now);
     let expired = entries.iter().filter(|entry| entry.until_ms <= now_ms);
     expired.map(|entry| entry.text.clone()).collect()
 }

@@ -12,11 +12,13 @@ use super::{
 use crate::{
     access::{AccessControl, revocations::UNREADABLE_MAX},
     access_log::AccessLog,
+    audit_log::AuditLog,
     broker::Warning,
     channel::Hub,
     fanout::streams::Streams,
     metrics::Metrics,
     quota::CallerQuotas,
+    tls::Certificates,
 };
 
 /// What every handler needs; each worker thread has a clone.
@@ -48,6 +50,10 @@ pub struct AppState {
     pub streams: Streams,
     /// Where requests and streams are logged; `None` if the access log is off.
     pub access_log: Option<AccessLog>,
+    /// Where the actions of callers are logged; `None` if the audit log is off.
+    pub audit_log: Option<AuditLog>,
+    /// The certificates of TLS; `None` without TLS.
+    pub certificates: Option<Certificates>,
     /// The result of the last check of the broker.
     pub readiness: Readiness,
     /// Kind of the broker, for `/health/ready`.
@@ -55,6 +61,18 @@ pub struct AppState {
 }
 
 impl AppState {
+    /// Returns what an operator should know about certificates that expire soon.
+    pub(crate) fn certificate_warnings(&self) -> Vec<Warning> {
+        let certificates = self.certificates.iter();
+        let expiring = certificates.flat_map(Certificates::expiry_warnings);
+        expiring
+            .map(|warning| Warning {
+                code: "certificate_expires",
+                message: warning.to_string(),
+            })
+            .collect()
+    }
+
     /// Returns what an operator should know about the revocations; `None` if they are up to date.
     pub(crate) fn access_warning(&self) -> Option<Warning> {
         let is_stale =

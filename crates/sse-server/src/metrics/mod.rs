@@ -13,10 +13,12 @@
 //! | `flask_sse` | the bridge to Flask-SSE |
 //! | `log` | the size of the log, `GET /events`, losses |
 //! | `tls` | handshakes and certificates |
+//! | `dropped_lines` | lines of the access log and of the audit log |
 //! | `process` | CPU, memory and files of the process |
 //! | `waiting` | counts what waits |
 
 mod connections;
+mod dropped_lines;
 mod flask_sse;
 mod log;
 #[cfg(target_os = "linux")]
@@ -46,8 +48,8 @@ use sse_proto::api::GapReason;
 pub(crate) use self::flask_sse::{FlaskResult, FlaskState};
 pub(crate) use self::waiting::Waiting;
 use self::{
-    connections::ConnectionMetrics, flask_sse::FlaskMetrics, log::LogMetrics,
-    publishing::PublishingMetrics, streams::StreamMetrics, tls::TlsMetrics,
+    connections::ConnectionMetrics, dropped_lines::DroppedLines, flask_sse::FlaskMetrics,
+    log::LogMetrics, publishing::PublishingMetrics, streams::StreamMetrics, tls::TlsMetrics,
 };
 pub use self::{log::LogSize, tls::HandshakeResult};
 use crate::log_writer::dropped_lines;
@@ -70,7 +72,7 @@ struct Inner {
     log: LogMetrics,
     tls: TlsMetrics,
     flask_sse: FlaskMetrics,
-    access_lines_dropped: Count,
+    dropped_lines: DroppedLines,
 }
 
 /// A change in the life of one stream.
@@ -113,7 +115,7 @@ impl Metrics {
     /// Registers all metrics, with the value zero.
     #[must_use]
     pub fn new() -> Self {
-        let (connections, publishing, streams, log, tls, access_lines_dropped) = Default::default();
+        let (connections, publishing, streams, log, tls, dropped_lines) = Default::default();
         let mut inner = Inner {
             registry: Registry::default(),
             connections,
@@ -122,7 +124,7 @@ impl Metrics {
             log,
             tls,
             flask_sse: FlaskMetrics::default(),
-            access_lines_dropped,
+            dropped_lines,
         };
         inner.register();
         Self(Arc::new(inner))
@@ -270,11 +272,6 @@ impl Metrics {
         self.0.streams.record_page_read();
     }
 
-    /// Counts lines of the access log that were dropped.
-    pub fn access_lines_dropped(&self, lines: usize) {
-        self.0.access_lines_dropped.inc_by(lines as u64);
-    }
-
     /// Counts `events` and `bytes` that were handed to subscribers' connections.
     pub fn delivered(&self, events: usize, bytes: usize) {
         self.0.streams.record_delivery(events, bytes);
@@ -311,11 +308,7 @@ impl Inner {
             "Lines of the log that were dropped",
             dropped_lines(),
         );
-        registry.register(
-            "access_log_dropped",
-            "Lines of the access log that were dropped",
-            self.access_lines_dropped.clone(),
-        );
+        self.dropped_lines.register(registry);
         #[cfg(target_os = "linux")]
         self.registry
             .register_collector(Box::new(process::ProcessCollector));

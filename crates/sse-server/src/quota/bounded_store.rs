@@ -1,8 +1,10 @@
 //! What a rate remembers of each key: until when its bucket is in use.
 //!
 //! The crate's own stores grow with the number of keys, and a client with many addresses could make
-//! them as large as it likes. This one has [`KEYS_MAX`] keys. A key whose bucket is full again is
-//! forgotten when there is need. If all keys are in use, further ones share one bucket.
+//! them as large as it likes. This one has [`KEYS_MAX`] networks and as many principals. A key whose
+//! bucket is full again is forgotten when there is need. If all keys of a kind are in use, further
+//! ones of this kind share one bucket. So a flood of anonymous networks takes no bucket from a
+//! principal.
 
 use std::{
     collections::HashMap,
@@ -16,7 +18,7 @@ use governor::{
 
 use super::QuotaKey;
 
-/// Keys that have a bucket of their own, some 5 MiB of them per limit.
+/// Keys of one kind that have a bucket of their own, some 5 MiB of them per limit.
 pub(super) const KEYS_MAX: usize = 1 << 16;
 
 /// The store of one rate.
@@ -28,13 +30,29 @@ pub(super) struct BoundedStore {
 
 #[derive(Debug, Default)]
 struct States {
+    networks: Buckets,
+    principals: Buckets,
+}
+
+/// The buckets of the keys of one kind.
+#[derive(Debug, Default)]
+struct Buckets {
     of_key: HashMap<QuotaKey, Nanos>,
     /// Of all keys for which there was no room.
     of_others: Option<Nanos>,
 }
 
+impl States {
+    const fn of_kind(&mut self, key: &QuotaKey) -> &mut Buckets {
+        match key {
+            QuotaKey::Client(_) => &mut self.networks,
+            QuotaKey::Principal(_) => &mut self.principals,
+        }
+    }
+}
+
 impl BoundedStore {
-    /// Creates an empty store with room for this many keys.
+    /// Creates an empty store with room for this many keys of each kind.
     pub(super) fn new(keys_max: usize) -> Self {
         Self {
             keys_max,
@@ -56,29 +74,41 @@ impl StateStore for BoundedStore {
         F: Fn(Option<Nanos>) -> Result<(T, Nanos), E>,
     {
         let mut states = self.lock();
-        if let Some(state) = states.of_key.get_mut(key) {
+        let buckets = states.of_kind(key);
+        if let Some(state) = buckets.of_key.get_mut(key) {
             let (outcome, next) = decide(Some(*state))?;
             *state = next;
             return Ok(outcome);
         }
-        if states.of_key.len() < self.keys_max {
+        if buckets.of_key.len() < self.keys_max {
             let (outcome, next) = decide(None)?;
-            states.of_key.insert(key.clone(), next);
+            buckets.of_key.insert(key.clone(), next);
             return Ok(outcome);
         }
-        let (outcome, next) = decide(states.of_others)?;
-        states.of_others = Some(next);
+        let (outcome, next) = decide(buckets.of_others)?;
+        buckets.of_others = Some(next);
         Ok(outcome)
     }
 }
 
 impl ShrinkableKeyedStateStore<QuotaKey> for BoundedStore {
     fn retain_recent(&self, drop_below: Nanos) {
-        self.lock().of_key.retain(|_, state| *state > drop_below);
+        let mut states = self.lock();
+        let States {
+            networks,
+            principals,
+        } = &mut *states;
+        for buckets in [networks, principals] {
+            buckets.of_key.retain(|_, state| *state > drop_below);
+        }
     }
 
+    /// Returns the number of keys of the kind that has more of them, which decides whether there is
+    /// need for room.
     fn len(&self) -> usize {
-        self.lock().of_key.len()
+        let states = self.lock();
+        let (networks, principals) = (&states.networks, &states.principals);
+        networks.of_key.len().max(principals.of_key.len())
     }
 
     fn is_empty(&self) -> bool {

@@ -5,7 +5,9 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use super::{CallerQuota, ClientNet, Limits, QuotaKey, Quotas};
+use arc_swap::ArcSwap;
+
+use super::{CallerQuota, ClientNet, Limits, QuotaKey, Quotas, open_streams::OpenStreams};
 use crate::metrics::Metrics;
 
 /// Different limits that are remembered. The configuration rarely has more than a few; after many
@@ -15,11 +17,10 @@ const LIMITS_MAX: usize = 1000;
 /// The quotas of all callers.
 #[derive(Debug)]
 pub struct CallerQuotas {
-    flags: Limits,
-    common: Arc<Quotas>,
+    /// The quotas of callers with the limits of the flags.
+    common: ArcSwap<Quotas>,
     /// The quotas of callers with other limits than the flags.
     others: Mutex<HashMap<Limits, Arc<Quotas>>>,
-    metrics: Metrics,
 }
 
 impl CallerQuotas {
@@ -27,32 +28,42 @@ impl CallerQuotas {
     /// that has none of its own.
     #[must_use]
     pub fn new(flags: Limits, metrics: Metrics) -> Self {
+        let common = Quotas::new(flags, OpenStreams::default(), metrics);
         Self {
-            flags,
-            common: Arc::new(Quotas::new(&flags, metrics.clone())),
+            common: ArcSwap::from_pointee(common),
             others: Mutex::default(),
-            metrics,
+        }
+    }
+
+    /// Replaces the limits of the flags. What was used of a limit that is the same stays used, and
+    /// open streams stay counted.
+    pub fn set_flags(&self, flags: Limits) {
+        let common = self.common.load();
+        if common.limits != flags {
+            self.common.store(Arc::new(common.with_limits(flags)));
         }
     }
 
     /// Returns the quota of a client; one without an address has no limit.
     #[must_use]
     pub fn of_client(&self, client: Option<ClientNet>, limits: &Limits) -> CallerQuota {
-        CallerQuota::new(self.with_limits(limits), client.map(QuotaKey::Client))
+        let key = client.map(QuotaKey::Client);
+        CallerQuota::new(self.with_limits(limits), key, limits)
     }
 
     /// Returns the quota of the principal with this number.
     #[must_use]
     pub fn of_principal(&self, number: u64, limits: &Limits) -> CallerQuota {
         let key = QuotaKey::Principal(number);
-        CallerQuota::new(self.with_limits(limits), Some(key))
+        CallerQuota::new(self.with_limits(limits), Some(key), limits)
     }
 
     /// Returns the quotas of callers with these limits; the flags replace those that are not set.
     fn with_limits(&self, limits: &Limits) -> Arc<Quotas> {
-        let effective = limits.or(&self.flags);
-        if effective == self.flags {
-            return self.common.clone();
+        let common = self.common.load();
+        let effective = limits.or(&common.limits);
+        if effective == common.limits {
+            return Arc::clone(&common);
         }
         // No code panics while it holds this lock.
         let mut others = self.others.lock().unwrap_or_else(PoisonError::into_inner);
@@ -61,7 +72,10 @@ impl CallerQuotas {
         }
         let quotas = others.entry(effective);
         quotas
-            .or_insert_with(|| Arc::new(Quotas::new(&effective, self.metrics.clone())))
+            .or_insert_with(|| {
+                let (streams, metrics) = (common.streams.clone(), common.metrics.clone());
+                Arc::new(Quotas::new(effective, streams, metrics))
+            })
             .clone()
     }
 }
@@ -102,5 +116,47 @@ mod tests {
         );
         let nowhere = quotas.of_client(None, &Limits::default());
         assert!(nowhere.take(LimitKind::Events, 1000).is_ok());
+    }
+
+    #[test]
+    fn an_error_names_the_setting_that_has_the_limit() {
+        let flags = Limits {
+            events: Rate::parse_count("1/h").ok(),
+            ..Limits::default()
+        };
+        let own = Limits {
+            searches: Rate::parse_count("1/h").ok(),
+            ..Limits::default()
+        };
+        let caller = CallerQuotas::new(flags, Metrics::new()).of_principal(1, &own);
+        for (limit, setting) in [
+            (LimitKind::Events, "--limit-events"),
+            (
+                LimitKind::Searches,
+                "the limit `searches` of its access rule",
+            ),
+        ] {
+            assert_eq!(caller.take(limit, 2).unwrap_err().setting(), setting);
+        }
+    }
+
+    #[test]
+    fn new_limits_of_the_flags_apply_and_what_was_used_stays_used() {
+        let limits = |events: &str, streams| Limits {
+            events: Rate::parse_count(events).ok(),
+            searches: Rate::parse_count("1/h").ok(),
+            streams: std::num::NonZeroUsize::new(streams),
+            ..Limits::default()
+        };
+        let quotas = CallerQuotas::new(limits("1/h", 1), Metrics::new());
+        let caller = || quotas.of_principal(1, &Limits::default());
+        assert!(caller().take(LimitKind::Searches, 1).is_ok());
+        let permit = caller().open_stream();
+        assert!(permit.is_ok() && caller().take(LimitKind::Events, 2).is_err());
+        quotas.set_flags(limits("2/h", 2));
+        assert!(caller().take(LimitKind::Events, 2).is_ok());
+        assert!(caller().take(LimitKind::Searches, 1).is_err());
+        let second = caller().open_stream();
+        assert!(second.is_ok() && caller().open_stream().is_err());
     }
 }

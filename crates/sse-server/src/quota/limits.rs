@@ -9,6 +9,8 @@ use std::{
 use bytesize::ByteSize;
 use sse_proto::units::parse_size;
 
+use super::LimitKind;
+
 /// Largest amount of a rate that counts. With more, the time per unit would be a few nanoseconds,
 /// which a rate cannot measure exactly.
 const COUNT_MAX: u64 = 10_000_000;
@@ -32,6 +34,20 @@ pub struct Limits {
 }
 
 impl Limits {
+    /// Returns which limits are set, one bit each.
+    pub(super) fn mask(&self) -> u8 {
+        let set = [
+            (self.events.is_some(), LimitKind::Events),
+            (self.bytes.is_some(), LimitKind::Bytes),
+            (self.streams.is_some(), LimitKind::Streams),
+            (self.opens.is_some(), LimitKind::Opens),
+            (self.channels.is_some(), LimitKind::Channels),
+            (self.searches.is_some(), LimitKind::Searches),
+        ];
+        let bits = set.into_iter().filter(|(is_set, _)| *is_set);
+        bits.fold(0, |mask, (_, limit)| mask | limit.bit())
+    }
+
     /// Returns these limits, and those of `others` where there is none.
     #[must_use]
     pub fn or(&self, others: &Self) -> Self {

@@ -74,6 +74,10 @@ impl LimitKind {
         Self::Searches,
     ];
 
+    const fn bit(self) -> u8 {
+        1 << self as u8
+    }
+
     /// Value of the label `limit` in the metrics, and unit in messages.
     pub(crate) const fn as_str(self) -> &'static str {
         match self {
@@ -86,8 +90,20 @@ impl LimitKind {
         }
     }
 
-    /// The flag that sets the limit of anonymous clients.
-    pub(crate) const fn flag(self) -> &'static str {
+    /// The key of the limit in an access rule.
+    const fn rule_key(self) -> &'static str {
+        match self {
+            Self::Events => "the limit `events` of its access rule",
+            Self::Bytes => "the limit `bytes` of its access rule",
+            Self::Streams => "the limit `streams` of its access rule",
+            Self::Opens => "the limit `opens` of its access rule",
+            Self::Channels => "the limit `channels` of its access rule",
+            Self::Searches => "the limit `searches` of its access rule",
+        }
+    }
+
+    /// The flag that sets the limit of callers whose rule has none.
+    const fn flag(self) -> &'static str {
         match self {
             Self::Events => "--limit-events",
             Self::Bytes => "--limit-bytes",
@@ -106,6 +122,19 @@ pub struct QuotaExceeded {
     pub limit: LimitKind,
     /// What would help.
     pub remedy: Remedy,
+    /// Whether an access rule sets the limit, and not a flag.
+    pub is_of_rule: bool,
+}
+
+impl QuotaExceeded {
+    /// Names the setting that has the limit, for messages.
+    pub(crate) const fn setting(&self) -> &'static str {
+        if self.is_of_rule {
+            self.limit.rule_key()
+        } else {
+            self.limit.flag()
+        }
+    }
 }
 
 /// What helps a caller that wanted more than its quota.
@@ -119,47 +148,63 @@ pub enum Remedy {
 
 /// The quotas of all callers with the same limits.
 #[derive(Debug)]
-pub struct Quotas {
-    events: Option<RateTable>,
-    bytes: Option<RateTable>,
-    opens: Option<RateTable>,
-    channels: Option<RateTable>,
-    searches: Option<RateTable>,
-    streams: Option<OpenStreams>,
+struct Quotas {
+    limits: Limits,
+    events: Option<Arc<RateTable>>,
+    bytes: Option<Arc<RateTable>>,
+    opens: Option<Arc<RateTable>>,
+    channels: Option<Arc<RateTable>>,
+    searches: Option<Arc<RateTable>>,
+    /// The streams of all callers, whatever their limits are.
+    streams: OpenStreams,
     metrics: Metrics,
 }
 
 impl Quotas {
     /// Creates the quotas of callers that have used nothing yet.
-    #[must_use]
-    pub fn new(limits: &Limits, metrics: Metrics) -> Self {
+    fn new(limits: Limits, streams: OpenStreams, metrics: Metrics) -> Self {
         metrics.create_limits(LimitKind::ALL.map(LimitKind::as_str));
-        let table = |rate: Option<Rate>| rate.map(RateTable::new);
+        let table = |rate: Option<Rate>| rate.map(RateTable::new).map(Arc::new);
         Self {
+            limits,
             events: table(limits.events),
             bytes: table(limits.bytes),
             opens: table(limits.opens),
             channels: table(limits.channels),
             searches: table(limits.searches),
-            streams: limits.streams.map(OpenStreams::new),
+            streams,
             metrics,
         }
     }
 
-    const fn rate(&self, limit: LimitKind) -> Option<&RateTable> {
-        match limit {
-            LimitKind::Events => self.events.as_ref(),
-            LimitKind::Bytes => self.bytes.as_ref(),
-            LimitKind::Opens => self.opens.as_ref(),
-            LimitKind::Channels => self.channels.as_ref(),
-            LimitKind::Searches => self.searches.as_ref(),
-            LimitKind::Streams => None,
+    /// Returns quotas with other limits. What was used of a limit that is the same stays used.
+    fn with_limits(&self, limits: Limits) -> Self {
+        let table = |old: &Option<Arc<RateTable>>, rate: Option<Rate>| {
+            let same = old.as_ref().filter(|table| Some(table.rate()) == rate);
+            let new = || rate.map(RateTable::new).map(Arc::new);
+            same.cloned().or_else(new)
+        };
+        Self {
+            limits,
+            events: table(&self.events, limits.events),
+            bytes: table(&self.bytes, limits.bytes),
+            opens: table(&self.opens, limits.opens),
+            channels: table(&self.channels, limits.channels),
+            searches: table(&self.searches, limits.searches),
+            streams: self.streams.clone(),
+            metrics: self.metrics.clone(),
         }
     }
 
-    fn exceeded(&self, limit: LimitKind, remedy: Remedy) -> QuotaExceeded {
-        self.metrics.rate_limited(limit.as_str());
-        QuotaExceeded { limit, remedy }
+    fn rate(&self, limit: LimitKind) -> Option<&RateTable> {
+        match limit {
+            LimitKind::Events => self.events.as_deref(),
+            LimitKind::Bytes => self.bytes.as_deref(),
+            LimitKind::Opens => self.opens.as_deref(),
+            LimitKind::Channels => self.channels.as_deref(),
+            LimitKind::Searches => self.searches.as_deref(),
+            LimitKind::Streams => None,
+        }
     }
 }
 
@@ -168,12 +213,27 @@ impl Quotas {
 pub struct CallerQuota {
     quotas: Arc<Quotas>,
     key: Option<QuotaKey>,
+    /// The limits that the access rule of the caller sets, one bit each.
+    of_rule: u8,
 }
 
 impl CallerQuota {
-    /// A caller without a key has no limit.
-    const fn new(quotas: Arc<Quotas>, key: Option<QuotaKey>) -> Self {
-        Self { quotas, key }
+    /// A caller without a key has no limit. `own` are the limits of its access rule.
+    fn new(quotas: Arc<Quotas>, key: Option<QuotaKey>, own: &Limits) -> Self {
+        Self {
+            quotas,
+            key,
+            of_rule: own.mask(),
+        }
+    }
+
+    fn exceeded(&self, limit: LimitKind, remedy: Remedy) -> QuotaExceeded {
+        self.quotas.metrics.rate_limited(limit.as_str());
+        QuotaExceeded {
+            limit,
+            remedy,
+            is_of_rule: self.of_rule & limit.bit() != 0,
+        }
     }
 
     /// Whether the caller has a limit of this kind.
@@ -193,7 +253,7 @@ impl CallerQuota {
         };
         let amount = u64::try_from(amount).unwrap_or(u64::MAX);
         let taken = table.take(key, amount);
-        taken.map_err(|remedy| self.quotas.exceeded(limit, remedy))
+        taken.map_err(|remedy| self.exceeded(limit, remedy))
     }
 
     /// Counts a stream until the permit is dropped; returns `None` if the caller has no limit.
@@ -203,14 +263,12 @@ impl CallerQuota {
     /// The caller has as many streams as it may have, or has opened too many in a short time.
     pub fn open_stream(&self) -> Result<Option<StreamPermit>, QuotaExceeded> {
         self.take(LimitKind::Opens, 1)?;
-        let (Some(key), Some(streams)) = (&self.key, &self.quotas.streams) else {
+        let (Some(key), Some(max)) = (&self.key, self.quotas.limits.streams) else {
             return Ok(None);
         };
-        let full = || {
-            let remedy = Remedy::AtMost(streams.max() as u64);
-            self.quotas.exceeded(LimitKind::Streams, remedy)
-        };
-        streams.open(key).map(Some).ok_or_else(full)
+        let full = || self.exceeded(LimitKind::Streams, Remedy::AtMost(max.get() as u64));
+        let permit = self.quotas.streams.open(key, max.get());
+        permit.map(Some).ok_or_else(full)
     }
 }
 

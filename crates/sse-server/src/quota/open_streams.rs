@@ -2,38 +2,24 @@
 
 use std::{
     collections::HashMap,
-    num::NonZeroUsize,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use super::QuotaKey;
 
-/// Counts the streams of each key. Only keys with open streams have an entry, so the limit of all
-/// streams bounds the map.
-#[derive(Debug, Clone)]
-pub(super) struct OpenStreams {
-    max: NonZeroUsize,
-    open: Arc<Mutex<HashMap<QuotaKey, usize>>>,
-}
+/// Counts the streams of each key that has a limit; clones share the counts. Only keys with open
+/// streams have an entry, so the limit of all streams bounds the map.
+///
+/// The counts belong to no limit, so they stay when a limit changes.
+#[derive(Debug, Clone, Default)]
+pub(super) struct OpenStreams(Arc<Mutex<HashMap<QuotaKey, usize>>>);
 
 impl OpenStreams {
-    pub(super) fn new(max: NonZeroUsize) -> Self {
-        Self {
-            max,
-            open: Arc::default(),
-        }
-    }
-
-    /// The limit of one key.
-    pub(super) const fn max(&self) -> usize {
-        self.max.get()
-    }
-
-    /// Counts one more stream of a key; returns `None` if the key has as many as it may have.
-    pub(super) fn open(&self, key: &QuotaKey) -> Option<StreamPermit> {
+    /// Counts one more stream of a key; returns `None` if the key has `max` already.
+    pub(super) fn open(&self, key: &QuotaKey, max: usize) -> Option<StreamPermit> {
         let mut open = self.lock();
         match open.get_mut(key) {
-            Some(count) if *count >= self.max() => return None,
+            Some(count) if *count >= max => return None,
             Some(count) => *count += 1,
             None => drop(open.insert(key.clone(), 1)),
         }
@@ -55,7 +41,7 @@ impl OpenStreams {
 
     fn lock(&self) -> MutexGuard<'_, HashMap<QuotaKey, usize>> {
         // No code panics while it holds this lock.
-        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -78,14 +64,19 @@ mod tests {
 
     #[test]
     fn each_key_has_its_own_streams_and_a_closed_one_makes_room() {
-        let streams = OpenStreams::new(NonZeroUsize::new(2).unwrap());
+        let streams = OpenStreams::default();
         let [one, other] = [1, 2].map(QuotaKey::Principal);
-        let (first, second) = (streams.open(&one), streams.open(&one));
-        assert!(first.is_some() && second.is_some() && streams.open(&one).is_none());
-        assert!(streams.open(&other).is_some());
+        let open = |key| streams.open(key, 2);
+        let (first, second) = (open(&one), open(&one));
+        assert!(first.is_some() && second.is_some() && open(&one).is_none());
+        assert!(open(&other).is_some());
         drop(first);
-        let third = streams.open(&one);
-        assert!(third.is_some() && streams.open(&one).is_none());
+        let third = open(&one);
+        assert!(third.is_some() && open(&one).is_none());
+        // A limit that was raised counts the streams that are open.
+        let fourth = streams.open(&one, 3);
+        assert!(fourth.is_some() && streams.open(&one, 3).is_none());
+        drop(fourth);
         drop((second, third));
         assert!(streams.lock().is_empty());
     }

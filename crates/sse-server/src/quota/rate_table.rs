@@ -71,6 +71,11 @@ impl<C: Clock + Clone> RateTable<C> {
         }
     }
 
+    /// The rate of each key.
+    pub(super) const fn rate(&self) -> Rate {
+        self.rate
+    }
+
     /// Takes an amount out of the bucket of a key.
     ///
     /// # Errors

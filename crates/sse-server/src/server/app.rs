@@ -56,6 +56,10 @@ pub(super) fn app(state: AppState, address: ListenAddress) -> impl AppFactory {
             state.access_log.is_some(),
             from_fn(http::log_requests),
         ))
+        .wrap(Condition::new(
+            state.audit_log.is_some(),
+            from_fn(http::audit_requests),
+        ))
         // The other middlewares see the address of the client.
         .wrap(Condition::new(has_proxies, from_fn(http::resolve_client)))
         .configure(move |config| http::routes(config, state, address))

@@ -2,11 +2,28 @@
 
 use std::num::NonZeroUsize;
 
+use crate::connections::ConnectionLimits;
+
 /// Connections that are reserved for publishers and health checks.
 const CONNECTIONS_RESERVE: usize = 16;
 
+/// Returns the limits of connections. `open_max` are those that the limit of open files allows.
+pub(super) fn connection_limits(
+    streams: Option<NonZeroUsize>,
+    of_client: Option<NonZeroUsize>,
+    open_max: usize,
+) -> ConnectionLimits {
+    let reserve = reserve(streams, open_max);
+    let most_streams = most_streams(streams, open_max);
+    ConnectionLimits {
+        open_max,
+        reserve,
+        client_max: client_max(of_client, open_max - reserve, most_streams),
+    }
+}
+
 /// Returns how many connections are reserved for publishers and health checks.
-pub(super) fn reserve(streams_max: Option<NonZeroUsize>, connections_max: usize) -> usize {
+fn reserve(streams_max: Option<NonZeroUsize>, connections_max: usize) -> usize {
     let streams_max = most_streams(streams_max, connections_max);
     let wanted = (connections_max / 10).max(CONNECTIONS_RESERVE);
     wanted.min(connections_max.saturating_sub(streams_max))
@@ -15,7 +32,7 @@ pub(super) fn reserve(streams_max: Option<NonZeroUsize>, connections_max: usize)
 /// Returns how many connections one client may have, so that no client can keep all others from
 /// streams: by default nine tenths of the `general` ones, and of the `streams` if these are fewer.
 /// Other requests of the client need a few connections more.
-pub(super) fn client_max(chosen: Option<NonZeroUsize>, general: usize, streams: usize) -> usize {
+fn client_max(chosen: Option<NonZeroUsize>, general: usize, streams: usize) -> usize {
     let nine_tenths = |all: usize| (all - all / 10).max(1);
     let most = nine_tenths(general).min(nine_tenths(streams).saturating_add(CONNECTIONS_RESERVE));
     chosen.map_or(most, NonZeroUsize::get)
@@ -38,7 +55,7 @@ pub(super) fn streams_max(chosen: Option<NonZeroUsize>, connections_max: usize) 
     streams_max
 }
 
-pub(super) fn most_streams(chosen: Option<NonZeroUsize>, connections_max: usize) -> usize {
+fn most_streams(chosen: Option<NonZeroUsize>, connections_max: usize) -> usize {
     let without = |reserve| connections_max.saturating_sub(reserve).max(1);
     match chosen.map(NonZeroUsize::get) {
         None => without((connections_max / 10).max(CONNECTIONS_RESERVE)),

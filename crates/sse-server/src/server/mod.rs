@@ -5,6 +5,7 @@
 //! | `open_broker` | opens the broker that the settings choose |
 //! | `listen` | the listening sockets |
 //! | `unix_socket` | one of them, and its file |
+//! | `logs` | the access log and the audit log |
 //! | `connection_limits` | how the connections are divided |
 //! | `accept` | from an accepted socket to a connection that is ready for HTTP |
 //! | `proxy_header` | the header with which a load balancer names its client |
@@ -15,7 +16,7 @@
 //! | `http2` | HTTP/2 |
 //! | `track_requests` | reports requests to their connection |
 //! | `protocol_errors` | logs clients that do not speak HTTP |
-//! | `reload` | replaces the access rules |
+//! | `reload` | replaces access rules, limits and certificates |
 //! | `announce` | the log lines and the URL at start |
 //! | `shutdown` | the order in which the parts end |
 
@@ -27,6 +28,7 @@ mod handshake;
 mod handshake_turns;
 mod http2;
 mod listen;
+mod logs;
 mod open_broker;
 mod protocol_errors;
 mod proxy_header;
@@ -52,11 +54,13 @@ use tokio_util::sync::CancellationToken;
 pub use self::shutdown::StopReason;
 use self::{
     accept::Acceptor,
-    connection_limits::{client_max, most_streams, reserve, streams_max},
+    connection_limits::{connection_limits, streams_max},
     listen::Listening,
+    logs::Logs,
     protocol_errors::ProtocolErrorLog,
-    reload::follow_reloads,
+    reload::{Reloader, follow_reloads},
     shutdown::Running,
+    start_tls::Tls,
 };
 #[cfg(target_os = "linux")]
 use crate::{
@@ -65,11 +69,10 @@ use crate::{
 };
 use crate::{
     access::{Access, AccessControl, revocations::Revocations},
-    access_log::AccessLog,
     broker::{Broker, BrokerError},
     channel::Hub,
     config::Config,
-    connections::{ConnectionLimits, ConnectionTable, sweep},
+    connections::{ConnectionTable, sweep},
     fanout::{
         admission::Admission,
         attached_list::AttachedList,
@@ -77,6 +80,7 @@ use crate::{
         blocked::BlockedBytes,
         drain::Drain,
         page_cache::PageCache,
+        stream_life::StreamLife,
         streams::Streams,
         thread::{Fanout, FanoutContext},
     },
@@ -88,13 +92,14 @@ use crate::{
     open_files::{OpenFiles, raise_open_files},
     quota::CallerQuotas,
     supervised::supervised_task,
+    tls::Certificates,
 };
 
 /// Serves until the first call of `next_stop` is ready, and then shuts down in order. If the server
 /// drains before that, the result of the second call ends the drain.
 ///
 /// Must run inside a tokio runtime, which carries the broker and the feeds. After each
-/// message of `reloads` the access rules are read again.
+/// message of `reloads` the configuration and the certificates are read again.
 ///
 /// # Errors
 ///
@@ -109,10 +114,10 @@ pub async fn run(
     // Brokers that cannot fail drop the sender.
     let mut log_failed = log_failed.fuse();
     let access = AccessControl::new(Access::new(config.access.clone()), Revocations::default());
-    let running = start(&config, &access, failed).await?;
+    let (running, reloader) = start(&config, access, failed).await?;
     tokio::spawn(supervised_task(
         "the reload",
-        follow_reloads(config.clone(), access, reloads),
+        follow_reloads(config.clone(), reloader, reloads),
     ));
     let mut stop = async || {
         tokio::select! {
@@ -128,16 +133,16 @@ pub async fn run(
     reason.into_result()
 }
 
-/// Opens the broker, listens, and serves.
+/// Opens the broker, listens, and serves. Returns what can change while the server runs, too.
 ///
 /// `failed` receives the error after which the log no longer accepts events.
 async fn start(
     config: &Config,
-    access: &AccessControl,
+    access: AccessControl,
     failed: oneshot::Sender<BrokerError>,
-) -> anyhow::Result<Running> {
+) -> anyhow::Result<(Running, Reloader)> {
     let metrics = Metrics::new();
-    let access_log = open_access_log(config, &metrics)?;
+    let logs = Logs::open(config, &metrics)?;
     let broker = open_broker::open(config, metrics.clone(), failed).await?;
     let files = raise_open_files();
     let Listening {
@@ -150,16 +155,19 @@ async fn start(
         .collect();
 
     let stopping = CancellationToken::new();
-    let resources = Resources {
+    let mut resources = Resources {
         broker: broker.clone(),
         metrics,
-        access_log: access_log.clone(),
+        logs: logs.clone(),
         connections_max: files.connections_max,
+        certificates: None,
         stopping: stopping.clone(),
     };
     let tls = start_tls::start(config, &resources.metrics, &stopping)?;
+    resources.certificates = tls.as_ref().map(|tls| tls.certificates.clone());
     let acceptor = acceptor(config, files, tls, &resources);
-    let state = resources.app_state(config, access.clone())?;
+    let state = resources.app_state(config, access)?;
+    let reloader = Reloader::new(&state, &acceptor);
     let fanout = state.streams.fanout.clone();
     #[cfg(target_os = "linux")]
     let sweeper = start_sweeper(&addresses, config.fanout.write_timeout, &state.streams)
@@ -169,10 +177,11 @@ async fn start(
         "the sweep of connections",
         sweep(acceptor.connections, stopping.clone()),
     ));
-    let revocations = http::follow_revocations(broker.clone(), access.clone(), stopping.clone());
+    let access = state.access.clone();
+    let revocations = http::follow_revocations(broker.clone(), access, stopping.clone());
     tokio::spawn(supervised_task("the revocations", revocations));
     announce::announce(config, &addresses, files.connections_max);
-    Ok(Running {
+    let running = Running {
         handle: server.handle(),
         serving: tokio::spawn(server),
         socket_files,
@@ -181,37 +190,29 @@ async fn start(
         #[cfg(target_os = "linux")]
         _sweeper: sweeper,
         broker,
-        access_log,
+        logs,
         drain: state.streams.drain,
         retry: config.streams.retry,
-    })
+    };
+    Ok((running, reloader))
 }
 
 /// What decides on accepted connections.
 fn acceptor(
     config: &Config,
     files: OpenFiles,
-    tls: Option<Arc<rustls::ServerConfig>>,
+    tls: Option<Tls>,
     resources: &Resources,
 ) -> Acceptor {
     let open_max = files.connections_max;
-    let reserve = reserve(config.streams_max, open_max);
-    let limits = ConnectionLimits {
-        open_max,
-        reserve,
-        client_max: client_max(
-            config.client_connections_max,
-            open_max - reserve,
-            most_streams(config.streams_max, open_max),
-        ),
-    };
+    let limits = connection_limits(config.streams_max, config.client_connections_max, open_max);
     Acceptor {
         connections: ConnectionTable::new(limits, resources.metrics.clone()),
         connections_max: open_max,
         files_max: files.files_max,
         trusted_proxies: TrustedProxies::new(&config.trusted_proxies),
         write_timeout: config.fanout.write_timeout,
-        tls,
+        tls: tls.map(|tls| tls.settings),
         stopping: resources.stopping.clone(),
         log: ProtocolErrorLog::default(),
         metrics: resources.metrics.clone(),
@@ -233,19 +234,13 @@ fn start_sweeper(
     Sweeper::start(listeners, write_timeout, targets)
 }
 
-/// Opens the access log; returns `None` if it is off.
-fn open_access_log(config: &Config, metrics: &Metrics) -> anyhow::Result<Option<AccessLog>> {
-    let target = config.access_log.as_ref();
-    target
-        .map(|target| AccessLog::open(target, config.log_format, metrics.clone()))
-        .transpose()
-}
-
 /// What the parts of a server share, before they are wired.
 struct Resources {
     broker: Broker,
     metrics: Metrics,
-    access_log: Option<AccessLog>,
+    logs: Logs,
+    /// `None` without TLS.
+    certificates: Option<Certificates>,
     connections_max: usize,
     stopping: CancellationToken,
 }
@@ -272,6 +267,8 @@ impl Resources {
             .context("cannot start the fan-out threads")?;
         let streams_max = streams_max(config.streams_max, self.connections_max);
         let admission = Admission::new(streams_max, self.metrics.clone());
+        let life = StreamLife::default();
+        life.set(config.stream_life);
         let origins = Origins::new(&config.origins);
         Ok(AppState {
             access,
@@ -298,11 +295,14 @@ impl Resources {
                 fanout,
                 attached: AttachedList::default(),
                 attached_sockets: AttachedSockets::default(),
+                life,
                 admission,
                 drain,
                 stopping: self.stopping,
             },
-            access_log: self.access_log,
+            access_log: self.logs.access,
+            audit_log: self.logs.audit,
+            certificates: self.certificates,
             readiness: Readiness::default(),
             broker_name: config.broker.kind.name(),
             hub,

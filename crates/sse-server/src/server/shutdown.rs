@@ -9,7 +9,7 @@
 //!    a response.
 //! 3. The fan-out threads end.
 //! 4. The log closes. Everything that was acknowledged is on disk already.
-//! 5. The access log is written, up to [`ACCESS_LOG_TIMEOUT`].
+//! 5. The access log and the audit log are written (`logs`).
 
 use std::{
     io,
@@ -24,11 +24,10 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::unix_socket::SocketFile;
+use super::{logs::Logs, unix_socket::SocketFile};
 #[cfg(target_os = "linux")]
 use crate::fanout::reachability::Sweeper;
 use crate::{
-    access_log::AccessLog,
     broker::{Broker, BrokerError},
     fanout::{
         drain::{Drain, DrainPlan},
@@ -40,8 +39,6 @@ use crate::{
 pub(super) const PUBLISH_TIMEOUT_S: u64 = 3;
 /// Time for everything after a panic.
 const PANIC_TIMEOUT: Duration = Duration::from_secs(10);
-/// Time for the last lines of the access log, whose pipe may be blocked.
-const ACCESS_LOG_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Why a server stops.
 #[derive(Debug)]
@@ -100,7 +97,7 @@ pub(super) struct Running {
     #[cfg(target_os = "linux")]
     pub(super) _sweeper: Sweeper,
     pub(super) broker: Broker,
-    pub(super) access_log: Option<AccessLog>,
+    pub(super) logs: Logs,
     pub(super) drain: Drain,
     /// Time after which clients reconnect.
     pub(super) retry: Duration,
@@ -160,9 +157,7 @@ impl Running {
         if let Broker::Embedded(log) = &self.broker {
             log.close();
         }
-        if let Some(log) = self.access_log {
-            close_access_log(log).await?;
-        }
+        self.logs.close().await?;
         tracing::info!("stopped");
         Ok(())
     }
@@ -172,10 +167,4 @@ async fn close_fanout(fanout: Fanout) -> anyhow::Result<()> {
     spawn_blocking(move || fanout.close())
         .await
         .context("the end of the fan-out threads")
-}
-
-async fn close_access_log(log: AccessLog) -> anyhow::Result<()> {
-    spawn_blocking(move || log.close(ACCESS_LOG_TIMEOUT))
-        .await
-        .context("the end of the access log")
 }

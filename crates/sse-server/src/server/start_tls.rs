@@ -14,6 +14,12 @@ use crate::{
     tls::{Certificates, refresh_certificates, server_settings},
 };
 
+/// How TLS is set up, and the certificates in use.
+pub(super) struct Tls {
+    pub(super) settings: Arc<ServerConfig>,
+    pub(super) certificates: Certificates,
+}
+
 /// Returns how TLS is set up; `None` if there are no certificates.
 ///
 /// # Errors
@@ -23,7 +29,7 @@ pub(super) fn start(
     config: &Config,
     metrics: &Metrics,
     stopping: &CancellationToken,
-) -> anyhow::Result<Option<Arc<ServerConfig>>> {
+) -> anyhow::Result<Option<Tls>> {
     if config.certificates.is_empty() {
         return Ok(None);
     }
@@ -38,7 +44,10 @@ pub(super) fn start(
     .context("cannot set up TLS")?;
     tokio::spawn(supervised_task(
         "the refresh of certificates",
-        refresh_certificates(certificates, stopping.clone()),
+        refresh_certificates(certificates.clone(), stopping.clone()),
     ));
-    Ok(Some(settings))
+    Ok(Some(Tls {
+        settings,
+        certificates,
+    }))
 }

@@ -17,7 +17,10 @@ use rustls::{
     sign::CertifiedKey,
 };
 
-use super::certificate::{Certificate, CertificateError, CertificateFiles};
+use super::{
+    certificate::{Certificate, CertificateError, CertificateFiles},
+    validity::{ExpiryWarning, Validity},
+};
 use crate::metrics::Metrics;
 
 /// The certificates of the server; clones share them.
@@ -73,8 +76,15 @@ impl Certificates {
         self.0.pairs.iter().map(|pair| &pair.files)
     }
 
+    /// Returns what an operator should know about certificates that expire within 14 days.
+    pub fn expiry_warnings(&self) -> impl Iterator<Item = ExpiryWarning<'_>> {
+        self.expiries().filter_map(|(files, expires_s)| {
+            ExpiryWarning::new(&files.certificate, Validity::now(expires_s))
+        })
+    }
+
     /// Returns the files of all certificates, and when each expires.
-    pub(super) fn expiries(&self) -> impl Iterator<Item = (&CertificateFiles, i64)> {
+    fn expiries(&self) -> impl Iterator<Item = (&CertificateFiles, i64)> {
         let pairs = self.0.pairs.iter();
         pairs.filter_map(|pair| Some((&pair.files, pair.current.load().expires_s?)))
     }
@@ -90,6 +100,22 @@ impl Certificates {
         };
         let certificate = Certificate::load(&pair.files, &self.0.provider)?;
         pair.current.store(Arc::new(certificate));
+        self.report_expiry();
+        Ok(())
+    }
+
+    /// Reads all pairs again, and replaces them if each can be used.
+    ///
+    /// # Errors
+    ///
+    /// A new pair cannot be used. All old ones remain.
+    pub fn reload_all(&self) -> Result<(), CertificateError> {
+        let pairs = self.0.pairs.iter();
+        let read = pairs.map(|pair| Certificate::load(&pair.files, &self.0.provider));
+        let read: Vec<_> = read.collect::<Result<_, _>>()?;
+        for (pair, certificate) in self.0.pairs.iter().zip(read) {
+            pair.current.store(Arc::new(certificate));
+        }
         self.report_expiry();
         Ok(())
     }

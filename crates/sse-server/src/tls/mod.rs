@@ -7,6 +7,7 @@
 //! |---|---|
 //! | `certificate` | one certificate with its private key, read from PEM files |
 //! | `certificates` | all of them: which one a client gets, and which is replaced |
+//! | `validity` | how long certificates can still be used |
 //! | `refresh` | reads files again that have changed, and warns before certificates expire |
 //! | `server_settings` | how rustls is set up |
 //! | `session` | the session of one connection |
@@ -20,10 +21,12 @@ mod server_settings;
 mod session;
 #[cfg(test)]
 pub(crate) mod test_support;
+mod validity;
 
 pub use self::{
     certificate::{CertificateError, CertificateFiles},
     certificates::Certificates,
+    validity::ExpiryWarning,
 };
 pub(crate) use self::{
     refresh::refresh_certificates,

@@ -4,10 +4,7 @@
 //! read only when they have not changed any more since the last look. If they cannot be used, the
 //! error is logged once, and the old pair stays until the files change again.
 
-use std::{
-    path::Path,
-    time::{Duration, SystemTime, UNIX_EPOCH},
-};
+use std::{path::Path, time::Duration};
 
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
@@ -19,9 +16,6 @@ use super::{
 
 /// Time between two looks at the files.
 const INTERVAL: Duration = Duration::from_secs(2);
-/// A certificate that expires within this time is reported.
-const WARN_S: i64 = 14 * DAY_S;
-const DAY_S: i64 = 24 * 60 * 60;
 /// Time between two reports of one certificate.
 const WARN_INTERVAL: Duration = Duration::from_hours(24);
 
@@ -89,37 +83,11 @@ impl WatchedPair {
 }
 
 fn warn_about_expiry(certificates: &Certificates) {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH);
-    let now_s = now.map_or(0, |now| i64::try_from(now.as_secs()).unwrap_or(i64::MAX));
-    for (files, expires_s) in certificates.expiries() {
-        let path = files.certificate.display();
-        match Validity::at(now_s, expires_s) {
-            Validity::Long => {}
-            Validity::Days(days) => {
-                tracing::warn!("the certificate {path} expires in {days} days: renew it");
-            }
-            Validity::Expired => {
-                tracing::error!("the certificate {path} has expired: clients reject it");
-            }
-        }
-    }
-}
-
-/// How long a certificate can still be used.
-#[derive(Debug, PartialEq, Eq)]
-enum Validity {
-    Long,
-    /// Complete days, less than 14.
-    Days(i64),
-    Expired,
-}
-
-impl Validity {
-    const fn at(now_s: i64, expires_s: i64) -> Self {
-        match expires_s.saturating_sub(now_s) {
-            ..=0 => Self::Expired,
-            left_s if left_s < WARN_S => Self::Days(left_s / DAY_S),
-            _ => Self::Long,
+    for warning in certificates.expiry_warnings() {
+        if warning.has_expired() {
+            tracing::error!("{warning}");
+        } else {
+            tracing::warn!("{warning}");
         }
     }
 }
@@ -132,22 +100,6 @@ mod tests {
 
     use super::*;
     use crate::tls::test_support::write_pair;
-
-    #[test]
-    fn a_certificate_is_reported_from_14_days_before_it_expires() {
-        let now_s = 1_800_000_000_i64;
-        for (left_s, expected) in [
-            (14 * DAY_S, Validity::Long),
-            (14 * DAY_S - 1, Validity::Days(13)),
-            (1, Validity::Days(0)),
-            (0, Validity::Expired),
-            (i64::MIN, Validity::Expired),
-            (i64::MAX, Validity::Long),
-        ] {
-            let expires_s = now_s.saturating_add(left_s);
-            assert_eq!(Validity::at(now_s, expires_s), expected, "{left_s}");
-        }
-    }
 
     #[test]
     fn changed_files_are_read_once_when_they_do_not_change_any_more() {

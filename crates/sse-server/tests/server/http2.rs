@@ -1,131 +1,20 @@
 //! HTTP/2 over TLS, with the real server. The unit tests of `server/http2` have the limits and the
 //! clients that are hostile or slow.
 
-use std::sync::Arc;
-
-use bytes::Bytes;
-use h2::{
-    RecvStream, SendStream,
-    client::{Connection, ResponseFuture, SendRequest},
-};
-use http::{Request, Response, StatusCode};
-use rustls::ClientConfig;
-use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::TcpStream,
-    task::JoinHandle,
-};
-use tokio_rustls::client::TlsStream;
+use http::Request;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::common::{
     Backend,
-    https::{TlsServer, client_settings},
+    http2::{Http2Client, Http2Stream, settings_with_alpn},
+    https::TlsServer,
     until, within,
 };
-
-/// Offers these protocols to the server.
-fn settings_with_alpn(server: &TlsServer, protocols: &[&[u8]]) -> Arc<ClientConfig> {
-    let settings = client_settings(&server.certificate(), rustls::ALL_VERSIONS);
-    let mut settings = Arc::unwrap_or_clone(settings);
-    settings.alpn_protocols = protocols.iter().map(|name| name.to_vec()).collect();
-    Arc::new(settings)
-}
-
-/// A client with one connection.
-pub(crate) struct Client {
-    requests: SendRequest<Bytes>,
-    connection: JoinHandle<Result<(), h2::Error>>,
-}
-
-impl Client {
-    pub(crate) async fn connect(server: &TlsServer) -> Self {
-        let settings = settings_with_alpn(server, &[b"h2", b"http/1.1"]);
-        let tls = server.connect_with(settings).await.unwrap();
-        assert_eq!(tls.get_ref().1.alpn_protocol(), Some(&b"h2"[..]));
-        let (requests, connection): (_, Connection<TlsStream<TcpStream>, Bytes>) =
-            h2::client::handshake(tls).await.unwrap();
-        Self {
-            requests,
-            connection: tokio::spawn(connection),
-        }
-    }
-
-    async fn send(&self, request: http::request::Builder, body: &[u8]) -> Response<RecvStream> {
-        let mut requests = self.requests.clone().ready().await.unwrap();
-        let request = request.body(()).unwrap();
-        let (response, mut stream) = requests.send_request(request, body.is_empty()).unwrap();
-        if !body.is_empty() {
-            stream
-                .send_data(Bytes::copy_from_slice(body), true)
-                .unwrap();
-        }
-        within("a response", response).await.unwrap()
-    }
-
-    /// Sends a request whose body stays open.
-    pub(crate) async fn open(
-        &self,
-        request: http::request::Builder,
-    ) -> (ResponseFuture, SendStream<Bytes>) {
-        let mut requests = self.requests.clone().ready().await.unwrap();
-        let request = request.body(()).unwrap();
-        requests.send_request(request, false).unwrap()
-    }
-
-    async fn get(&self, path: &str) -> Response<RecvStream> {
-        self.send(Request::get(format!("https://localhost{path}")), b"")
-            .await
-    }
-
-    /// Publishes as a page of this server does.
-    async fn publish(&self, channel: &str, data: &str) {
-        let uri = format!("https://localhost/event/click?channel={channel}");
-        let request = Request::post(uri)
-            .header("content-type", "text/plain")
-            .header("sec-fetch-site", "same-origin");
-        let response = self.send(request, data.as_bytes()).await;
-        assert_eq!(response.status(), StatusCode::OK);
-    }
-
-    async fn subscribe(&self, path: &str) -> Stream {
-        let response = self.get(path).await;
-        assert_eq!(response.status(), StatusCode::OK);
-        Stream {
-            body: response.into_body(),
-            text: String::new(),
-        }
-    }
-}
-
-/// The body of a stream, as far as it was read.
-struct Stream {
-    body: RecvStream,
-    text: String,
-}
-
-impl Stream {
-    /// Reads the next frame; returns `None` at the end.
-    async fn next(&mut self) -> Option<()> {
-        let frame = within("a frame", self.body.data()).await?.unwrap();
-        self.body
-            .flow_control()
-            .release_capacity(frame.len())
-            .unwrap();
-        self.text.push_str(std::str::from_utf8(&frame).unwrap());
-        Some(())
-    }
-
-    async fn read_until(&mut self, wanted: &str) {
-        while !self.text.contains(wanted) {
-            self.next().await.expect("the stream has not ended");
-        }
-    }
-}
 
 #[tokio::test]
 async fn thirty_streams_and_their_publishes_share_a_connection() {
     let server = TlsServer::start(&[]).await;
-    let client = Client::connect(&server).await;
+    let client = Http2Client::connect(server.address, &server.certificate()).await;
     let mut streams = Vec::new();
     for number in 0..30 {
         streams.push(
@@ -159,7 +48,7 @@ async fn thirty_streams_and_their_publishes_share_a_connection() {
 #[tokio::test]
 async fn a_stream_resumes_over_another_version_of_http() {
     let server = TlsServer::start(&[]).await;
-    let client = Client::connect(&server).await;
+    let client = Http2Client::connect(server.address, &server.certificate()).await;
     let mut stream = client.subscribe("/stream?channel=a").await;
     client.publish("a", "one").await;
     stream.read_until("data: one\n\n").await;
@@ -173,11 +62,7 @@ async fn a_stream_resumes_over_another_version_of_http() {
         .await;
     assert_eq!(over_http_1.next_event().await.data, "two");
     let resumed = Request::get("https://localhost/stream?channel=a").header("last-event-id", id);
-    let body = client.send(resumed, b"").await.into_body();
-    let mut stream = Stream {
-        body,
-        text: String::new(),
-    };
+    let mut stream = Http2Stream::new(client.send(resumed, b"").await);
     stream.read_until("data: two\n\n").await;
     assert!(!stream.text.contains("data: one"), "{}", stream.text);
 }
@@ -186,7 +71,7 @@ async fn a_stream_resumes_over_another_version_of_http() {
 #[tokio::test]
 async fn large_events_and_histories_arrive_complete() {
     let server = TlsServer::start(&[]).await;
-    let client = Client::connect(&server).await;
+    let client = Http2Client::connect(server.address, &server.certificate()).await;
     let mut stream = client.subscribe("/stream?channel=a").await;
     let data = "0123456789".repeat(50_000);
     server.server.publish("a", "click", &data).await;
@@ -199,7 +84,7 @@ async fn large_events_and_histories_arrive_complete() {
 #[tokio::test]
 async fn a_stop_ends_streams_and_connections_without_an_error() {
     let mut server = TlsServer::start(&[]).await;
-    let client = Client::connect(&server).await;
+    let client = Http2Client::connect(server.address, &server.certificate()).await;
     let mut stream = client.subscribe("/stream").await;
     stream.read_until("retry:").await;
     let status = server.server.stop("TERM").await;
@@ -211,7 +96,7 @@ async fn a_stop_ends_streams_and_connections_without_an_error() {
 #[tokio::test]
 async fn http_2_is_not_offered_if_it_is_off() {
     let server = TlsServer::start(&["--http2", "off"]).await;
-    let settings = settings_with_alpn(&server, &[b"h2", b"http/1.1"]);
+    let settings = settings_with_alpn(&server.certificate(), &[b"h2", b"http/1.1"]);
     let tls = server.connect_with(settings).await.unwrap();
     assert_eq!(tls.get_ref().1.alpn_protocol(), Some(&b"http/1.1"[..]));
 }
@@ -220,7 +105,7 @@ async fn http_2_is_not_offered_if_it_is_off() {
 #[tokio::test]
 async fn frames_that_make_no_sense_are_not_logged() {
     let server = TlsServer::start(&[]).await;
-    let settings = settings_with_alpn(&server, &[b"h2"]);
+    let settings = settings_with_alpn(&server.certificate(), &[b"h2"]);
     let mut tls = server.connect_with(settings).await.unwrap();
     let mut bytes = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0".to_vec();
     // A response to a ping that the server has not sent, and a ping.
@@ -242,7 +127,7 @@ async fn frames_that_make_no_sense_are_not_logged() {
 #[tokio::test]
 async fn both_versions_give_the_same_responses() {
     let server = TlsServer::start_on(Backend::Memory, "", &["--event-bytes-max", "1KiB"]).await;
-    let client = Client::connect(&server).await;
+    let client = Http2Client::connect(server.address, &server.certificate()).await;
     let http_1 = reqwest::Client::builder().no_proxy().build().unwrap();
     for (method, path, body, status) in [
         ("GET", "/health/live", "", 200),

@@ -5,7 +5,7 @@
 //!
 //! | file | what it tests |
 //! |---|---|
-//! | `access` (a) | Each caller gets what its rights allow, also on open streams. |
+//! | `access` (a) | Each caller gets what its rights allow, over both versions of HTTP and on open streams. |
 //! | `access_log` (a) | Each request and the end of each stream has a line, and a log that cannot be written delays no request. |
 //! | `batch_channels` | A batch for several channels stores the lines of each all or none. |
 //! | `blocked` (a) | Slow streams share a bound of memory, and one that is closed loses nothing. |

@@ -2,6 +2,7 @@
 
 use std::{
     net::Ipv4Addr,
+    os::fd::OwnedFd,
     process::{Command, Stdio},
     sync::Arc,
 };
@@ -215,6 +216,45 @@ async fn a_stream_continues_when_its_client_changes_its_keys_and_sends_bytes() {
         read_until(&mut stream, &data).await;
     }
     assert!(tls.server.metric("sse_subscribers").await > 0.5);
+}
+
+/// In `openssl s_client`, a line with `K` renews the keys of both sides.
+#[tokio::test]
+async fn a_stream_continues_when_openssl_renews_the_keys() {
+    let tls = TlsServer::start(&[]).await;
+    let (terminal, of_openssl) = std::os::unix::net::UnixStream::pair().unwrap();
+    terminal.set_nonblocking(true).unwrap();
+    let mut terminal = tokio::net::UnixStream::from_std(terminal).unwrap();
+    let side = || Stdio::from(OwnedFd::from(of_openssl.try_clone().unwrap()));
+    let openssl = Command::new("openssl")
+        .args([
+            "s_client",
+            "-tls1_3",
+            "-servername",
+            "localhost",
+            "-connect",
+        ])
+        .arg(tls.address.to_string())
+        .stdin(side())
+        .stdout(side())
+        .stderr(side())
+        .spawn();
+    let Ok(mut openssl) = openssl else {
+        return skip("openssl is not installed");
+    };
+    read_until(&mut terminal, "---\n").await;
+    terminal.write_all(STREAM.as_bytes()).await.unwrap();
+    read_until(&mut terminal, "retry: ").await;
+    for round in 0..3 {
+        terminal.write_all(b"K\n").await.unwrap();
+        read_until(&mut terminal, "KEYUPDATE").await;
+        let data = format!("round {round}");
+        tls.server.publish("sse", "click", &data).await;
+        read_until(&mut terminal, &data).await;
+    }
+    assert_eq!(tls.server.closed_streams("client").await, 0);
+    openssl.kill().unwrap();
+    openssl.wait().unwrap();
 }
 
 #[tokio::test]

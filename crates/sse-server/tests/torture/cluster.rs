@@ -22,6 +22,11 @@ use crate::{
 /// Longer than a start takes, including a repair of the log.
 const START_WITHIN: Duration = Duration::from_secs(30);
 
+/// Longer than a drain and an end take.
+const STOP_WITHIN: Duration = Duration::from_secs(30);
+/// Counts the streams that a drain has ended.
+const DRAINED: &str = "sse_streams_closed_total{reason=\"drain\"} ";
+
 /// The servers, and the Redis, disk and clock that they use.
 #[derive(Debug)]
 pub(crate) struct Cluster {
@@ -78,6 +83,29 @@ impl Server {
         if let Some(process) = &self.process {
             process.signal(signal);
         }
+    }
+
+    /// Sends SIGTERM to a node, and waits until it has drained and ended. Returns how many streams
+    /// the drain has ended, as far as the node still reported it.
+    pub(crate) async fn drain(&mut self, http: &reqwest::Client) -> anyhow::Result<u64> {
+        let mut process = self.process.take().context("the node is not running")?;
+        process.signal(Signal::TERM);
+        let mut drained = 0;
+        let end = async || {
+            if let Some(count) = metric(http, self.port, DRAINED).await {
+                drained = count;
+            }
+            process.ended()
+        };
+        let status = until(STOP_WITHIN, end).await;
+        let status = status.with_context(|| format!("{} does not end after SIGTERM", self.name))?;
+        anyhow::ensure!(
+            status.success(),
+            "{} ended with {status} after SIGTERM; its log is {}",
+            self.name,
+            self.log.display()
+        );
+        Ok(drained)
     }
 
     /// Returns the id of the process, if it is running.
@@ -240,16 +268,7 @@ impl Cluster {
     /// Returns how often subscribers have fallen behind the tail of a node since it started, or
     /// `None` if the node does not respond.
     pub(crate) async fn behind_tail(http: &reqwest::Client, port: u16) -> Option<u64> {
-        let response = http
-            .get(format!("http://127.0.0.1:{port}/metrics"))
-            .send()
-            .await
-            .ok()?;
-        let text = response.text().await.ok()?;
-        text.lines()
-            .find_map(|line| line.strip_prefix("sse_subscribers_fell_behind_total "))?
-            .parse()
-            .ok()
+        metric(http, port, "sse_subscribers_fell_behind_total ").await
     }
 
     pub(crate) fn http(&self) -> reqwest::Client {
@@ -281,6 +300,16 @@ impl Cluster {
             }
         }
     }
+}
+
+/// Returns the value of a metric of a node, or `None` if the node does not respond. `name` ends with
+/// a space.
+async fn metric(http: &reqwest::Client, port: u16, name: &str) -> Option<u64> {
+    let url = format!("http://127.0.0.1:{port}/metrics");
+    let response = http.get(url).send().await.ok()?;
+    let text = response.text().await.ok()?;
+    let value = text.lines().find_map(|line| line.strip_prefix(name))?;
+    value.parse().ok()
 }
 
 /// A Redis on this port, with its files in this directory.
@@ -337,6 +366,7 @@ fn node(
         "--retry=100ms",
         "--heartbeat=500ms",
         "--history-events=15000",
+        "--drain=500ms",
         "--log=info",
     ];
     let mut arguments = vec!["--bind".to_owned(), format!("127.0.0.1:{port}")];

@@ -113,6 +113,7 @@ impl Faults<'_> {
                 self.cluster.nodes[node].signal(Signal::CONT);
                 return Ok(still);
             }
+            Fault::RollingRestart => return self.restart_all_nodes().await,
             Fault::KillRedis => {
                 self.redis()?.kill();
                 self.wait(200, 800).await;
@@ -176,6 +177,19 @@ impl Faults<'_> {
         } else {
             0
         }
+    }
+
+    /// Drains and restarts one node after the other. Returns how many streams the drains have ended.
+    async fn restart_all_nodes(&mut self) -> anyhow::Result<u64> {
+        let http = self.cluster.http();
+        let mut drained = 0;
+        for number in 0..self.cluster.nodes.len() {
+            let node = &mut self.cluster.nodes[number];
+            drained += node.drain(&http).await?;
+            // The next node is drained only when this one serves again.
+            self.cluster.revive().await?;
+        }
+        Ok(drained)
     }
 
     /// Makes Redis lose what it acknowledges within a short time. The records show the number of

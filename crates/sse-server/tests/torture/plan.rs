@@ -72,6 +72,7 @@ pub(crate) enum Behaviour {
 pub(crate) enum Fault {
     KillNode,
     StopNode,
+    RollingRestart,
     KillRedis,
     StopRedis,
     Failover,
@@ -88,6 +89,7 @@ impl Fault {
         let mut kinds = vec![
             Self::KillNode,
             Self::StopNode,
+            Self::RollingRestart,
             Self::Cut,
             Self::ClockForward,
             Self::ClockBack,
@@ -109,6 +111,7 @@ impl Fault {
         match self {
             Self::KillNode => "kill -9 and restart of a node",
             Self::StopNode => "a node stopped (SIGSTOP)",
+            Self::RollingRestart => "drain and restart of all nodes",
             Self::KillRedis => "kill -9 and restart of Redis",
             Self::StopRedis => "Redis stopped (SIGSTOP)",
             Self::Failover => "failover that loses events",
@@ -125,6 +128,7 @@ impl Fault {
         match self {
             Self::KillNode => "connections broken",
             Self::StopNode | Self::StopRedis => "ms without an acknowledgement",
+            Self::RollingRestart => "streams ended by the drain",
             Self::Cut => "frames cut in two",
             Self::FlaskLeader => "messages of Flask-SSE stored",
             Self::Failover => "acknowledged events lost",

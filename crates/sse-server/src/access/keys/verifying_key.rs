@@ -3,17 +3,19 @@
 use std::sync::Arc;
 
 use jsonwebtoken::{
-    Algorithm, AlgorithmFamily, DecodingKey, crypto,
+    Algorithm, AlgorithmFamily, DecodingKey, EncodingKey, crypto,
     jwk::{Jwk, ThumbprintHash},
 };
 
-/// What identifies a key: the thumbprint of RFC 7638, in Base64.
+/// What identifies a key: the thumbprint of RFC 7638 in Base64, or an HMAC for a secret.
 pub(crate) type Thumbprint = Arc<str>;
 
 /// Bytes of an Ed25519 key.
 const ED25519_BYTES: usize = 32;
 /// Bits of an RSA key. Below, it can be broken; above, a signature costs too much to verify.
 const RSA_BITS: std::ops::RangeInclusive<usize> = 2048..=4096;
+/// What the HMAC that identifies a secret is computed of. No token begins like this.
+const SECRET_LABEL: &[u8] = b"sse-server: the identity of a secret";
 /// Bytes of an HMAC secret.
 pub(crate) const SECRET_BYTES_MIN: usize = 32;
 
@@ -43,9 +45,7 @@ impl VerifyingKey {
         check_strength(&key)?;
         // An empty signature never matches. An error means that the key is no point of the curve.
         crypto::verify("", b"", &key, algorithm).map_err(|_| "the key is invalid".to_owned())?;
-        let thumbprint = Jwk::from_decoding_key(&key, Some(algorithm))
-            .and_then(|jwk| jwk.thumbprint(ThumbprintHash::SHA256))
-            .map_err(|_| "the key is invalid".to_owned())?;
+        let thumbprint = thumbprint(&key, algorithm).ok_or("the key is invalid")?;
         Ok(Self {
             key_id,
             algorithm,
@@ -78,6 +78,18 @@ impl VerifyingKey {
     pub(crate) fn verifies(&self, message: &str, signature: &str) -> bool {
         crypto::verify(signature, message.as_bytes(), &self.key, self.algorithm).unwrap_or(false)
     }
+}
+
+/// Returns what identifies a key. Tickets contain it, so that of a secret is an HMAC with the secret
+/// as its key: like any token of the issuer, it shows nothing of the secret. The thumbprint of RFC 7638
+/// would be a plain hash of it.
+fn thumbprint(key: &DecodingKey, algorithm: Algorithm) -> Option<String> {
+    if key.family() == AlgorithmFamily::Hmac {
+        let secret = EncodingKey::from_secret(key.try_get_as_bytes().ok()?).ok()?;
+        return crypto::sign(SECRET_LABEL, &secret, Algorithm::HS256).ok();
+    }
+    let jwk = Jwk::from_decoding_key(key, Some(algorithm)).ok()?;
+    jwk.thumbprint(ThumbprintHash::SHA256).ok()
 }
 
 /// Two keys are equal if they verify the same tokens.

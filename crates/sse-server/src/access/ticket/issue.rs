@@ -16,21 +16,25 @@ use crate::access::{
     api_key::{random_hex, to_hex},
     facts::{CreatorKey, CreatorSubject, CreatorToken, TicketCreator, TokenFacts, TokenGrant},
     jwt::{TOKEN_BYTES_MAX, header::TICKET_TYPE},
+    rules::Grants,
+    template::ClaimValues,
 };
 
 /// Random bytes of the id of a ticket.
 const JTI_BYTES: usize = 16;
 
-/// Creates a ticket of `creator`, whose rights must be those of the present rules.
+/// Creates a ticket of `creator`, whose rights must be those of the present rules. `grants` are those
+/// of the creator's issuer.
 pub(crate) fn issue_ticket(
     keys: &SigningKeys,
     creator: &Identity,
+    grants: Option<&Grants>,
     request: TicketRequest,
     now: SystemTime,
 ) -> Result<IssuedTicket, TicketError> {
     check_request(&request)?;
     check_rights(creator.rights(), &request.subscribe)?;
-    let by = name_creator(creator, &request.subscribe)?;
+    let by = name_creator(creator, grants, &request.subscribe)?;
     let mut expires = now + request.ttl;
     if let Some(end) = creator.expires() {
         expires = expires.min(end);
@@ -75,7 +79,11 @@ fn check_rights(rights: &Rights, subscribe: &[Pattern]) -> Result<(), TicketErro
     }
 }
 
-fn name_creator(creator: &Identity, subscribe: &[Pattern]) -> Result<TicketCreator, TicketError> {
+fn name_creator(
+    creator: &Identity,
+    grants: Option<&Grants>,
+    subscribe: &[Pattern],
+) -> Result<TicketCreator, TicketError> {
     match (creator.principal(), creator.token()) {
         (Principal::Key { name }, _) => {
             let digest = creator.credential_digest().ok_or(TicketError::Creator)?;
@@ -84,12 +92,18 @@ fn name_creator(creator: &Identity, subscribe: &[Pattern]) -> Result<TicketCreat
                 digest: to_hex(digest).into(),
             }))
         }
-        (Principal::Subject { .. }, Some(facts)) => name_subject(facts, subscribe),
+        (Principal::Subject { .. }, Some(facts)) => name_subject(facts, grants, subscribe),
         _ => Err(TicketError::Creator),
     }
 }
 
-fn name_subject(facts: &TokenFacts, subscribe: &[Pattern]) -> Result<TicketCreator, TicketError> {
+/// The holder of a ticket can read it, so it has only what is needed to conclude that the creator may
+/// subscribe to these patterns.
+fn name_subject(
+    facts: &TokenFacts,
+    grants: Option<&Grants>,
+    subscribe: &[Pattern],
+) -> Result<TicketCreator, TicketError> {
     let TokenGrant::Issuer(grant) = &facts.grant else {
         return Err(TicketError::Creator);
     };
@@ -107,7 +121,9 @@ fn name_subject(facts: &TokenFacts, subscribe: &[Pattern]) -> Result<TicketCreat
             .filter(is_needed)
             .cloned()
             .collect(),
-        values: grant.values.clone(),
+        values: grants.map_or_else(ClaimValues::new, |grants| {
+            grants.needed_values(&grant.values, subscribe)
+        }),
         token: CreatorToken {
             token: to_hex(&facts.digest).into(),
             jti: facts.jti.clone(),

@@ -3,14 +3,21 @@
 use std::{
     fmt::Write as _,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
+use anyhow::Context as _;
 use clap::Subcommand;
+use rustls::crypto::ring;
 
 use crate::config::{
     Invocation, choose_broker,
     environment::{self, GivenSettings, misused, wrong_file},
-    print,
+    print, tls_pairs,
+};
+use crate::{
+    metrics::Metrics,
+    tls::{CertificateFiles, Certificates},
 };
 
 #[derive(Clone, Subcommand)]
@@ -49,11 +56,25 @@ fn check_file(file: &Path) -> Result<String, clap::Error> {
     let path = file.display();
     let given = environment::parse_file(file)?;
     choose_broker(&given).map_err(|message| wrong_file(format_args!("{path}: {message}")))?;
+    let mut warnings = given.access.warnings.clone();
+    let pairs = tls_pairs::all(&given.args.tls, given.file.tls_pairs());
+    let expiring = check_certificates(&pairs)
+        .map_err(|error| wrong_file(format_args!("{path}: {error:#}")))?;
+    warnings.extend(expiring);
     let mut text = String::new();
-    for warning in &given.access.warnings {
+    for warning in &warnings {
         // Writing to a string never fails.
         let _ = writeln!(text, "warning: {warning}");
     }
     let _ = writeln!(text, "{path} is valid");
     Ok(text)
+}
+
+/// Reads certificates and their keys as the server does. Returns what is probably not meant.
+fn check_certificates(pairs: &[CertificateFiles]) -> anyhow::Result<Vec<String>> {
+    let provider = Arc::new(ring::default_provider());
+    let certificates =
+        Certificates::load(pairs, provider, Metrics::new()).context("cannot use a certificate")?;
+    let warnings = certificates.expiry_warnings();
+    Ok(warnings.map(|warning| warning.to_string()).collect())
 }

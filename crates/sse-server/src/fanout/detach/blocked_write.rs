@@ -12,7 +12,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 use super::DetachableSocket;
 use crate::{
     connections::{CloseReason, Phase},
-    fanout::{socket::AcceptedSocket, stall::retry_interval},
+    fanout::{blocked_end::BlockedEnd, socket::AcceptedSocket, stall::retry_interval},
 };
 
 /// A time in which the client accepts no data.
@@ -84,7 +84,17 @@ impl DetachableSocket {
         let accepted = self.0.accepted.get();
         let unsent_max = socket.unsent_bytes_max();
         let stall_timeout = accepted.stall_timeout(self.0.write_timeout, unsent_max);
-        is_unreachable || since.elapsed() > stall_timeout || self.0.progress.is_too_slow(unsent_max)
+        is_unreachable
+            || self.must_end()
+            || since.elapsed() > stall_timeout
+            || self.0.progress.is_too_slow(unsent_max)
+    }
+
+    /// Whether the stream must end although it is blocked. The reason is recorded.
+    fn must_end(&self) -> bool {
+        let reason = self.0.end.borrow().as_ref().and_then(BlockedEnd::reason);
+        self.0.end_reason.set(reason);
+        reason.is_some()
     }
 
     /// Returns the error of a client that is too slow, and counts the end of its connection.

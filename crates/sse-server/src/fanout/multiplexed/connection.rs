@@ -27,6 +27,8 @@ struct Inner {
     requests: Cell<usize>,
     /// Requests that have a place for a stream.
     streams: Cell<usize>,
+    /// The keys of TLS must not encrypt much more.
+    is_worn_out: Cell<bool>,
     /// Waits until there is no request.
     idle_waker: RefCell<Option<Waker>>,
 }
@@ -49,6 +51,7 @@ impl MultiplexedConnection {
             phase: Cell::new(Phase::Head),
             requests: Cell::default(),
             streams: Cell::default(),
+            is_worn_out: Cell::default(),
             idle_waker: RefCell::default(),
         }))
     }
@@ -86,6 +89,17 @@ impl MultiplexedConnection {
     #[must_use]
     pub fn poll_close(&self, cx: &Context<'_>) -> Option<CloseReason> {
         self.0.connection.poll_close(cx)
+    }
+
+    /// Lets each stream end at the end of its next block, because the keys of TLS must not encrypt
+    /// much more.
+    pub fn set_worn_out(&self) {
+        self.0.is_worn_out.set(true);
+    }
+
+    /// Whether the streams must end.
+    pub(super) fn is_worn_out(&self) -> bool {
+        self.0.is_worn_out.get()
     }
 
     /// Counts the end of the connection for `reason`.

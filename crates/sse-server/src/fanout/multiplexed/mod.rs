@@ -22,6 +22,7 @@ mod tests;
 use std::{
     cell::{Cell, RefCell},
     fmt,
+    future::pending,
     rc::Rc,
     task::Context,
 };
@@ -31,6 +32,7 @@ use bytes::Bytes;
 pub use self::connection::MultiplexedConnection;
 use super::{
     blocked::{BlockedBytes, BlockedChunk},
+    blocked_end::BlockedEnd,
     page_slot::PageSlot,
     stream_guard::{CloseReason, StreamGuard},
 };
@@ -55,6 +57,8 @@ struct Inner {
     close_reason: Cell<Option<CloseReason>>,
     /// Counts what the stream holds while it is blocked; `None` for other responses.
     blocked: RefCell<Option<BlockedChunk>>,
+    /// What can end the stream while it is blocked; `None` if nothing can.
+    end: RefCell<Option<Rc<BlockedEnd>>>,
 }
 
 impl fmt::Debug for MultiplexedStream {
@@ -75,6 +79,7 @@ impl MultiplexedStream {
             rejected: Cell::default(),
             close_reason: Cell::default(),
             blocked: RefCell::default(),
+            end: RefCell::default(),
         }))
     }
 
@@ -142,6 +147,25 @@ impl MultiplexedStream {
     /// Records that the client has accepted no data for too long.
     pub fn set_stalled(&self) {
         self.0.close_reason.set(Some(CloseReason::Stalled));
+    }
+
+    /// Sets what can end the stream while it is blocked.
+    pub(super) fn set_end(&self, end: Option<BlockedEnd>) {
+        self.0.end.replace(end.map(Rc::new));
+    }
+
+    /// Waits until the server must end the stream although it is blocked. The reason is recorded.
+    pub async fn wait_until_ended(&self) {
+        let end = self.0.end.borrow().clone();
+        match end {
+            Some(end) => self.0.close_reason.set(Some(end.wait().await)),
+            None => pending().await,
+        }
+    }
+
+    /// Whether the keys of the connection must not encrypt much more.
+    pub(super) fn is_worn_out(&self) -> bool {
+        self.0.connection.is_worn_out()
     }
 
     /// Returns why the server ends the stream, if it is not the body that ends it.

@@ -22,7 +22,7 @@ use std::{
     sync::Arc,
 };
 
-use actix_web::{FromRequest, HttpRequest, dev::Payload};
+use actix_web::{FromRequest, HttpMessage as _, HttpRequest, dev::Payload};
 use actix_web_lab::extract::LocalData;
 use futures::{
     FutureExt as _,
@@ -38,6 +38,7 @@ use crate::{
     },
     fanout::stream_caller::StreamCaller,
     http::{
+        audit::AuditNote,
         error::{ApiError, ApiResult},
         state::AppState,
     },
@@ -55,6 +56,8 @@ pub(crate) struct Caller {
     source: Option<CredentialSource>,
     /// Why the cookie does not count.
     rejected: Option<RejectionWord>,
+    /// What the audit log records; `None` if it is off.
+    audit: Option<AuditNote>,
 }
 
 impl FromRequest for Caller {
@@ -71,18 +74,26 @@ impl FromRequest for Caller {
         } else {
             Ok(None)
         };
+        let audit = request.extensions().get::<AuditNote>().cloned();
         let presented = match presented {
             Ok(Some(presented)) => presented,
-            Ok(None) => return Either::Left(ready(Ok(Self::anonymous(state, None)))),
+            Ok(None) => {
+                let caller = Self::anonymous(state, None).audited_by(audit);
+                return Either::Left(ready(Ok(caller)));
+            }
             Err(error) => return Either::Left(ready(Err(error))),
         };
         let (text, source) = (presented.text, presented.source);
         // A credential that was verified before needs no wait.
         if let Some(caller) = Self::identify(state, &text, source).now_or_never() {
-            return Either::Left(ready(caller));
+            return Either::Left(ready(caller.map(|caller| caller.audited_by(audit))));
         }
         let (state, text) = (state.clone(), text.into_owned());
-        Either::Right(async move { Self::identify(&state, &text, source).await }.boxed_local())
+        let identified = async move {
+            let caller = Self::identify(&state, &text, source).await;
+            caller.map(|caller| caller.audited_by(audit))
+        };
+        Either::Right(identified.boxed_local())
     }
 }
 
@@ -94,6 +105,30 @@ impl Caller {
             identity: state.access.access().anonymous(),
             source: None,
             rejected,
+            audit: None,
+        }
+    }
+
+    /// Lets the audit log record who the caller is, and what it does.
+    fn audited_by(mut self, audit: Option<AuditNote>) -> Self {
+        if let Some(audit) = &audit {
+            audit.set_identity(&self.identity);
+        }
+        self.audit = audit;
+        self
+    }
+
+    /// Records for the audit log what the caller acts on, beside channels.
+    pub(crate) fn note_target(&self, target: impl FnOnce() -> String) {
+        if let Some(audit) = &self.audit {
+            audit.set_target(target());
+        }
+    }
+
+    /// Records for the audit log the right that the request needs.
+    pub(crate) fn note_action(&self, right: &'static str, channels: &[Channel]) {
+        if let Some(audit) = &self.audit {
+            audit.set_action(right, channels);
         }
     }
 
@@ -106,6 +141,7 @@ impl Caller {
                 version,
                 source: Some(source),
                 rejected: None,
+                audit: None,
             }),
             Err(CredentialError::Rejected(word)) if source == CredentialSource::Cookie => {
                 Ok(Self::anonymous(state, Some(word)))
@@ -152,6 +188,7 @@ impl Caller {
 
     /// Rejects a caller that has `right` for no channel at all.
     pub(crate) fn require_some(&self, right: Right) -> ApiResult<()> {
+        self.note_action(right.as_str(), &[]);
         if self.control.permits_some(&self.identity, right) {
             return Ok(());
         }
@@ -160,6 +197,7 @@ impl Caller {
 
     /// Rejects a caller that lacks `right` for one of the channels.
     pub(crate) fn require(&self, right: Right, channels: &[Channel]) -> ApiResult<()> {
+        self.note_action(right.as_str(), channels);
         let permits = |channel: &&Channel| self.control.permits(&self.identity, right, channel);
         if channels.iter().all(|channel| permits(&channel)) {
             return Ok(());
@@ -170,10 +208,16 @@ impl Caller {
 
     /// Rejects a caller that lacks a right for the whole server.
     pub(crate) fn require_server(&self, right: ServerRight) -> ApiResult<()> {
-        if self.control.permits_server(&self.identity, right) {
+        self.note_action(right.as_str(), &[]);
+        if self.permits_server(right) {
             return Ok(());
         }
         Err(self.lacks(right.as_str(), Vec::new()))
+    }
+
+    /// Whether the caller has a right for the whole server.
+    pub(crate) fn permits_server(&self, right: ServerRight) -> bool {
+        self.control.permits_server(&self.identity, right)
     }
 
     /// Returns 401 for an anonymous caller, who may try a credential, and 403 for all others.

@@ -27,17 +27,18 @@ pub(in crate::http) fn quota_of(
 }
 
 impl From<QuotaExceeded> for ApiError {
-    fn from(QuotaExceeded { limit, remedy }: QuotaExceeded) -> Self {
-        match remedy {
+    fn from(exceeded: QuotaExceeded) -> Self {
+        let setting = exceeded.setting();
+        match exceeded.remedy {
             Remedy::WaitFor(retry_in) => Self::RateLimited {
-                limit: limit.flag(),
+                limit: setting,
                 retry_in,
             },
             Remedy::AtMost(max) => Self::TooLarge {
                 what: "the request".to_owned(),
                 max: usize::try_from(max).unwrap_or(usize::MAX),
-                unit: limit.as_str(),
-                flag: limit.flag(),
+                unit: exceeded.limit.as_str(),
+                flag: setting,
             },
         }
     }

@@ -40,6 +40,7 @@ pub(super) fn check_permission(
     if state.access.access().has_rules() {
         return caller.require_server(right);
     }
+    caller.note_action(right.as_str(), &[]);
     if is_of_this_machine(request) {
         // A page of another site could send a change without reading the response.
         return state.origins.check_own(request);

@@ -3,7 +3,7 @@
 //! The response is sent when the revocation is durable and in effect on this node. Other nodes
 //! follow within a second, and end the streams that were opened with the credential.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime};
 
 use actix_web::{HttpRequest, HttpResponse, web::Payload};
 use actix_web_lab::extract::LocalData;
@@ -15,6 +15,7 @@ use super::permission::check_permission;
 use crate::{
     access::{ServerRight, digest, revocations::Revocation, to_hex, token_facts},
     broker::revocations::{NEVER, RevocationChange, StoredRevocation},
+    epoch::milliseconds,
     http::{
         access::caller::Caller,
         error::{ApiError, ApiResult},
@@ -60,6 +61,7 @@ pub(crate) async fn revoke(
     let now = SystemTime::now();
     let until_ms = asked.until_ms(now)?;
     let revocation = asked.into_revocation(now)?;
+    caller.note_target(|| revocation.to_text());
     let entry = StoredRevocation {
         text: revocation.to_text(),
         until_ms,
@@ -115,9 +117,4 @@ fn checked(text: String) -> ApiResult<String> {
         return Err(ApiError::InvalidRequest(why));
     }
     Ok(text)
-}
-
-fn milliseconds(time: SystemTime) -> u64 {
-    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }

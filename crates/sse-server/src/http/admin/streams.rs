@@ -4,7 +4,7 @@
 //! stream has an id, an address and a principal only if there are access rules; without them a
 //! stream keeps nothing of its caller.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::SystemTime;
 
 use actix_web::{HttpRequest, HttpResponse, web::Path};
 use actix_web_lab::extract::LocalData;
@@ -15,6 +15,7 @@ use sse_proto::Channel;
 use super::permission::check_permission;
 use crate::{
     access::{Creator, Identity, Principal, ServerRight},
+    epoch::milliseconds,
     fanout::streams::StreamInfo,
     http::{
         access::caller::Caller,
@@ -69,22 +70,11 @@ fn describe(stream: &StreamInfo, now_ms: u64) -> Value {
         let opened = DateTime::<Utc>::from(caller.opened());
         description["id"] = format_id(caller.id()).into();
         description["address"] = caller.address().map(|address| address.to_string()).into();
-        description["principal"] = describe_principal(caller.identity().principal());
+        description["principal"] = caller.identity().principal().to_json();
         description["since"] = opened.to_rfc3339_opts(SecondsFormat::Millis, true).into();
         description["bytes"] = caller.bytes().into();
     }
     description
-}
-
-fn describe_principal(principal: &Principal) -> Value {
-    match principal {
-        Principal::Anonymous => json!({ "kind": "anonymous" }),
-        Principal::Key { name } => json!({ "kind": "key", "key": &**name }),
-        Principal::Subject { iss, sub } => json!({ "kind": "jwt", "iss": &**iss, "sub": &**sub }),
-        Principal::Ticket { by, sub } => {
-            json!({ "kind": "ticket", "sub": &**sub, "by": by.to_string() })
-        }
-    }
 }
 
 fn format_id(id: u64) -> String {
@@ -101,6 +91,7 @@ pub(crate) async fn close_one(
     check_permission(&request, &state, &caller, ServerRight::Admin)?;
     Params::parse_any(request.query_string())?.check_known(&[])?;
     let wanted = u64::from_str_radix(&id, 16).ok();
+    caller.note_target(|| id.to_string());
     let closed = close_matching(&state, |stream| {
         stream.caller.as_ref().map(|caller| caller.id()) == wanted && wanted.is_some()
     });
@@ -120,6 +111,7 @@ pub(crate) async fn close_all(
     let params = Params::parse_any(request.query_string())?;
     params.check_known(&["key", "iss", "sub"])?;
     let owner = Owner::from_params(&params)?;
+    caller.note_target(|| request.query_string().to_owned());
     let closed = close_matching(&state, |stream| {
         let caller = stream.caller.as_ref();
         caller.is_some_and(|caller| owner.opened(&caller.identity()))
@@ -185,9 +177,4 @@ impl Owner {
             Creator::Operator => false,
         }
     }
-}
-
-fn milliseconds(time: SystemTime) -> u64 {
-    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }

@@ -2,15 +2,11 @@
 //!
 //! This module validates the request and opens the response. `fanout` sends the stream.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{sync::Arc, time::Instant};
 
 use actix_web::{HttpMessage as _, HttpRequest, HttpResponse};
 use actix_web_lab::extract::LocalData;
 use bytes::Bytes;
-use rand::RngExt as _;
 use sse_proto::Channel;
 
 use super::{
@@ -150,6 +146,13 @@ async fn open_stream(
     let searcher = state.streams.pages.searches().of_client(client);
     let until = options.until;
     let broker = state.hub.broker();
+    // An operator can close the stream from here on.
+    let details = stream_details(request, state, caller, permit);
+    let stream_caller = details.caller.clone();
+    let starting = stream_caller.map(|stream_caller| {
+        let list = &state.streams.attached;
+        list.add_starting(channels.clone(), stream_caller)
+    });
     let starts =
         start_params::start_positions(start.as_ref(), StartAt::Now, channels, broker).await;
     let subscription = start_subscription(&state.hub, starts, &options, searcher.clone()).await;
@@ -158,12 +161,12 @@ async fn open_stream(
     {
         return no_content();
     }
-    guard.set_details(stream_details(request, state, caller, permit));
+    guard.set_details(details);
     if let Some(at) = StreamCaller::expiry(caller.identity()) {
         guard.expire_at(at, CloseReason::Expired);
     }
-    if let Some(life) = state.streams.settings.life {
-        guard.end_by(Instant::now() + random_part(life), CloseReason::Life);
+    if let Some(life) = state.streams.life.random_part() {
+        guard.end_by(Instant::now() + life, CloseReason::Life);
     }
     let stream = OpenStream {
         subscription,
@@ -173,14 +176,10 @@ async fn open_stream(
         searcher,
         handover: handover(request),
         multiplexed: multiplexed(request),
+        starting,
     };
     let body = stream_body::stream_body(state.streams.clone(), stream, &comment);
     with_note(event_stream(request, body), ResponseNote::StreamStart)
-}
-
-/// Returns 80 to 100 % of the time, so that streams that opened together do not end together.
-fn random_part(life: Duration) -> Duration {
-    life.mul_f64(rand::rng().random_range(0.8..=1.0))
 }
 
 /// Returns what the guard of a stream keeps.

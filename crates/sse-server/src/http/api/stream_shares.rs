@@ -37,7 +37,7 @@ pub(super) enum NoShare {
     /// Too many channels have open streams.
     Channels,
     /// The caller has used up its quota.
-    Quota(LimitKind),
+    Quota(QuotaExceeded),
 }
 
 impl NoShare {
@@ -59,8 +59,9 @@ impl NoShare {
             }
             Self::ReservedConnection => TOO_MANY_STREAMS.to_owned(),
             Self::Channels => "too many channels with open streams; reconnect later".to_owned(),
-            Self::Quota(limit) => {
-                format!("this client has used up {}; reconnect later", limit.flag())
+            Self::Quota(exceeded) => {
+                let setting = exceeded.setting();
+                format!("this client has used up {setting}; reconnect later")
             }
         }
     }
@@ -74,7 +75,7 @@ impl From<FollowLimitReached> for NoShare {
 
 impl From<QuotaExceeded> for NoShare {
     fn from(exceeded: QuotaExceeded) -> Self {
-        Self::Quota(exceeded.limit)
+        Self::Quota(exceeded)
     }
 }
 

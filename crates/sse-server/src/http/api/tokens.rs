@@ -18,7 +18,7 @@ use serde_json::json;
 use sse_proto::units::parse_positive_duration;
 
 use crate::{
-    access::{IssuedTicket, Pattern, RejectionWord, TicketError, TicketRequest},
+    access::{Access, IssuedTicket, Pattern, RejectionWord, TicketError, TicketRequest},
     http::{
         access::{caller::Caller, set_cookie::set_cookie},
         error::{ApiError, ApiResult},
@@ -49,22 +49,33 @@ pub(crate) async fn create(
     state: LocalData<AppState>,
     caller: Caller,
 ) -> ApiResult<HttpResponse> {
-    if !caller.has_header() {
-        return Err(ApiError::Unauthorized(None));
-    }
+    let access = state.access.access();
+    check_creator(&caller, access)?;
     Params::parse_any(request.query_string())?.check_known(&[])?;
     let example = r#"{"subscribe":["users.42"],"ttl":"10m"}"#;
     let asked: TokenRequest = read_json(&request, payload, &state, example).await?;
     let cookie = asked.cookie;
-    let access = state.access.access();
-    let ticket = access
-        .issue_ticket(caller.identity(), asked.into_ticket()?)
-        .map_err(ApiError::from)?;
+    let wanted = asked.into_ticket()?;
+    let sub = wanted.sub.clone();
+    let ticket = access.issue_ticket(caller.identity(), wanted)?;
+    caller.note_target(|| json!({ "jti": ticket.jti, "sub": sub }).to_string());
     let mut response = HttpResponse::Ok();
     if cookie {
         response.insert_header((header::SET_COOKIE, cookie_of(&request, &state, &ticket)?));
     }
     Ok(response.json(describe(&ticket, !cookie)))
+}
+
+/// Rejects a caller that can create no ticket at all, before the body is read.
+fn check_creator(caller: &Caller, access: &Access) -> ApiResult<()> {
+    caller.note_action("create_ticket", &[]);
+    if !access.has_rules() {
+        return Err(ApiError::NoSigningKey);
+    }
+    if !caller.has_header() {
+        return Err(ApiError::Unauthorized(None));
+    }
+    Ok(access.check_creator(caller.identity())?)
 }
 
 fn describe(ticket: &IssuedTicket, with_token: bool) -> serde_json::Value {

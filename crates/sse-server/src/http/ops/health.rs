@@ -40,9 +40,10 @@ pub(crate) async fn ready(
         return Err(ApiError::Draining);
     }
     let mut warnings = state.readiness.check(state.hub.broker()).await?;
-    let may_observe = |caller: Caller| caller.require_server(ServerRight::Observe).is_ok();
+    let may_observe = |caller: Caller| caller.permits_server(ServerRight::Observe);
     if caller.is_ok_and(may_observe) {
         warnings.extend(state.access_warning());
+        warnings.extend(state.certificate_warnings());
     } else {
         warnings.clear();
     }

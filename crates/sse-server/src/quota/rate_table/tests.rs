@@ -70,6 +70,24 @@ fn keys_are_bounded_and_further_ones_share_a_bucket() {
 }
 
 #[test]
+fn networks_take_no_bucket_from_principals() {
+    let table = table("1/s", 3);
+    let network = |number: u32| {
+        let address = std::net::Ipv4Addr::from_bits(number);
+        QuotaKey::Client(std::net::IpAddr::from(address).into())
+    };
+    for number in 0..4 {
+        assert_eq!(table.take(&network(number), 1), Ok(()));
+    }
+    assert!(table.take(&network(5), 1).is_err());
+    for number in ["0", "1", "2"] {
+        assert_eq!(table.take(&key(number), 1), Ok(()));
+    }
+    assert_eq!(table.take(&key("3"), 1), Ok(()));
+    assert!(table.take(&key("4"), 1).is_err());
+}
+
+#[test]
 fn keys_whose_buckets_are_full_make_room() {
     let table = table("2/s", 3);
     for number in 0..3 {

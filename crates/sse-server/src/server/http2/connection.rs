@@ -39,7 +39,7 @@ use super::{
     exchange::Exchange,
     keepalive::Keepalive,
     limits::{TASKS_MAX, connection_builder},
-    write_queue::{QueuedIo, WriteQueue},
+    write_queue::{KeyUse, QueuedIo, WriteQueue},
 };
 use crate::{
     connections::{CloseReason, OpenConnection},
@@ -83,7 +83,7 @@ pub(in crate::server) async fn serve_connection<I, S, B>(
     }: Http2Settings,
     app: Rc<S>,
 ) where
-    I: AsyncRead + AsyncWrite + Unpin + 'static,
+    I: AsyncRead + AsyncWrite + KeyUse + Unpin + 'static,
     S: Service<Request> + 'static,
     S::Response: Into<Response<B>>,
     S::Error: Into<Response<BoxBody>>,
@@ -142,7 +142,7 @@ type Accepted = (http::Request<RecvStream>, SendResponse<Bytes>);
 /// What a connection waits for.
 enum Event {
     Request(Box<Accepted>),
-    /// The server is stopping.
+    /// The server is stopping, or the keys of TLS must not encrypt much more.
     Stop,
     /// The connection must be closed.
     Close(CloseReason),
@@ -207,6 +207,10 @@ impl Acceptor {
             }
             Poll::Ready(None) => return Poll::Ready(Event::Ended),
             Poll::Pending => self.queue.record_written(),
+        }
+        if !self.is_ending && self.queue.is_worn_out() {
+            self.connection.set_worn_out();
+            return Poll::Ready(Event::Stop);
         }
         let keepalive = self.keepalive.as_mut();
         if keepalive.is_some_and(|keepalive| keepalive.poll_timeout(cx).is_ready()) {

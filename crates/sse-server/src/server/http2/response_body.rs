@@ -7,7 +7,7 @@
 //! ```
 //!
 //! The timer runs while a chunk waits, whatever the body does. A client that accepts nothing for too
-//! long loses the stream, and the connection stays open.
+//! long loses the stream, and so does one that may not read it any more. The connection stays open.
 
 use std::{
     future::poll_fn,
@@ -124,8 +124,11 @@ impl BodySender {
 
     async fn wait_blocked(&mut self, chunk: &mut Bytes) -> Result<usize, Option<Reason>> {
         let give_up = self.give_up_time(Instant::now());
+        let multiplexed = self.multiplexed.clone();
         tokio::select! {
             biased;
+            // A client that may read no more gets no room, even if it wants it at this moment.
+            () = multiplexed.wait_until_ended() => Err(Some(Reason::CANCEL)),
             room = poll_fn(|cx| self.poll_room(cx, chunk)) => room,
             () = sleep_until(give_up) => {
                 self.multiplexed.set_stalled();

@@ -17,6 +17,8 @@ use std::{
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use crate::fanout::socket::AcceptedSocket;
+
 /// Bytes of one write: a frame and its head, and what is queued before it.
 const WRITE_BYTES_MAX: usize = 32 << 10;
 
@@ -38,6 +40,8 @@ struct Inner {
     bytes: Cell<usize>,
     /// The last write was blocked.
     is_blocked: Cell<bool>,
+    /// The keys of the connection must not encrypt much more.
+    is_worn_out: Cell<bool>,
     waiting: RefCell<Vec<Waker>>,
 }
 
@@ -59,6 +63,11 @@ impl WriteQueue {
         self.0.bytes.set(self.0.bytes.get() + bytes);
     }
 
+    /// Whether the keys of the connection must not encrypt much more.
+    pub(super) fn is_worn_out(&self) -> bool {
+        self.0.is_worn_out.get()
+    }
+
     /// Records that `h2` has written as much as the connection accepts.
     pub(super) fn record_written(&self) {
         if self.0.is_blocked.get() {
@@ -68,6 +77,18 @@ impl WriteQueue {
         for waker in self.0.waiting.borrow_mut().drain(..) {
             waker.wake();
         }
+    }
+}
+
+/// A connection whose keys may wear out.
+pub(in crate::server) trait KeyUse {
+    /// Whether the keys must not encrypt much more.
+    fn is_worn_out(&self) -> bool;
+}
+
+impl KeyUse for AcceptedSocket {
+    fn is_worn_out(&self) -> bool {
+        self.is_worn_out()
     }
 }
 
@@ -98,13 +119,14 @@ impl<I: AsyncRead + Unpin> AsyncRead for QueuedIo<I> {
     }
 }
 
-impl<I: AsyncWrite + Unpin> AsyncWrite for QueuedIo<I> {
+impl<I: AsyncWrite + KeyUse + Unpin> AsyncWrite for QueuedIo<I> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.io).poll_write(cx, bytes);
+        self.queue.0.is_worn_out.set(self.io.is_worn_out());
         self.record(written)
     }
 

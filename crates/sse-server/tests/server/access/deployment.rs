@@ -1,13 +1,21 @@
 //! A server with access rules: an API key per right, and tickets.
 
-use std::{fs, path::Path, process::Command};
+use std::{
+    fs,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use reqwest::{Method, RequestBuilder, Response, StatusCode};
 use serde_json::{Value, json};
 use sse_server::access::to_hex;
 use tempfile::TempDir;
 
-use crate::common::{Backend, RedisServer, TestServer, server_command, until};
+use crate::common::{
+    Backend, RedisServer, Subscriber, TestServer, TlsServer, http2::Http2Client, server_command,
+    until,
+};
 
 /// The keys of the test: the name, and the rights as lines of the configuration.
 const KEYS: [(&str, &str); 6] = [
@@ -25,6 +33,8 @@ const KEYS: [(&str, &str); 6] = [
 /// A server with access rules.
 pub(super) struct Deployment {
     pub(super) server: TestServer,
+    /// The https address, and the directory with its certificate.
+    tls: Option<(SocketAddr, TempDir)>,
     config: String,
     _directory: TempDir,
 }
@@ -79,6 +89,48 @@ impl Deployment {
         Self::ready(server, config, directory).await
     }
 
+    /// A server with these flags that also listens with TLS.
+    pub(super) async fn start_with_tls(flags: &[&str]) -> Self {
+        let directory = TempDir::new().unwrap();
+        let config = write_config(directory.path());
+        let flags = [&["--config", &config], flags].concat();
+        let TlsServer {
+            server,
+            address,
+            files,
+        } = TlsServer::start(&flags).await;
+        let deployment = Self::ready(server, config, directory).await;
+        Self {
+            tls: Some((address, files)),
+            ..deployment
+        }
+    }
+
+    pub(super) fn tls(&self) -> (SocketAddr, PathBuf) {
+        let (address, files) = self.tls.as_ref().expect("a server with TLS");
+        (*address, files.path().join("first.pem"))
+    }
+
+    /// A client over HTTP/2.
+    pub(super) async fn http_2(&self) -> Http2Client {
+        let (address, certificate) = self.tls();
+        Http2Client::connect(address, &certificate).await
+    }
+
+    /// Opens a stream over TLS and HTTP/1.1, with a credential.
+    pub(super) async fn subscribe_over_tls(&self, credential: &str, path: &str) -> Subscriber {
+        let (address, certificate) = self.tls();
+        let certificate = reqwest::Certificate::from_pem(&fs::read(certificate).unwrap()).unwrap();
+        let client = reqwest::Client::builder().no_proxy();
+        let client = client.tls_certs_only([certificate]).build().unwrap();
+        let request = client.get(format!("https://localhost:{}{path}", address.port()));
+        let response = request.bearer_auth(credential).send().await.unwrap();
+        assert_eq!(response.status(), StatusCode::OK);
+        let mut subscriber = Subscriber::new(response);
+        subscriber.next_block().await;
+        subscriber
+    }
+
     /// One more node on a Redis, with the same rules.
     pub(super) async fn node(redis: &RedisServer) -> Self {
         let directory = TempDir::new().unwrap();
@@ -91,6 +143,7 @@ impl Deployment {
     async fn ready(server: TestServer, config: String, directory: TempDir) -> Self {
         let deployment = Self {
             server,
+            tls: None,
             config,
             _directory: directory,
         };
@@ -191,7 +244,7 @@ impl Deployment {
 }
 
 /// Returns a body that the route accepts.
-fn body_of(path: &str) -> String {
+pub(super) fn body_of(path: &str) -> String {
     let path = path.split('?').next().unwrap_or_default();
     match path {
         "/events" => json!([{"event": "click", "data": 1}]),

@@ -1,12 +1,13 @@
-//! The table of `docs/security.md`: what each caller gets from each route.
+//! The table of `docs/security.md`: what each caller gets from each route, over both versions of
+//! HTTP.
 
 use std::fs;
 
 use reqwest::{Method, StatusCode, header};
 use serde_json::json;
 
-use super::deployment::{Deployment, key};
-use crate::common::Backend;
+use super::deployment::{Deployment, body_of, key};
+use crate::common::{Backend, http2::Http2Client};
 
 /// The page with the table.
 const PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/security.md");
@@ -28,7 +29,8 @@ async fn each_caller_gets_what_the_table_of_the_docs_lists() {
     let (table, _) = rest.split_once(END).expect("the end of the table");
     let mut lines = table.lines().filter(|line| line.starts_with('|'));
     let callers = cells(lines.next().unwrap());
-    let deployment = Deployment::start(Backend::Memory).await;
+    let deployment = Deployment::start_with_tls(&[]).await;
+    let over_http_2 = deployment.http_2().await;
     let ticket = deployment
         .ticket("everything", json!({"subscribe": ["orders.*"]}))
         .await;
@@ -40,17 +42,30 @@ async fn each_caller_gets_what_the_table_of_the_docs_lists() {
         let (method, path) = row[0].split_once(' ').unwrap();
         for (caller, expected) in callers.iter().zip(&row).skip(1) {
             let method: Method = method.parse().unwrap();
+            let credential = match caller.as_str() {
+                "no credential" => None,
+                "wrong key" => Some(key("unknown")),
+                "ticket" => Some(ticket.clone()),
+                name => Some(key(name)),
+            };
             let request = deployment.request(&method, path);
-            let request = match caller.as_str() {
-                "no credential" => request,
-                "wrong key" => request.bearer_auth(key("unknown")),
-                "ticket" => request.bearer_auth(&ticket),
-                name => request.bearer_auth(key(name)),
+            let request = match &credential {
+                Some(credential) => request.bearer_auth(credential),
+                None => request,
             };
             let response = request.send().await.unwrap();
             let (status, headers) = (response.status(), response.headers().clone());
             if status.as_str() != expected {
                 failures.push(format!("{caller}: {}: {status} for {expected}", row[0]));
+            }
+            let second = send_over_http_2(&over_http_2, &method, path, credential).await;
+            let challenge =
+                |headers: &header::HeaderMap| headers.get(header::WWW_AUTHENTICATE).cloned();
+            if (second.status(), challenge(second.headers())) != (status, challenge(&headers)) {
+                let (status, row) = (second.status(), &row[0]);
+                failures.push(format!(
+                    "{caller}: {row}: {status} over HTTP/2 for {expected}"
+                ));
             }
             let challenge = headers.get(header::WWW_AUTHENTICATE);
             assert_eq!(
@@ -62,6 +77,28 @@ async fn each_caller_gets_what_the_table_of_the_docs_lists() {
     }
     assert!(failures.is_empty(), "{failures:#?}");
     assert!(checked >= 150, "{checked} cells");
+}
+
+/// Sends the same request over HTTP/2.
+async fn send_over_http_2(
+    client: &Http2Client,
+    method: &Method,
+    path: &str,
+    credential: Option<String>,
+) -> http::Response<h2::RecvStream> {
+    let request = http::Request::builder()
+        .method(method.clone())
+        .uri(format!("https://localhost{path}"));
+    let request = match credential {
+        Some(credential) => request.header("authorization", format!("Bearer {credential}")),
+        None => request,
+    };
+    if *method == Method::POST {
+        let request = request.header("content-type", "application/json");
+        client.send(request, body_of(path).as_bytes()).await
+    } else {
+        client.send(request, b"").await
+    }
 }
 
 fn is_scope(challenge: Option<&header::HeaderValue>) -> bool {

@@ -1,8 +1,11 @@
 //! Access control over HTTP: each caller gets what its rights allow, and no more.
 
+mod audit;
 mod deployment;
 mod matrix;
 mod open_streams;
+mod over_tls;
 mod recipes;
+mod reload;
 mod tickets;
 mod without_rules;

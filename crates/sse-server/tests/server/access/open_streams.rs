@@ -4,7 +4,7 @@
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
-use super::deployment::{Deployment, key};
+use super::deployment::Deployment;
 use crate::common::{Backend, RedisServer, Subscriber, until};
 
 async fn subscribe(deployment: &Deployment, name: &str, path: &str) -> Subscriber {
@@ -138,26 +138,6 @@ async fn operators_list_and_close_streams() {
         200
     );
     second.ended().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_stream_ends_when_its_ticket_expires() {
-    let deployment = Deployment::start(Backend::Memory).await;
-    // The leeway of 30 s is not waited for: the ticket is of the shortest life.
-    let ticket = deployment
-        .ticket(
-            "everything",
-            json!({"subscribe": ["orders.*"], "ttl": "1s"}),
-        )
-        .await;
-    let token = ticket["token"].as_str().unwrap();
-    let path = format!("/stream?channel=orders.1&access_token={token}");
-    let response = deployment.server.get(&path).await.unwrap();
-    assert_eq!(response.status(), StatusCode::OK);
-    let mut subscriber = Subscriber::new(response);
-    subscriber.next_block().await;
-    subscriber.ended().await;
-    assert!(deployment.server.log().is_empty() || !key("reader").is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread")]

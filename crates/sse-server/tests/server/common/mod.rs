@@ -4,6 +4,7 @@
 //! The harness never sleeps for a fixed time. Every wait has a condition and a time limit, after
 //! which the test fails with the reason.
 
+pub(crate) mod http2;
 pub(crate) mod https;
 #[cfg(target_os = "linux")]
 mod network;

@@ -5,10 +5,7 @@ use h2::{SendStream, client::ResponseFuture};
 use http::Request;
 use serde_json::Value;
 
-use crate::{
-    common::{RawConnection, TestServer, TlsServer, within},
-    http2::Client,
-};
+use crate::common::{RawConnection, TestServer, TlsServer, http2::Http2Client, within};
 
 pub(super) const LINES: &str = "application/x-ndjson";
 
@@ -16,7 +13,7 @@ pub(super) const LINES: &str = "application/x-ndjson";
 pub(super) enum Upload {
     Http1(RawConnection),
     Http2 {
-        _client: Client,
+        _client: Http2Client,
         body: SendStream<Bytes>,
         response: ResponseFuture,
     },
@@ -51,7 +48,7 @@ impl Upload {
 
     /// Opens a publish over HTTP/2.
     pub(super) async fn http2(server: &TlsServer, query: &str, token: Option<&str>) -> Self {
-        let client = Client::connect(server).await;
+        let client = Http2Client::connect(server.address, &server.certificate()).await;
         let mut request = Request::post(format!("https://localhost/events?mode=stream&{query}"))
             .header("content-type", LINES);
         if let Some(token) = token {

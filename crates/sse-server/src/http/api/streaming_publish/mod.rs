@@ -130,7 +130,7 @@ fn quota_exceeded(exceeded: QuotaExceeded) -> ApiError {
         Remedy::AtMost(_) => RETRY_AFTER,
     };
     ApiError::RateLimited {
-        limit: exceeded.limit.flag(),
+        limit: exceeded.setting(),
         retry_in,
     }
 }

@@ -15,15 +15,30 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::super::{Http2Connection, Http2Settings, serve_connection};
+use super::super::{Http2Connection, Http2Settings, serve_connection, write_queue::KeyUse};
 use crate::{
     access::{Access, AccessControl, revocations::Revocations},
     config::{Config, Invocation},
     connections::{ConnectionLimits, ConnectionTable},
     http::AppState,
     metrics::Metrics,
-    server::{Resources, app::app, open_broker},
+    server::{Resources, app::app, logs::Logs, open_broker},
 };
+
+thread_local! {
+    static IS_WORN_OUT: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Lets the keys of all pipes of this thread wear out.
+pub(super) fn wear_keys_out() {
+    IS_WORN_OUT.set(true);
+}
+
+impl KeyUse for DuplexStream {
+    fn is_worn_out(&self) -> bool {
+        IS_WORN_OUT.get()
+    }
+}
 
 /// Bytes that a pipe holds in each direction.
 const PIPE_BYTES: usize = 64 << 10;
@@ -95,7 +110,8 @@ impl TestServer {
         let resources = Resources {
             broker: broker.unwrap(),
             metrics: metrics.clone(),
-            access_log: None,
+            logs: Logs::default(),
+            certificates: None,
             connections_max: 10_000,
             stopping: stopping.clone(),
         };

@@ -1,6 +1,10 @@
 //! Clients that read slowly or not at all.
 
-use std::time::Duration;
+use std::{
+    collections::HashMap,
+    fs,
+    time::{Duration, SystemTime},
+};
 
 use h2::Reason;
 use tokio::time::Instant;
@@ -9,6 +13,7 @@ use super::{
     frames::{Frames, PING, RST_STREAM, WINDOW_UPDATE},
     server::{TestServer, request, with_server},
 };
+use crate::access::{digest, revocations::Revocation, to_hex};
 
 /// Setting of the window of each stream.
 const INITIAL_WINDOW_SIZE: u16 = 4;
@@ -50,14 +55,7 @@ async fn a_stream_that_accepts_nothing_for_the_write_timeout_is_reset() {
         let publish = "x".repeat(1000);
         client.publish("a", &publish).await;
         let mut body = response.into_body();
-        let error = loop {
-            match body.data().await {
-                Some(Ok(_)) => {}
-                Some(Err(error)) => break error,
-                None => panic!("the stream has ended without a reset"),
-            }
-        };
-        assert_eq!(error.reason(), Some(Reason::CANCEL));
+        assert_eq!(reset_of(&mut body).await, Some(Reason::CANCEL));
         let waited = opened.elapsed();
         assert!(
             (Duration::from_secs(10)..Duration::from_secs(12)).contains(&waited),
@@ -67,6 +65,68 @@ async fn a_stream_that_accepts_nothing_for_the_write_timeout_is_reset() {
         client.publish("a", "still open").await;
     })
     .await;
+}
+
+/// The rules of a server with one caller.
+const RULES: &str = "[[access.key]]\nname = \"reader\"\nsubscribe = [\"*\"]\n";
+const KEY: &str = "sse_reader_0123456789abcdefghijklmnopqrstuvwxyzABCDEFG";
+
+#[tokio::test]
+async fn a_blocked_stream_ends_when_its_key_is_revoked_or_an_operator_closes_it() {
+    let directory = tempfile::TempDir::new().unwrap();
+    let config = directory.path().join("sse.toml");
+    let digest = to_hex(&digest(KEY));
+    fs::write(&config, format!("{RULES}sha256 = \"{digest}\"\n")).unwrap();
+    with_server(&["--config", config.to_str().unwrap()], async |server| {
+        let revocations = server.state.access.revocations();
+        revocations.update(HashMap::new(), SystemTime::now());
+        let mut builder = h2::client::Builder::new();
+        // The opening does not fit either.
+        builder.initial_window_size(10);
+        let client = server.connect_with(&builder).await;
+        let open = async |channel: &str| {
+            let path = format!("/stream?channel={channel}");
+            let authorization = format!("Bearer {KEY}");
+            let request = request("GET", &path).header("authorization", authorization);
+            let response = client.send(request, b"").await.unwrap();
+            assert_eq!(response.status(), 200);
+            response.into_body()
+        };
+        let (mut closed_by_operator, mut revoked) = (open("a").await, open("b").await);
+        let callers = async || {
+            let streams = server.state.streams.list().await.streams;
+            streams.into_iter().filter_map(|stream| stream.caller)
+        };
+        let mut callers = callers().await;
+        callers.next().expect("a stream").close();
+        assert_eq!(
+            reset_of(&mut closed_by_operator).await,
+            Some(Reason::CANCEL)
+        );
+        let key = Revocation::Key {
+            key: "reader".to_owned(),
+        };
+        revocations.update(HashMap::from([(key, u64::MAX)]), SystemTime::now());
+        assert_eq!(reset_of(&mut revoked).await, Some(Reason::CANCEL));
+        while server.metric("sse_subscribers ") != "sse_subscribers 0" {
+            tokio::task::yield_now().await;
+        }
+        for reason in ["closed", "right_lost"] {
+            assert!(closed(&server, reason).ends_with(" 1"), "{reason}");
+        }
+    })
+    .await;
+}
+
+/// Returns the reason for which the server resets a stream whose bytes are not read.
+async fn reset_of(body: &mut h2::RecvStream) -> Option<Reason> {
+    loop {
+        match body.data().await {
+            Some(Ok(_)) => {}
+            Some(Err(error)) => return error.reason(),
+            None => panic!("the stream has ended without a reset"),
+        }
+    }
 }
 
 #[tokio::test(start_paused = true)]

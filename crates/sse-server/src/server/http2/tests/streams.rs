@@ -2,80 +2,56 @@
 
 use super::{
     frames::{Frames, GOAWAY, RST_STREAM, get_fields},
-    server::{TestServer, request, with_server},
+    server::{TestServer, request, wear_keys_out, with_server},
 };
 use crate::connections::ConnectionLimits;
 
 #[tokio::test]
-async fn a_stream_delivers_resumes_and_ends_when_its_client_resets_it() {
-    with_server(&[], async |server| {
-        let client = server.connect().await;
-        let mut stream = client.open_stream("/stream?channel=a").await;
-        stream.read_until("retry:").await;
-        client.publish("a", "one").await;
-        stream.read_until("data: one\n\n").await;
-        let id = stream
-            .text
-            .split("id: ")
-            .last()
-            .unwrap()
-            .lines()
-            .next()
-            .unwrap();
-        let id = id.to_owned();
-        drop(stream);
-        while server.metric("sse_subscribers ") != "sse_subscribers 0" {
-            tokio::task::yield_now().await;
-        }
-        client.publish("a", "two").await;
-        let resumed = request("GET", "/stream?channel=a").header("last-event-id", id);
-        let response = client.send(resumed, b"").await.unwrap();
-        let mut stream = super::server::Stream::new(response);
-        stream.read_until("data: two\n\n").await;
-        assert!(!stream.text.contains("data: one"), "{}", stream.text);
-    })
-    .await;
-}
-
-#[tokio::test]
-async fn thirty_streams_of_a_page_leave_room_for_its_publishes() {
-    with_server(&[], async |server| {
-        let client = server.connect().await;
-        let mut streams = Vec::new();
-        for number in 0..30 {
-            streams.push(
-                client
-                    .open_stream(&format!("/stream?channel=c{number}"))
-                    .await,
-            );
-        }
-        for number in 0..30 {
-            client
-                .publish(&format!("c{number}"), &format!("event {number}"))
-                .await;
-        }
-        for (number, stream) in streams.iter_mut().enumerate() {
-            stream
-                .read_until(&format!("data: event {number}\n\n"))
-                .await;
-        }
-        assert_eq!(server.metric("sse_subscribers "), "sse_subscribers 30");
-    })
-    .await;
-}
-
-#[tokio::test]
-async fn a_stop_ends_the_streams_and_then_the_connection() {
+async fn a_stream_is_over_when_its_client_resets_it_or_the_server_stops() {
     with_server(&[], async |server| {
         let client = server.connect().await;
         let mut stream = client.open_stream("/stream").await;
         stream.read_until("retry:").await;
+        drop(stream);
+        while server.metric("sse_subscribers ") != "sse_subscribers 0" {
+            tokio::task::yield_now().await;
+        }
+        let mut stream = client.open_stream("/stream").await;
         server.stopping.cancel();
         stream.read_to_end().await.unwrap();
         assert!(client.connection.await.unwrap().is_ok());
         assert!(client.requests.ready().await.is_err());
-        let closed = server.metric("sse_streams_closed_total{reason=\"shutdown\"}");
-        assert!(closed.ends_with(" 1"), "{closed}");
+        for reason in ["client", "shutdown"] {
+            let closed = format!("sse_streams_closed_total{{reason=\"{reason}\"}}");
+            assert_eq!(server.metric(&closed), format!("{closed} 1"));
+        }
+    })
+    .await;
+}
+
+/// The keys of TLS 1.2 cannot be renewed, so the client must open another connection.
+#[tokio::test(start_paused = true)]
+async fn streams_end_at_the_end_of_a_block_when_the_keys_are_worn_out() {
+    with_server(&[], async |server| {
+        let client = server.connect().await;
+        let mut busy = client.open_stream("/stream?channel=a").await;
+        let mut idle = client.open_stream("/stream?channel=b").await;
+        for stream in [&mut busy, &mut idle] {
+            stream.read_until("retry:").await;
+        }
+        wear_keys_out();
+        let publish = request("POST", "/event/test?channel=a").header("content-type", "text/plain");
+        let response = client.send(publish, b"last").await.unwrap();
+        assert_eq!(response.status(), 200);
+        for stream in [&mut busy, &mut idle] {
+            stream.read_to_end().await.unwrap();
+            // The idle stream notices it when it has sent a heartbeat.
+            let blocks = stream.text.trim_end_matches(":\n");
+            assert!(blocks.ends_with("\n\n"), "{}", stream.text);
+        }
+        let closed = "sse_streams_closed_total{reason=\"tls_keys_used\"}";
+        assert_eq!(server.metric(closed), format!("{closed} 2"));
+        assert!(client.connection.await.unwrap().is_ok());
     })
     .await;
 }
