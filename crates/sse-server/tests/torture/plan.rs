@@ -77,6 +77,9 @@ pub(crate) enum Fault {
     StopRedis,
     Failover,
     FlaskLeader,
+    PlannedFailover,
+    KillPrimary,
+    StopPrimary,
     Cut,
     FullDisk,
     ClockForward,
@@ -102,6 +105,12 @@ impl Fault {
                 Self::Failover,
                 Self::FlaskLeader,
             ]),
+            BrokerName::Sentinel => kinds.extend([
+                Self::PlannedFailover,
+                Self::KillPrimary,
+                Self::StopPrimary,
+                Self::Failover,
+            ]),
         }
         kinds
     }
@@ -116,6 +125,9 @@ impl Fault {
             Self::StopRedis => "Redis stopped (SIGSTOP)",
             Self::Failover => "failover that loses events",
             Self::FlaskLeader => "leader of the bridge harmed",
+            Self::PlannedFailover => "planned failover",
+            Self::KillPrimary => "kill -9 of a primary",
+            Self::StopPrimary => "a primary stopped until another one is promoted",
             Self::Cut => "connection cut in a frame",
             Self::FullDisk => "disk full",
             Self::ClockForward => "clock stepped forward",
@@ -132,6 +144,9 @@ impl Fault {
             Self::Cut => "frames cut in two",
             Self::FlaskLeader => "messages of Flask-SSE stored",
             Self::Failover => "acknowledged events lost",
+            Self::PlannedFailover | Self::KillPrimary | Self::StopPrimary => {
+                "ms until another primary"
+            }
             Self::KillRedis | Self::FullDisk => "publishes refused or unknown",
             Self::ClockForward => "ms that ids leapt",
             Self::ClockBack => "ms that ids stayed ahead of the clock",

@@ -28,10 +28,14 @@ const FIRST_ID_TEXT: &str = include_str!("scripts/first_id.lua");
 /// The text of `record_loss.lua`, for `SCRIPT LOAD`.
 pub(super) const RECORD_LOSS_TEXT: &str = include_str!("scripts/record_loss.lua");
 
-pub(super) static APPEND_IDEMPOTENT: LazyLock<Script> = LazyLock::new(|| {
+/// The text of `append_idempotent.lua`, for `SCRIPT LOAD`.
+pub(super) static APPEND_IDEMPOTENT_TEXT: LazyLock<String> = LazyLock::new(|| {
     let append = include_str!("scripts/append_idempotent.lua");
-    Script::new(&[EXPIRE_KEYS_TEXT, FIRST_ID_TEXT, append].concat())
+    [EXPIRE_KEYS_TEXT, FIRST_ID_TEXT, append].concat()
 });
+
+pub(super) static APPEND_IDEMPOTENT: LazyLock<Script> =
+    LazyLock::new(|| Script::new(&APPEND_IDEMPOTENT_TEXT));
 
 pub(super) static FLASK_APPEND: LazyLock<Script> = LazyLock::new(|| {
     let append = include_str!("scripts/flask_append.lua");

@@ -47,11 +47,26 @@ pub(super) async fn run(bridge: Arc<FlaskBridge>) {
 }
 
 impl FlaskBridge {
+    /// Receives messages until the connection breaks, or another Redis is the primary.
     async fn run_connection(&self, backoff: &mut Backoff) -> Result<Infallible, String> {
-        let (socket, login) = with_timeout(self.timeout, self.dialer.open_socket()).await?;
+        let mut primary = self.primary.clone();
+        let ended = |_| "the server is stopping".to_owned();
+        let address = primary
+            .wait_for(Option::is_some)
+            .await
+            .map_err(ended)?
+            .clone();
+        let address = address.ok_or("the primary is unknown")?;
+        let open = self.dialer.open_socket(&address);
+        let (socket, login) = with_timeout(self.timeout, open).await?;
         let mut connection = SubscribedConnection::new(self, socket);
         connection.join(&login).await?;
-        connection.receive(backoff).await
+        tokio::select! {
+            ended = connection.receive(backoff) => ended,
+            _ = primary.wait_for(|primary| primary.as_ref() != Some(&address)) => {
+                Err("another Redis is the primary".to_owned())
+            }
+        }
     }
 
     fn set_connected(&self, is_connected: bool) {

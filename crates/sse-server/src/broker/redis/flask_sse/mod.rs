@@ -61,7 +61,8 @@ use self::{
     report::Reports,
 };
 use super::{
-    RedisBroker, RedisOptions, Tasks, dial::Dialer, outage_log::OutageLog, streams::Streams,
+    RedisBroker, RedisOptions, dial::Dialer, outage_log::OutageLog, streams::Streams,
+    target::ServerAddress, tasks::Tasks,
 };
 use crate::broker::{Warning, notify::Watcher};
 
@@ -78,6 +79,8 @@ const MARKER_MESSAGES: u64 = 1000;
 pub(super) struct FlaskBridge {
     streams: Arc<Streams>,
     dialer: Dialer,
+    /// Where the primary is, according to the connections for commands.
+    primary: watch::Receiver<Option<ServerAddress>>,
     timeout: Duration,
     data_max: usize,
     /// A random number that no other process has.
@@ -136,13 +139,14 @@ impl FlaskBridge {
     pub(super) async fn start(
         broker: &RedisBroker,
         options: &RedisOptions<'_>,
-        dialer: &Dialer,
+        (dialer, primary): (&Dialer, &watch::Receiver<Option<ServerAddress>>),
         tasks: &Tasks<'_>,
     ) -> Option<Arc<Self>> {
         if options.flask_sse.is_empty() {
             return None;
         }
-        let bridge = Arc::new(Self::new(broker, options, dialer.clone()));
+        let redis = (dialer.clone(), primary.clone());
+        let bridge = Arc::new(Self::new(broker, options, redis));
         for channel in &bridge.channels {
             let watcher: Weak<BridgedChannel> = Arc::downgrade(channel);
             broker.notifier.follow(&channel.name, watcher);
@@ -158,10 +162,15 @@ impl FlaskBridge {
         Some(bridge)
     }
 
-    fn new(broker: &RedisBroker, options: &RedisOptions<'_>, dialer: Dialer) -> Self {
+    fn new(
+        broker: &RedisBroker,
+        options: &RedisOptions<'_>,
+        (dialer, primary): (Dialer, watch::Receiver<Option<ServerAddress>>),
+    ) -> Self {
         let mut bridge = Self {
             streams: broker.streams.clone(),
             dialer,
+            primary,
             timeout: options.timeout,
             data_max: options.event_bytes_max,
             node: format!("{:016x}", rand::rng().random::<u64>()),
