@@ -176,7 +176,9 @@ impl Invocation {
 }
 
 impl Config {
-    fn from_given(given: GivenSettings) -> Result<Self, clap::Error> {
+    fn from_given(mut given: GivenSettings) -> Result<Self, clap::Error> {
+        let visible: Vec<String> = broker_choice::visible_passwords(&given).collect();
+        given.access.warnings.extend(visible);
         let broker = choose_broker(&given).map_err(misused)?;
         let certificates = tls_pairs::all(&given.args.tls, given.file.tls_pairs());
         let printed = print::printed(&given);

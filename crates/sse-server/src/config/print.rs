@@ -60,6 +60,7 @@ fn rows(given: &GivenSettings) -> Vec<(String, String, Source)> {
         let values = values.map(|value| value.to_string_lossy().into_owned());
         let values = values.map(|value| match id {
             "redis_url" => without_password(&value),
+            "redis_password" | "redis_sentinel_password" => "***".to_owned(),
             _ => value,
         });
         let value = toml_value(flag, &values.collect::<Vec<_>>());

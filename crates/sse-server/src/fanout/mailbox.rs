@@ -117,8 +117,19 @@ pub(super) struct Inbox {
     pub(super) is_stopping: bool,
     /// No stream is sent any more, and the thread may end.
     pub(super) is_closed: bool,
-    /// The thread was woken since the last [`Mailbox::drain`].
-    is_woken: bool,
+    thread: ThreadState,
+}
+
+/// What the thread of a mailbox does.
+#[derive(Debug, Default, PartialEq, Eq)]
+enum ThreadState {
+    /// It is awake, and has all messages.
+    #[default]
+    Awake,
+    /// It is awake, and there are messages since the last [`Mailbox::drain`].
+    HasMessages,
+    /// It sleeps until it is woken, or until a socket or a time wakes it.
+    Asleep,
 }
 
 /// The inbox of one fan-out thread, with the waker that interrupts its poll.
@@ -147,15 +158,26 @@ impl Mailbox {
     pub(super) fn send(&self, add: impl FnOnce(&mut Inbox)) {
         let mut inbox = self.lock_inbox();
         add(&mut inbox);
-        if std::mem::replace(&mut inbox.is_woken, true) {
+        if std::mem::replace(&mut inbox.thread, ThreadState::HasMessages) != ThreadState::Asleep {
             return;
         }
         drop(inbox);
         if let Err(error) = self.waker.wake() {
             // The kernel is out of memory. The thread wakes for its heartbeats and drains then.
             tracing::error!(%error, "a fan-out thread could not be woken");
-            self.lock_inbox().is_woken = false;
+            self.lock_inbox().thread = ThreadState::Asleep;
         }
+    }
+
+    /// Announces that the thread is about to sleep, so that the next message wakes it. Returns `false`
+    /// if there are messages, which the thread must drain first.
+    pub(super) fn prepare_sleep(&self) -> bool {
+        let mut inbox = self.lock_inbox();
+        let may_sleep = inbox.thread != ThreadState::HasMessages;
+        if may_sleep {
+            inbox.thread = ThreadState::Asleep;
+        }
+        may_sleep
     }
 
     /// Returns a request id that is unique, even across restarts of the reactor.
@@ -249,6 +271,25 @@ mod tests {
         assert!(waker.reset().is_some() && waker.reset().is_none());
         waker.tail_changed();
         assert_eq!(mailbox.drain().changed_views, [7]);
+    }
+
+    #[test]
+    fn a_thread_is_woken_only_if_it_sleeps_and_does_not_sleep_on_a_message() {
+        let (mut poll, mailbox) = mailbox();
+        let mut is_woken = || {
+            let mut events = mio::Events::with_capacity(1);
+            poll.poll(&mut events, Some(std::time::Duration::ZERO))
+                .unwrap();
+            !events.is_empty()
+        };
+        mailbox.send(|inbox| inbox.changed_views.push(1));
+        assert!(!is_woken() && !mailbox.prepare_sleep());
+        mailbox.drain();
+        assert!(mailbox.prepare_sleep());
+        mailbox.send(|inbox| inbox.changed_views.push(2));
+        mailbox.send(|inbox| inbox.changed_views.push(3));
+        assert!(is_woken() && !is_woken() && !mailbox.prepare_sleep());
+        assert_eq!(mailbox.drain().changed_views, [2, 3]);
     }
 
     #[test]

@@ -39,10 +39,14 @@
 //! | `redis_errors` | Errors that Redis returns (full, replica) never become a 500. |
 //! | `redis_foreign` | Entries of other programs in Redis forge nothing, and cost only a gap. |
 //! | `redis_overload` | Many channels, outages and endless replies delay no publish and take bounded memory. |
+//! | `redis_rejections` | Each error reply of a real Redis has the response of the table. |
 //! | `redis_setup` | Redis settings that can lose events are reported as warnings. |
+//! | `redis_tls` | A Redis that requires TLS and certificates is used, and a wrong certificate is not. |
+//! | `redis_wait` | A publish is acknowledged when a replica has it. |
 //! | `requests` | Valid publish requests are stored as sent; invalid ones are rejected with help. |
 //! | `resume` (a) | A client that resumes by `Last-Event-ID` gets each event once. |
 //! | `searches` | Searches of one client delay no other client. |
+//! | `sentinel` | A planned failover loses nothing, and after any other publishing continues. |
 //! | `settings` | A wrong flag or variable ends the server with code 2 and a helpful message. |
 //! | `shutdown` (a) | Streams end between two blocks and requests in progress finish. |
 //! | `slow` (a) | A slow subscriber gets every kept event in order, or a gap. |
@@ -98,10 +102,14 @@ mod redis_connection;
 mod redis_errors;
 mod redis_foreign;
 mod redis_overload;
+mod redis_rejections;
 mod redis_setup;
+mod redis_tls;
+mod redis_wait;
 mod requests;
 mod resume;
 mod searches;
+mod sentinel;
 mod settings;
 mod shutdown;
 mod slow;
