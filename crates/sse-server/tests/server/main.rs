@@ -22,6 +22,7 @@
 //! | `faults` (a) | Acknowledged events survive crashes and outages, and the server recovers. |
 //! | `footprint` (a) | Memory and open files stay bounded under load. |
 //! | `http2` | Streams and publishes share a connection, and have the responses of HTTP/1. |
+//! | `http2_floods` | Hostile frames take bounded memory. |
 //! | `idempotency` | A publish that is sent again with its key is stored once. |
 //! | `limits` (a) | Each limit (history, channels, connections) has its documented effect. |
 //! | `listen` | Each of several addresses is announced and serves the same channels. |
@@ -80,6 +81,7 @@ mod fanout;
 mod faults;
 mod footprint;
 mod http2;
+mod http2_floods;
 mod idempotency;
 mod limits;
 mod listen;
