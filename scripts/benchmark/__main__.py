@@ -11,6 +11,7 @@ import fanout
 import idle
 import ingest
 import options as command_line
+import personal
 import processes
 import procfs
 import replay
@@ -32,6 +33,8 @@ SCENARIOS = {
     "G": storm.g,
     "H": replay.h,
     "I": slow.i,
+    "J": personal.j,
+    "K": personal.k,
 }
 # The soak is not part of a full run.
 SOAK = {"soak": soak.soak}

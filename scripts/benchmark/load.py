@@ -98,12 +98,27 @@ class Subscribers:
 class Publishers:
     """Running publishers of numbered events; `rate` is a number or `max`."""
 
-    def __init__(self, place, server, directory, *, rate, seconds=None, count=None, batch=1, concurrency=256, data=128):
+    def __init__(
+        self,
+        place,
+        server,
+        directory,
+        *,
+        rate,
+        seconds=None,
+        count=None,
+        batch=1,
+        concurrency=256,
+        data=128,
+        channels=None,
+    ):
         self._report = directory / "publishers.json"
         command = [place.bin / "event-generator", "--url", server.url, *server.publishing]
         command += ["--payload", "sequenced", "--data-size", data, "--rate", rate, "--concurrency", concurrency]
         command += ["--report", self._report, "--print-status=false", "--progress", "off"]
         command += ["--batch", batch] if batch > 1 else []
+        # A name, and the number of channels that get the events in turn.
+        command += ["--channel", channels[0], "--channels", channels[1]] if channels else []
         command += ["--duration", f"{seconds}s"] if seconds else []
         command += ["--count", count] if count else []
         self._program = Program("publishers", command, directory, plain_environment())

@@ -33,17 +33,21 @@ http {{
     uwsgi_temp_path {directory}/uwsgi;
     scgi_temp_path {directory}/scgi;
     nchan_shared_memory_size 1024m;
+    map $arg_channel $channel {{
+        "" sse;
+        default $arg_channel;
+    }}
     server {{
         listen 127.0.0.1:{port} backlog=8192;
         location ~ ^/event/(.+)$ {{
             nchan_publisher;
-            nchan_channel_id sse;
+            nchan_channel_id $channel;
             nchan_message_buffer_length {messages};
             nchan_message_timeout 10m;
         }}
         location = /stream {{
             nchan_subscriber eventsource;
-            nchan_channel_id sse;
+            nchan_channel_id $channel;
             nchan_subscriber_first_message newest;
             nchan_eventsource_ping_interval 15;
         }}
@@ -79,7 +83,8 @@ def nchan(place, messages=1000):
         try:
             program.until(lambda: _listens(port), "it listened")
             url = f"http://127.0.0.1:{port}"
-            publishing = ["--path", "/event/{action}", "--header", "X-EventSource-Event: {action}"]
+            path = "/event/{action}?channel={channel}"
+            publishing = ["--path", path, "--header", "X-EventSource-Event: {action}"]
             yield Server(program, url, [f"{url}/stream"], publishing)
         finally:
             program.stop()

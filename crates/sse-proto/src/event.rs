@@ -107,6 +107,12 @@ impl EventType {
         Ok(Self(text))
     }
 
+    /// Returns the type as a text whose memory clones share.
+    #[must_use]
+    pub const fn text(&self) -> &ByteString {
+        &self.0
+    }
+
     /// Returns the type as text.
     #[must_use]
     pub fn as_str(&self) -> &str {

@@ -1,11 +1,12 @@
 //! Floor of the benchmark: the cost of a server that only writes to sockets.
 //!
 //! The server writes the same bytes as sse-server, to the same number of sockets, and coalesces
-//! events by the same rule. It has no channels, filters, heartbeats or log. `GET` subscribes, with
-//! `from=oldest` from the first event on. `POST /event/{action}` and `POST /events` publish.
+//! events by the same rule. It has no filters, heartbeats or log. `GET` subscribes to one channel,
+//! with `from=oldest` from the first event on. `POST /event/{action}` and `POST /events` publish.
 //! Requests are parsed only as far as the benchmark needs.
 
 use std::{
+    collections::HashMap,
     io::{self, Read as _, Write as _},
     sync::mpsc::{Receiver, Sender, channel},
     time::{Duration, Instant},
@@ -23,31 +24,41 @@ struct Settings {
     /// Threads that write to subscribers; with 0 the server only accepts events
     #[arg(long, default_value = "1")]
     threads: usize,
-    /// Shortest time between two passes; with 0 each event is written on its own
+    /// Longest time between two passes; with 0 each event is written on its own
     #[arg(long, default_value = "5ms", value_parser = parse_duration)]
     coalesce: Duration,
 }
 
 /// Message to a fan-out thread.
 enum Message {
-    /// A new subscriber, and the index of its first chunk.
-    Subscribe(TcpStream, usize),
-    /// New events, one frame each.
-    Publish(Vec<Bytes>),
+    /// A new subscriber of a channel, and the index of its first chunk.
+    Subscribe(TcpStream, String, usize),
+    /// New events of a channel, one frame each.
+    Publish(String, Vec<Bytes>),
 }
 
-/// Socket of a subscriber, index of its next chunk, and bytes of that chunk that were sent.
-struct Subscriber(TcpStream, usize, usize);
+/// Socket of a subscriber, index of its channel, index of its next chunk, and bytes of that chunk that
+/// were sent.
+struct Subscriber(TcpStream, usize, usize, usize);
 
-/// State of a fan-out thread.
+/// Chunks of a channel, its subscribers, and frames that are in no chunk yet.
 ///
 /// The tail keeps every chunk without a limit, because a benchmark runs only for minutes.
+#[derive(Default)]
+struct Channel {
+    tail: Vec<Bytes>,
+    subscribers: Vec<usize>,
+    frames: Vec<Bytes>,
+}
+
+/// State of a fan-out thread.
 struct Fanout {
     poll: Poll,
     inbox: Receiver<Message>,
     coalesce: Duration,
     subscribers: Slab<Subscriber>,
-    tail: Vec<Bytes>,
+    channels: Vec<Channel>,
+    by_name: HashMap<String, usize>,
 }
 
 /// Token of the waker of a thread, and of the listening socket.
@@ -58,7 +69,7 @@ const HEAD: &[u8] =
 
 impl Fanout {
     fn run(mut self) -> io::Result<()> {
-        let (mut events, mut pass_ended, mut due) =
+        let (mut events, mut not_before, mut due) =
             (Events::with_capacity(1024), Instant::now(), None::<Instant>);
         loop {
             self.poll.poll(
@@ -68,7 +79,7 @@ impl Fanout {
             for event in &events {
                 let Some(subscriber) = self.subscribers.get_mut(event.token().0) else {
                     // The pass is due at once if the last pass ended long enough ago.
-                    due.get_or_insert(pass_ended + self.coalesce);
+                    due.get_or_insert(not_before);
                     continue;
                 };
                 if event.is_readable() && !read_available(&mut subscriber.0, &mut Vec::new()) {
@@ -77,38 +88,73 @@ impl Fanout {
                     self.write_chunks(event.token().0);
                 }
             }
-            if due.is_some_and(|due| due <= Instant::now()) {
+            let start = Instant::now();
+            if due.is_some_and(|due| due <= start) {
                 self.run_pass()?;
-                (due, pass_ended) = (None, Instant::now());
+                // A pass takes at most a quarter of the time.
+                let pause = (start.elapsed() * 3).min(self.coalesce);
+                (due, not_before) = (None, Instant::now() + pause);
             }
         }
     }
 
-    /// Registers new subscribers, appends new events to the tail, and writes to all subscribers.
+    /// Returns the index of a channel.
+    fn channel(&mut self, name: String) -> usize {
+        *self.by_name.entry(name).or_insert_with(|| {
+            self.channels.push(Channel::default());
+            self.channels.len() - 1
+        })
+    }
+
+    /// Registers new subscribers, appends new events to the tails, and writes to the subscribers of
+    /// these channels.
     fn run_pass(&mut self) -> io::Result<()> {
-        let mut frames = Vec::new();
+        let mut changed = Vec::new();
         while let Ok(message) = self.inbox.try_recv() {
             match message {
-                Message::Publish(events) => frames.extend(events),
-                Message::Subscribe(mut socket, from) => {
+                Message::Publish(name, events) => {
+                    let channel = self.channel(name);
+                    if self.channels[channel].frames.is_empty() {
+                        changed.push(channel);
+                    }
+                    self.channels[channel].frames.extend(events);
+                }
+                Message::Subscribe(mut socket, name, from) => {
+                    let channel = self.channel(name);
                     let key = self.subscribers.vacant_key();
                     self.poll.registry().register(
                         &mut socket,
                         Token(key),
                         Interest::READABLE | Interest::WRITABLE,
                     )?;
+                    let first = from.min(self.channels[channel].tail.len());
                     self.subscribers
-                        .insert(Subscriber(socket, from.min(self.tail.len()), 0));
+                        .insert(Subscriber(socket, channel, first, 0));
+                    self.channels[channel].subscribers.push(key);
                 }
             }
         }
+        for channel in changed {
+            self.append_chunks(channel);
+            // A key that another subscriber has by now costs it a needless look.
+            for nth in 0..self.channels[channel].subscribers.len() {
+                self.write_chunks(self.channels[channel].subscribers[nth]);
+            }
+        }
+        Ok(())
+    }
+
+    /// Appends the new frames of a channel to its tail.
+    fn append_chunks(&mut self, channel: usize) {
+        let channel = &mut self.channels[channel];
+        let frames = std::mem::take(&mut channel.frames);
         let at_a_time = if self.coalesce.is_zero() {
             1
         } else {
             frames.len().max(1)
         };
         for frames in frames.chunks(at_a_time).map(<[Bytes]>::concat) {
-            self.tail.push(
+            channel.tail.push(
                 [
                     format!("{:X}\r\n", frames.len()).as_bytes(),
                     &frames,
@@ -118,22 +164,14 @@ impl Fanout {
                 .into(),
             );
         }
-        for key in 0..if frames.is_empty() {
-            0
-        } else {
-            self.subscribers.capacity()
-        } {
-            self.write_chunks(key);
-        }
-        Ok(())
     }
 
     /// Writes to a subscriber until the end of the tail, or until its socket is full.
     fn write_chunks(&mut self, key: usize) {
-        let Some(Subscriber(socket, next, sent)) = self.subscribers.get_mut(key) else {
+        let Some(Subscriber(socket, channel, next, sent)) = self.subscribers.get_mut(key) else {
             return;
         };
-        while let Some(chunk) = self.tail.get(*next) {
+        while let Some(chunk) = self.channels[*channel].tail.get(*next) {
             match socket.write(&chunk[*sent..]) {
                 Ok(n) if *sent + n == chunk.len() => (*next, *sent) = (*next + 1, 0),
                 Ok(n) => *sent += n,
@@ -155,9 +193,9 @@ fn read_available(socket: &mut TcpStream, input: &mut Vec<u8>) -> bool {
 struct HttpThread(Vec<(Sender<Message>, Waker)>, EventId);
 
 impl HttpThread {
-    /// Publishes the body of a request. Returns the response, with the fields for one event and for
-    /// a batch.
-    fn publish(&mut self, path: &str, body: &str) -> io::Result<String> {
+    /// Publishes the body of a request to a channel. Returns the response, with the fields for one
+    /// event and for a batch.
+    fn publish(&mut self, path: &str, channel: &str, body: &str) -> io::Result<String> {
         let (Self(threads, last), mut frames) = (self, Vec::new());
         let first = EventId::new(last.ms, last.seq + 1);
         let mut push = |kind: &str, data: &str| {
@@ -175,7 +213,7 @@ impl HttpThread {
         }
         for (thread, waker) in threads {
             thread
-                .send(Message::Publish(frames.clone()))
+                .send(Message::Publish(channel.to_owned(), frames.clone()))
                 .map_err(io::Error::other)?;
             waker.wake()?;
         }
@@ -191,12 +229,12 @@ impl HttpThread {
 
     /// Responds to the request in `input` if it is complete.
     ///
-    /// Returns the index of the first chunk if the request subscribes.
+    /// Returns the channel and the index of the first chunk if the request subscribes.
     fn respond(
         &mut self,
         socket: &mut TcpStream,
         input: &mut Vec<u8>,
-    ) -> io::Result<Option<usize>> {
+    ) -> io::Result<Option<(String, usize)>> {
         let Some(head) = memchr::memmem::find(input, b"\r\n\r\n") else {
             return Ok(None);
         };
@@ -209,17 +247,23 @@ impl HttpThread {
         let Some(body) = input.get(head + 4..end) else {
             return Ok(None);
         };
-        let path = text.split(' ').nth(1).unwrap_or_default();
+        let target = text.split(' ').nth(1).unwrap_or_default();
+        let (path, query) = target.split_once('?').unwrap_or((target, ""));
+        let channel = query
+            .split('&')
+            .find_map(|pair| pair.strip_prefix("channel="));
+        let channel = channel.unwrap_or("sse");
         if text.starts_with("get ") {
             return socket.write_all(HEAD).map(|()| {
-                Some(if path.contains("from=oldest") {
+                let from = if query.contains("from=oldest") {
                     0
                 } else {
                     usize::MAX
-                })
+                };
+                Some((channel.to_owned(), from))
             });
         }
-        let response = self.publish(path, &String::from_utf8_lossy(body))?;
+        let response = self.publish(path, channel, &String::from_utf8_lossy(body))?;
         input.drain(..end);
         socket.write_all(response.as_bytes()).map(|()| None)
     }
@@ -236,7 +280,8 @@ fn main() -> io::Result<()> {
             inbox,
             coalesce,
             subscribers: Slab::new(),
-            tail: Vec::new(),
+            channels: Vec::new(),
+            by_name: HashMap::new(),
         };
         std::thread::spawn(move || fanout.run().expect("the event loop works"));
     }
@@ -266,13 +311,13 @@ fn main() -> io::Result<()> {
             };
             match read_available(socket, input).then(|| http.respond(socket, input)) {
                 Some(Ok(None)) => {}
-                Some(Ok(Some(from))) => {
+                Some(Ok(Some((channel, from)))) => {
                     let (mut socket, _) = connections.remove(event.token().0);
                     poll.registry().deregister(&mut socket)?;
                     http.0.rotate_left(1);
                     let (thread, waker) = &http.0[0];
                     thread
-                        .send(Message::Subscribe(socket, from))
+                        .send(Message::Subscribe(socket, channel, from))
                         .map_err(io::Error::other)?;
                     waker.wake()?;
                 }

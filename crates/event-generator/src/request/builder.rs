@@ -1,5 +1,7 @@
 //! Builds the requests of a run from the user's options.
 
+use std::{borrow::Cow, num::NonZeroU64};
+
 use bytes::Bytes;
 use hyper::{
     HeaderMap, Method,
@@ -41,6 +43,7 @@ pub(crate) struct RequestBuilder {
     /// Path and query of batches.
     batch_target: String,
     channel: Channel,
+    channels: Option<NonZeroU64>,
     body: BodySource,
     headers: RequestHeaders,
     uses_sse_server_api: bool,
@@ -58,6 +61,7 @@ impl RequestBuilder {
             path: options.path.unwrap_or_else(event_path),
             batch_target: batch_target(base, channel),
             channel: channel.cloned().unwrap_or_else(Channel::default_channel),
+            channels: options.channels,
             body,
             headers: RequestHeaders::new(options.headers, options.bearer),
             uses_sse_server_api,
@@ -84,7 +88,7 @@ impl RequestBuilder {
             action: event.event_type.as_str(),
             data,
             sequence,
-            channel: self.channel.as_str(),
+            channel: &self.channel_of(sequence),
         };
         let mut headers = self.headers.render(&values)?;
         let (body, content_type) = self.body.render(&values, event.format);
@@ -97,6 +101,15 @@ impl RequestBuilder {
             headers,
             body,
         })
+    }
+
+    /// Returns the channel of the event with this number.
+    fn channel_of(&self, sequence: u64) -> Cow<'_, str> {
+        let name = self.channel.as_str();
+        match self.channels {
+            Some(channels) => format!("{name}.{}", sequence % channels).into(),
+            None => name.into(),
+        }
     }
 
     fn render_target(&self, values: &Values<'_>) -> String {
@@ -208,6 +221,22 @@ mod tests {
     }
 
     #[test]
+    fn several_channels_get_the_events_in_turn() {
+        let options = RequestOptions {
+            channels: NonZeroU64::new(3),
+            ..RequestOptions::default()
+        };
+        let requests = requests("http://h", Some("users"), options);
+        let event = event("click", DataFormat::Json);
+        let targets = [0, 1, 2, 3].map(|sequence| {
+            let request = requests.build_event_request(&event, "{}", sequence);
+            request.unwrap().target
+        });
+        let expected = [0, 1, 2, 0].map(|nth| format!("/event/click?channel=users.{nth}"));
+        assert_eq!(targets, expected);
+    }
+
+    #[test]
     fn json_and_text_have_their_content_types() {
         let requests = requests("http://h", None, RequestOptions::default());
         let json = requests
@@ -241,6 +270,7 @@ mod tests {
             .map(|text| Header::parse(text).unwrap())
             .into(),
             bearer: Some(Bearer::parse("token").unwrap()),
+            channels: None,
         };
         assert!(options.include_data() && !options.use_sse_server_api());
         let outgoing = requests("http://h/p", Some("a:b"), options)

@@ -1,5 +1,7 @@
 //! Options of the requests, from the command line.
 
+use std::num::NonZeroU64;
+
 use hyper::Method;
 use sse_cli::header::Bearer;
 
@@ -13,6 +15,8 @@ pub(crate) struct RequestOptions {
     pub(crate) body: Option<Template>,
     pub(crate) headers: Vec<Header>,
     pub(crate) bearer: Option<Bearer>,
+    /// Number of channels, which get the events in turn; `None` if there is one.
+    pub(crate) channels: Option<NonZeroU64>,
 }
 
 impl RequestOptions {

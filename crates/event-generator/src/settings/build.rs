@@ -118,6 +118,7 @@ impl Settings {
             body,
             header,
             bearer,
+            channels,
             ..
         } = self;
         RequestOptions {
@@ -126,6 +127,7 @@ impl Settings {
             body: body.clone(),
             headers: header.clone(),
             bearer: bearer.clone(),
+            channels: *channels,
         }
     }
 

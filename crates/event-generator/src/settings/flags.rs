@@ -1,6 +1,6 @@
 //! The command line: every setting with its default, its environment variable and its help.
 
-use std::{path::PathBuf, time::Duration};
+use std::{num::NonZeroU64, path::PathBuf, time::Duration};
 
 use clap::{Parser, ValueEnum};
 use clap_complete::Shell;
@@ -47,6 +47,19 @@ pub(crate) struct Settings {
     /// Channel to publish to; by default no channel is named, and sse-server uses "sse"
     #[arg(long, env = "GENERATOR_CHANNEL", value_name = "NAME")]
     pub(crate) channel: Option<Channel>,
+
+    /// Publish to this many channels in turn: NAME.0, NAME.1 and so on, where NAME is --channel
+    ///
+    /// Like a user's notifications, of which each goes to a channel of its own. Loss cannot be counted by
+    /// numbers then, because each channel has only some of the events of a publisher.
+    #[arg(
+        long,
+        env = "GENERATOR_CHANNELS",
+        requires = "channel",
+        conflicts_with_all = ["batch", "record"],
+        value_name = "N"
+    )]
+    pub(crate) channels: Option<NonZeroU64>,
 
     /// Events per second, more than 0 and at most 1000000; 0.5 is one every two seconds
     ///

@@ -25,11 +25,13 @@
 //!   appear.
 //! - A [`Watcher`] of a channel ([`follow`](Broker::follow)) is notified after every append to the
 //!   channel, by any node. A notification may be spurious. A caller that follows before it reads
-//!   misses nothing.
+//!   misses nothing. An in-process log hands the events of each append over
+//!   ([`Watcher::committed`](notify::Watcher::committed)) once they are committed.
 
 mod channel_usage;
 mod client_shares;
 mod clock;
+mod committed;
 pub mod continuity;
 pub mod embedded;
 mod error;
@@ -51,20 +53,21 @@ use sse_proto::{Channel, Event, EventId, api::Gap};
 use crate::budget::ClientNet;
 
 pub(crate) use self::redis::FollowPermit;
-use self::{
-    embedded::Embedded,
-    idempotency::{AppendItem, AppendOutcome},
-    memory::Memory,
-    notify::{ChangeNotifier, Watcher},
-    redis::RedisBroker,
-};
 pub use self::{
+    committed::CommittedGroup,
     error::{BrokerError, Warning},
     publisher::Publisher,
     retention::Retention,
     types::{
         Appended, BackPage, Continuity, GAP, Page, PageLimits, ReadFrom, Settled, Stored, lost_of,
     },
+};
+use self::{
+    embedded::Embedded,
+    idempotency::{AppendItem, AppendOutcome},
+    memory::Memory,
+    notify::{ChangeNotifier, Watcher},
+    redis::RedisBroker,
 };
 
 /// The broker follows as many channels as it may, of all clients or of one.
@@ -306,6 +309,14 @@ impl Broker {
             Self::Embedded(broker) => broker.notifier(),
             Self::Memory(broker) => broker.notifier(),
             Self::Redis(broker) => broker.notifier(),
+        }
+    }
+
+    /// Returns how many times the log was opened again after a commit that failed.
+    pub(crate) fn reopenings(&self) -> u64 {
+        match self {
+            Self::Embedded(broker) => broker.reopenings(),
+            Self::Memory(_) | Self::Redis(_) => 0,
         }
     }
 

@@ -2,6 +2,9 @@
 //!
 //! A notification carries no event. The watcher reads the log itself, so a notification that
 //! overtakes or repeats another one cannot lose or duplicate an event.
+//!
+//! An in-process log also hands over what it has committed. The watcher takes a group that
+//! continues what it has, and reads the log otherwise.
 
 use std::{
     collections::HashMap,
@@ -12,12 +15,23 @@ use std::{
 use smallvec::SmallVec;
 use sse_proto::Channel;
 
+use super::CommittedGroup;
+
 /// A watcher of a channel, such as the feed of its tail.
 pub trait Watcher: fmt::Debug + Send + Sync {
     /// The channel may have new events.
     ///
     /// The notifier waits for this call: record the change, and do the work elsewhere.
     fn changed(self: Arc<Self>);
+
+    /// The channel has these new events.
+    ///
+    /// Groups can arrive in another order than that of their commits. The notifier waits for this
+    /// call, which must not wait for a client or for the log.
+    fn committed(self: Arc<Self>, group: &CommittedGroup<'_>) {
+        let _ = group;
+        self.changed();
+    }
 }
 
 /// The watchers of all channels. Clones share them.
@@ -53,6 +67,20 @@ impl ChangeNotifier {
         // dropping it calls `remove_dropped`.
         for watcher in self.watchers(channel) {
             watcher.changed();
+        }
+    }
+
+    /// Hands a committed group over to the watchers of `channel`.
+    pub fn hand_over(&self, channel: &Channel, group: &CommittedGroup<'_>) {
+        for watcher in self.watchers(channel) {
+            watcher.committed(group);
+        }
+    }
+
+    /// Notifies the watchers of all channels.
+    pub fn notify_all(&self) {
+        for channel in self.followed() {
+            self.notify(&channel);
         }
     }
 

@@ -1,4 +1,4 @@
-//! Feed: how reads of the log change a tail. The pure part of the [`hub`](super::hub).
+//! Feed: how a read of the log changes a tail. A pure part of the [`hub`](super::hub).
 //!
 //! The hub reads what follows the end of the tail. The page shows whether the log continues there:
 //!
@@ -9,84 +9,71 @@
 //! ```
 
 use sse_proto::{
-    EventId, Position,
+    Channel, EventId, Position,
     api::{GapReason, Lost},
 };
 
 use super::tail::Frames;
 use crate::broker::{Continuity, Page, ReadFrom, Stored};
 
-/// Where the next read of the log begins.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum FeedPosition {
-    /// At the end of the log, which is not known yet.
-    Unknown,
-    /// After this event, the end of the tail.
-    After(EventId),
-}
-
 /// Returns the read that continues a tail after `position`.
-pub(super) const fn read_after(position: EventId) -> ReadFrom {
+#[must_use]
+pub const fn read_after(position: EventId) -> ReadFrom {
     ReadFrom::Position(Position::After(position))
-}
-
-/// Whether a task reads the log for a tail. A channel without new events has no task.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum FeedState {
-    /// No task reads. Everything before the position has been read.
-    Idle(FeedPosition),
-    /// A task reads. `is_stale` is set if the log has changed since the task began its last read.
-    Reading { is_stale: bool },
-}
-
-impl FeedState {
-    /// Records that the log has changed. Returns where a new task must begin to read, or `None` if
-    /// a task reads already.
-    pub(super) const fn start_read(&mut self) -> Option<FeedPosition> {
-        match self {
-            Self::Reading { is_stale } => {
-                *is_stale = true;
-                None
-            }
-            Self::Idle(position) => {
-                let position = *position;
-                *self = Self::Reading { is_stale: false };
-                Some(position)
-            }
-        }
-    }
-
-    /// Ends the task after a read that found nothing beyond `end`. Returns `false` if the log has
-    /// changed during the read, so that the task must read again.
-    pub(super) const fn finish_read(&mut self, end: EventId) -> bool {
-        if matches!(self, Self::Reading { is_stale: true }) {
-            *self = Self::Reading { is_stale: false };
-            return false;
-        }
-        *self = Self::Idle(FeedPosition::After(end));
-        true
-    }
 }
 
 /// How a tail changes.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum TailChange {
+pub enum TailChange {
     /// Nothing follows the end of the tail.
     None,
     /// These events follow the end of the tail.
     Append(Vec<Stored>),
     /// The log has lost its newest events, and these follow instead. Their gap record is one of
     /// them or follows them.
-    Rewind { lost: Lost, events: Vec<Stored> },
-    /// The log does not continue the tail, for this reason.
-    Restart { head: EventId, reason: GapReason },
+    Rewind {
+        /// The lost range of ids.
+        lost: Lost,
+        /// What follows the range's start now.
+        events: Vec<Stored>,
+    },
+    /// The log does not continue the tail.
+    Restart {
+        /// The newest id of the log.
+        head: EventId,
+        /// Why the log does not continue the tail.
+        reason: GapReason,
+    },
     /// The tail is joined to the log for the first time.
-    Join { head: EventId },
+    Join {
+        /// The newest id of the log.
+        head: EventId,
+    },
 }
 
 impl TailChange {
+    /// Logs a change that clients notice. `after` is the end of the tail before it.
+    pub(super) fn log(&self, channel: &Channel, after: EventId) {
+        match self {
+            Self::None | Self::Append(_) | Self::Join { .. } => {}
+            Self::Rewind { lost, .. } => tracing::warn!(
+                %channel, %after, ?lost,
+                "the log has lost its newest events; continuing with what replaced them"
+            ),
+            Self::Restart { reason, .. } => tracing::warn!(
+                %channel, %after, ?reason,
+                "the log does not continue the tail; verifying every cursor"
+            ),
+        }
+    }
+
+    /// Whether the change appends events.
+    pub(super) const fn has_events(&self) -> bool {
+        matches!(self, Self::Append(_) | Self::Rewind { .. })
+    }
+
     /// Applies the change, unless it is [`None`](Self::None).
-    pub(super) fn apply(self, frames: &mut Frames) {
+    pub fn apply(self, frames: &mut Frames) {
         match self {
             Self::None => {}
             Self::Append(events) => frames.push(events),
@@ -101,17 +88,19 @@ impl TailChange {
 
 /// The result of one read of the log.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct FeedStep {
-    pub(super) change: TailChange,
+pub struct FeedStep {
+    /// How the tail changes.
+    pub change: TailChange,
     /// The end of the tail after the change.
-    pub(super) end: EventId,
+    pub end: EventId,
     /// Whether more may follow `end`.
-    pub(super) more: bool,
+    pub more: bool,
 }
 
 impl FeedStep {
     /// Joins a tail to a log whose newest event is `head`.
-    pub(super) const fn join(head: EventId) -> Self {
+    #[must_use]
+    pub const fn join(head: EventId) -> Self {
         Self {
             change: TailChange::Join { head },
             end: head,
@@ -121,7 +110,8 @@ impl FeedStep {
     }
 
     /// Decides what a page that was read after `position`, the end of the tail, means.
-    pub(super) fn from_page(position: EventId, page: Page) -> Self {
+    #[must_use]
+    pub fn from_page(position: EventId, page: Page) -> Self {
         let (reason, lost) = match page.start {
             Continuity::Contiguous => return Self::append(position, page),
             Continuity::Gap { reason, lost, .. } => (reason, lost),
@@ -261,15 +251,5 @@ mod tests {
     fn replacements_that_are_older_than_sent_events_restart_the_tail() {
         let fed = feed(page(gap(Some((3, 8))), &[5, 8], 8));
         assert_eq!(fed, (vec![], id(8), true));
-    }
-
-    #[test]
-    fn a_change_during_a_read_makes_the_task_read_again() {
-        let mut state = FeedState::Idle(FeedPosition::Unknown);
-        assert_eq!(state.start_read(), Some(FeedPosition::Unknown));
-        assert_eq!(state.start_read(), None, "one task reads at a time");
-        assert!(!state.finish_read(id(5)));
-        assert!(state.finish_read(id(6)));
-        assert_eq!(state.start_read(), Some(FeedPosition::After(id(6))));
     }
 }

@@ -3,6 +3,10 @@
 //! A channel without subscribers costs nothing here, and a channel without new events has no task.
 //! A channel follows the log first and reads it then, so it misses no event. Each read proves that
 //! the log still continues the tail; the module `feed` decides what a page means.
+//!
+//! An in-process log hands over each group of events after its commit. If the group continues the
+//! tail, the thread that committed appends it, and no task reads: the only wake-up is that of the
+//! thread which owns the sockets. Otherwise the log is read.
 
 use std::{
     collections::HashMap,
@@ -15,22 +19,19 @@ use sse_proto::Channel;
 use tokio::runtime::Handle;
 
 use super::{
-    feed::{FeedPosition, FeedState, FeedStep, TailChange, read_after},
+    feed::{FeedStep, TailChange},
     feed_outage::{FailingChannel, FeedOutage},
+    feed_read::read_next,
+    feed_state::{Feed, FeedPosition},
     tail::{Tail, TailLimits},
     tail_memory::TailMemory,
+    write_order::{Rank, Ranked, WriteOrder},
 };
 use crate::{
-    broker::{Broker, BrokerError, FollowLimitReached, FollowPermit, PageLimits, notify::Watcher},
+    broker::{Broker, CommittedGroup, FollowLimitReached, FollowPermit, notify::Watcher},
     budget::ClientNet,
     metrics::Metrics,
     supervised::supervised_task,
-};
-
-/// Limits of one read of the log for a tail.
-const FEED_LIMITS: PageLimits = PageLimits {
-    events_max: 1000,
-    bytes_max: 1 << 20,
 };
 
 /// All channels that have subscribers.
@@ -42,6 +43,8 @@ struct Inner {
     broker: Broker,
     limits: TailLimits,
     memory: TailMemory,
+    /// The channels whose tails have frames.
+    order: WriteOrder<LiveChannel>,
     /// Locked while a task cuts the tails.
     cutting: Mutex<()>,
     metrics: Metrics,
@@ -64,6 +67,7 @@ impl Hub {
             broker,
             limits,
             memory: TailMemory::new(tails_bytes_max, &metrics),
+            order: WriteOrder::default(),
             cutting: Mutex::default(),
             metrics,
             runtime,
@@ -120,7 +124,8 @@ impl Hub {
         let live = Arc::new(LiveChannel {
             tail: Tail::new(self.0.limits, self.0.memory.clone()),
             channel: channel.clone(),
-            feed: Mutex::new(FeedState::Idle(FeedPosition::Unknown)),
+            feed: Mutex::default(),
+            rank: Rank::default(),
             client,
             started: Once::new(),
             hub: Arc::downgrade(&self.0),
@@ -146,7 +151,7 @@ impl Inner {
         self.channels.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Cuts the largest tails if all of them take too much.
+    /// Cuts the tails with the oldest last write if all tails take too much.
     fn limit_tails(&self) {
         if !self.memory.is_exceeded() {
             return;
@@ -154,15 +159,13 @@ impl Inner {
         let Ok(_cutting) = self.cutting.try_lock() else {
             return;
         };
-        let live: Vec<Arc<LiveChannel>> = self.lock().values().filter_map(Weak::upgrade).collect();
-        let sizes = live.iter().map(|channel| channel.tail.frames().bytes());
-        let bytes_max = self.memory.size_max(sizes.collect());
-        for channel in live {
-            let mut frames = channel.tail.frames();
-            if frames.bytes() > bytes_max {
-                frames.shrink(bytes_max);
-                self.metrics.tail_cut();
+        while let excess @ 1.. = self.memory.excess()
+            && let Some(channel) = self.order.take_oldest()
+        {
+            if channel.tail.frames().cut(excess) {
+                self.order.put_back(&channel);
             }
+            self.metrics.tail_cut();
         }
     }
 }
@@ -173,7 +176,9 @@ pub struct LiveChannel {
     /// The newest events.
     pub tail: Tail,
     channel: Channel,
-    feed: Mutex<FeedState>,
+    feed: Mutex<Feed>,
+    /// Place of the tail among all tails.
+    rank: Rank,
     /// The client that opened the channel, for which its newest id is looked up.
     client: Option<ClientNet>,
     /// Done once the channel follows the log.
@@ -200,40 +205,42 @@ impl LiveChannel {
         });
     }
 
-    fn feed(&self) -> MutexGuard<'_, FeedState> {
+    fn feed(&self) -> MutexGuard<'_, Feed> {
         // The state is valid after every statement, so a panic of another thread does no harm.
         self.feed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn change_tail(&self, change: TailChange) {
-        let channel = &self.channel;
-        match &change {
-            TailChange::None => return,
-            TailChange::Append(_) | TailChange::Join { .. } => {}
-            TailChange::Rewind { lost, .. } => {
-                let after = self.tail.frames().end();
-                tracing::warn!(
-                    %channel, %after, ?lost,
-                    "the log has lost its newest events; continuing with what replaced them"
-                );
-            }
-            TailChange::Restart { reason, .. } => {
-                let after = self.tail.frames().end();
-                tracing::warn!(
-                    %channel, %after, ?reason,
-                    "the log does not continue the tail; verifying every cursor"
-                );
-            }
+    fn change_tail(self: &Arc<Self>, change: TailChange) {
+        if change == TailChange::None {
+            return;
         }
+        change.log(&self.channel, self.tail.frames().end());
+        let has_events = change.has_events();
         self.tail.update(|frames| change.apply(frames));
-        self.limit_tails();
+        if has_events {
+            self.record_write();
+        }
     }
 
-    /// Cuts the largest tails of all channels if they take too much. No tail may be locked.
+    /// Records that the tail was written, and cuts tails if all of them take too much.
+    fn record_write(self: &Arc<Self>) {
+        if let Some(hub) = self.hub.upgrade() {
+            hub.order.record_write(self);
+            hub.limit_tails();
+        }
+    }
+
+    /// Cuts tails if those of all channels take too much. No tail may be locked.
     pub fn limit_tails(&self) {
         if let Some(hub) = self.hub.upgrade() {
             hub.limit_tails();
         }
+    }
+}
+
+impl Ranked for LiveChannel {
+    fn rank(&self) -> &Rank {
+        &self.rank
     }
 }
 
@@ -250,6 +257,17 @@ impl Watcher for LiveChannel {
         hub.runtime
             .spawn(supervised_task("the feed of a channel", task));
     }
+
+    fn committed(self: Arc<Self>, group: &CommittedGroup<'_>) {
+        // Locked until the group is in the tail, because another publisher may hand over the next one.
+        let is_taken = self.feed().take_group(group, &self.tail);
+        if is_taken {
+            self.tail.notify();
+            self.record_write();
+        } else {
+            self.changed();
+        }
+    }
 }
 
 impl Drop for LiveChannel {
@@ -264,6 +282,7 @@ impl Drop for LiveChannel {
                 channels.remove(&self.channel);
             }
             drop(channels);
+            hub.order.remove(&self.rank);
             hub.broker.remove_dropped_watchers(&self.channel);
         }
     }
@@ -277,27 +296,29 @@ async fn feed_tail(
     mut position: FeedPosition,
     live: Weak<LiveChannel>,
 ) {
-    while let Some((live, step)) = read_until_ok(&hub, &channel, position, &live).await {
+    while let Some((live, step, reopenings)) = read_until_ok(&hub, &channel, position, &live).await
+    {
         let FeedStep { change, end, more } = step;
         live.change_tail(change);
-        if !more && live.feed().finish_read(end) {
+        if !more && live.feed().finish_read(end, reopenings) {
             return;
         }
         position = FeedPosition::After(end);
     }
 }
 
-/// Reads the log after `position` until a read succeeds. Returns `None` if the channel has no
-/// subscriber any more.
+/// Reads the log after `position` until a read succeeds. Returns how many times the log had been
+/// opened again before that read, or `None` if the channel has no subscriber any more.
 async fn read_until_ok(
     hub: &Inner,
     channel: &Channel,
     position: FeedPosition,
     live: &Weak<LiveChannel>,
-) -> Option<(Arc<LiveChannel>, FeedStep)> {
+) -> Option<(Arc<LiveChannel>, FeedStep, u64)> {
     let client = live.upgrade()?.client;
     let mut failing: Option<FailingChannel> = None;
     loop {
+        let reopenings = hub.broker.reopenings();
         let result = read_next(&hub.broker, channel, position, client).await;
         // Upgrade after the read: all subscribers may leave while it runs.
         let live = live.upgrade()?;
@@ -306,7 +327,7 @@ async fn read_until_ok(
                 if let Some(failing) = failing {
                     failing.recover();
                 }
-                return Some((live, step));
+                return Some((live, step, reopenings));
             }
             Err(error) if failing.is_none() => {
                 let followed = hub.lock().len();
@@ -317,25 +338,5 @@ async fn read_until_ok(
         // The pause must not keep the channel alive.
         drop(live);
         hub.outage.pause().await;
-    }
-}
-
-async fn read_next(
-    broker: &Broker,
-    channel: &Channel,
-    position: FeedPosition,
-    client: Option<ClientNet>,
-) -> Result<FeedStep, BrokerError> {
-    match position {
-        FeedPosition::Unknown => broker
-            .last_id_for(channel, client)
-            .await
-            .map(FeedStep::join),
-        FeedPosition::After(id) => {
-            let page = broker
-                .read_tail(channel, read_after(id), FEED_LIMITS)
-                .await?;
-            Ok(FeedStep::from_page(id, page))
-        }
     }
 }

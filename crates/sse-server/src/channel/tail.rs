@@ -1,7 +1,7 @@
 //! Tail: the newest events of one channel, in memory, shared by all subscribers of the channel.
 //!
-//! Reads of the log feed a tail in order and without a hole, so a tail holds *every* event after
-//! its floor:
+//! Reads of the log, and groups that the log has committed, feed a tail in order and without a hole, so
+//! a tail holds *every* event after its floor:
 //!
 //! ```text
 //! log    1  2  3  4  5  6  7  8  9
@@ -9,28 +9,27 @@
 //!        └─ history ──────┘└── memory ────┘
 //! ```
 //!
-//! All tails of a server share a bound ([`TailMemory`]). If they take more, the largest ones keep
-//! only their newest events.
+//! All tails of a server share a bound ([`TailMemory`]). If they take more, those with the oldest last
+//! write keep only their newest events.
 //!
 //! If the log has lost the tail's newest events and a gap record names the loss, the tail is
 //! usually rewound and keeps its generation. If the log does not continue the tail for another
 //! reason, such as a wipe, the tail starts again with another generation, and every cursor must be
 //! verified again. The module `feed` decides between the two.
 
+mod shared;
+#[cfg(test)]
+mod tests;
+
 use std::{
     collections::VecDeque,
-    fmt,
     num::NonZeroUsize,
-    sync::{
-        Mutex, MutexGuard, OnceLock, PoisonError, Weak,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
-    },
+    sync::atomic::{AtomicU64, AtomicUsize, Ordering},
 };
 
-use smallvec::SmallVec;
 use sse_proto::EventId;
-use tokio::sync::watch;
 
+pub use self::shared::{Tail, TailListener};
 use super::{frame::Frame, tail_memory::TailMemory};
 use crate::broker::Stored;
 
@@ -174,6 +173,17 @@ impl Frames {
         self.count();
     }
 
+    /// Appends a group of `events` if `previous`, the id before them in the log, is the end of the
+    /// tail. Returns whether it is.
+    #[must_use]
+    pub fn push_group(&mut self, previous: EventId, events: Vec<Stored>) -> bool {
+        let continues = self.is_joined() && self.end() == previous;
+        if continues {
+            self.push(events);
+        }
+        continues
+    }
+
     /// Appends `events`, which follow the end of the tail in the log.
     pub fn push(&mut self, events: Vec<Stored>) {
         let buffer_max = BUFFER_BYTES.min(self.limits.bytes_max / 8);
@@ -204,11 +214,12 @@ impl Frames {
         self.shrink_frames(self.limits.bytes_max);
     }
 
-    /// Drops the oldest frames until the others take at most `bytes_max`.
-    pub(super) fn shrink(&mut self, bytes_max: usize) {
-        self.shrink_frames(bytes_max);
+    /// Drops the oldest frames to free about `excess` bytes. Returns whether frames remain.
+    pub(super) fn cut(&mut self, excess: usize) -> bool {
+        self.shrink_frames(self.bytes().saturating_sub(excess));
         self.newest.shrink_to(self.newest.len());
         self.count();
+        !self.newest.is_empty()
     }
 
     fn shrink_frames(&mut self, bytes_max: usize) {
@@ -258,80 +269,3 @@ impl Drop for Frames {
         self.memory.change(*self.counted.get_mut(), 0);
     }
 }
-
-/// A receiver of change notifications, implemented in `fanout/mailbox`. It must only record the
-/// notification, because the task that feeds the tail waits for it.
-pub trait TailListener: fmt::Debug + Send + Sync {
-    /// Called after each change of the tail.
-    fn tail_changed(&self);
-}
-
-/// The tail of a channel, shared by the task that feeds it and the subscribers.
-#[derive(Debug)]
-pub struct Tail {
-    frames: Mutex<Frames>,
-    /// Created for the first watcher, because it is larger than the rest of an empty tail.
-    changed: OnceLock<watch::Sender<()>>,
-    /// Usually one: the only view of the channel.
-    listeners: Mutex<SmallVec<[Weak<dyn TailListener>; 1]>>,
-}
-
-impl Tail {
-    /// An empty tail that is not joined to a log.
-    #[must_use]
-    pub fn new(limits: TailLimits, memory: TailMemory) -> Self {
-        Self {
-            frames: Mutex::new(Frames::in_memory(limits, memory)),
-            changed: OnceLock::new(),
-            listeners: Mutex::default(),
-        }
-    }
-
-    /// Locks the frames. Hold the lock only to copy what is needed.
-    pub fn frames(&self) -> MutexGuard<'_, Frames> {
-        // Frames are consistent after every statement, so a panic of another thread does no harm.
-        self.frames.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Returns a receiver of every change from now on.
-    #[must_use]
-    pub fn watch(&self) -> watch::Receiver<()> {
-        self.changed
-            .get_or_init(|| watch::Sender::new(()))
-            .subscribe()
-    }
-
-    /// Notifies `listener` of every change from now on, until it is dropped.
-    pub fn listen(&self, listener: Weak<dyn TailListener>) {
-        let mut listeners = self.listeners();
-        if listeners.len() == listeners.capacity() {
-            // A channel without events never calls `update`, so the list would grow forever.
-            listeners.retain(|listener| listener.strong_count() > 0);
-        }
-        listeners.push(listener);
-    }
-
-    /// Changes the frames, and then notifies all watchers and listeners.
-    pub fn update(&self, change: impl FnOnce(&mut Frames)) {
-        change(&mut self.frames());
-        if let Some(changed) = self.changed.get() {
-            changed.send_replace(());
-        }
-        self.listeners().retain(|listener| {
-            let listener = listener.upgrade();
-            if let Some(listener) = &listener {
-                listener.tail_changed();
-            }
-            listener.is_some()
-        });
-    }
-
-    fn listeners(&self) -> MutexGuard<'_, SmallVec<[Weak<dyn TailListener>; 1]>> {
-        self.listeners
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-#[cfg(test)]
-mod tests;

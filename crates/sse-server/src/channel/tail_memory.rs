@@ -1,14 +1,14 @@
 //! Memory of all tails: one bound for the newest events of all channels.
 //!
 //! Each tail has limits of its own, but there can be many tails. If all of them take more than
-//! `--tails-bytes`, the largest ones are cut to the same size, and small ones stay as they are:
+//! `--tails-bytes`, the tails with the oldest last write lose their oldest frames:
 //!
 //! ```text
-//! tails                         8   6   3   1        18 MiB, of which 12 may be used
-//! cut to 4 MiB                  4   4   3   1
+//! tails, by last write         8   6   3   1        18 MiB, of which 12 may be used
+//! cut by 6 MiB                 2   6   3   1
 //! ```
 //!
-//! A cut tail has the newest events. Subscribers that need others read them from history.
+//! Subscribers that need the events of a cut tail read them from history.
 
 use std::sync::Arc;
 
@@ -66,47 +66,10 @@ impl TailMemory {
         self.bytes() > self.0.bytes_max
     }
 
-    /// Returns the size to which tails of these sizes must be cut.
-    pub(super) fn size_max(&self, sizes: Vec<usize>) -> usize {
+    /// Returns how many bytes a cut has still to free.
+    pub(super) fn excess(&self) -> usize {
         let bytes_max = self.0.bytes_max;
-        common_size(sizes, bytes_max - bytes_max / FREED_PART)
-    }
-}
-
-/// Returns the size to which the largest of `sizes` must be cut so that the sum is at most
-/// `sum_max`.
-fn common_size(mut sizes: Vec<usize>, sum_max: usize) -> usize {
-    sizes.sort_unstable();
-    let mut left = sum_max;
-    for (nth, size) in sizes.iter().enumerate() {
-        let share = left / (sizes.len() - nth);
-        if *size > share {
-            return share;
-        }
-        left -= size;
-    }
-    usize::MAX
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_largest_tails_are_cut_to_a_common_size() {
-        for (sizes, sum_max, common) in [
-            (vec![8, 6, 3, 1], 12, 4),
-            (vec![8, 6, 3, 1], 18, usize::MAX),
-            (vec![8, 6, 3, 1], 17, 7),
-            (vec![8, 6, 3, 1], 0, 0),
-            (vec![5; 10], 20, 2),
-            (Vec::new(), 0, usize::MAX),
-        ] {
-            assert_eq!(
-                common_size(sizes.clone(), sum_max),
-                common,
-                "{sizes:?} {sum_max}"
-            );
-        }
+        let wanted = bytes_max - bytes_max / FREED_PART;
+        self.bytes().saturating_sub(wanted)
     }
 }

@@ -7,7 +7,7 @@
 use std::{fmt, path::PathBuf, time::Duration};
 
 use super::{cli::Args, environment::GivenSettings, sources::Source};
-use crate::broker::embedded::DataMode;
+use crate::broker::{embedded::DataMode, redis::RedisLogin};
 
 /// A broker and its own settings.
 #[derive(Clone, PartialEq, Eq)]
@@ -27,10 +27,14 @@ pub enum BrokerKind {
     Redis {
         /// May contain a password.
         url: String,
+        /// Accounts and certificates.
+        login: Box<RedisLogin>,
         /// Begins the names of all keys.
         prefix: String,
         /// Time for a reply.
         timeout: Duration,
+        /// Replicas that must confirm a publish.
+        wait: u32,
         /// Channels that a node follows at a time.
         followed_max: usize,
     },
@@ -122,6 +126,27 @@ pub(super) fn choose(given: &GivenSettings) -> Result<BrokerConfig, String> {
     Ok(default_broker(&given.args))
 }
 
+/// Returns a warning for each flag that shows a password to every user of the machine.
+pub(super) fn visible_passwords(given: &GivenSettings) -> impl Iterator<Item = String> {
+    let flags = [
+        ("redis_password", "redis-password", "SSE_REDIS_PASSWORD"),
+        (
+            "redis_sentinel_password",
+            "redis-sentinel-password",
+            "SSE_REDIS_SENTINEL_PASSWORD",
+        ),
+    ];
+    flags
+        .into_iter()
+        .filter(|(id, ..)| Source::of(id, &given.matches, &given.file) == Source::Flag)
+        .map(|(_, flag, variable)| {
+            format!(
+                "the password in --{flag} is visible to every user of this machine; use the \
+                 variable {variable}"
+            )
+        })
+}
+
 fn describe_conflict(one: &str, other: &str) -> String {
     format!("{one} and {other} choose different brokers: give one of them")
 }
@@ -180,8 +205,10 @@ fn directory(args: &Args) -> BrokerKind {
 fn redis(args: &Args, url: String) -> BrokerKind {
     BrokerKind::Redis {
         url,
+        login: Box::new(args.redis.login()),
         prefix: args.redis.prefix.clone(),
         timeout: args.redis.timeout,
+        wait: args.redis.wait,
         followed_max: args.redis.followed_max.get(),
     }
 }

@@ -136,7 +136,7 @@ pub(super) struct Args {
     #[arg(
         long,
         env = "SSE_CHANNELS_MAX",
-        default_value = "10000",
+        default_value = "100000",
         value_name = "CHANNELS",
         value_parser = parse_positive,
         allow_negative_numbers = true,

@@ -111,7 +111,12 @@ impl ConfigFile {
             .into_iter()
             .map(|note| self.with_line(note))
             .collect();
-        Ok(FileAccess { rules, warnings })
+        let printed = self.print_access();
+        Ok(FileAccess {
+            rules,
+            warnings,
+            printed,
+        })
     }
 
     /// Returns the table `[access]` as `config print` shows it.
@@ -172,6 +177,8 @@ pub struct FileAccess {
     pub rules: AccessRules,
     /// What is probably not meant, with the line.
     pub warnings: Vec<String>,
+    /// The table as `config print` shows it.
+    pub printed: String,
 }
 
 fn parse_table(text: &str) -> Result<Spanned<DeTable<'_>>, ErrorAt> {

@@ -63,7 +63,7 @@ use crate::{
     budget::largest_share,
     channel::TailLimits,
     fanout::{streams::StreamSettings, thread::FanoutSettings},
-    http::{NamedOrigins, RequestLimits, TrustedProxy},
+    http::{NamedOrigins, PrintedSettings, RequestLimits, TrustedProxy},
     quota::Limits,
     tls::CertificateFiles,
 };
@@ -104,6 +104,8 @@ pub struct Config {
     pub audit_log: Option<PathBuf>,
     /// Which callers exist and what they may do.
     pub access: AccessRules,
+    /// All settings and where each comes from, for operators.
+    pub printed: PrintedSettings,
     /// What in the settings is probably not meant, for the log.
     pub warnings: Vec<String>,
     /// Origins whose pages may read or publish.
@@ -174,15 +176,19 @@ impl Invocation {
 }
 
 impl Config {
-    fn from_given(given: GivenSettings) -> Result<Self, clap::Error> {
+    fn from_given(mut given: GivenSettings) -> Result<Self, clap::Error> {
+        let visible: Vec<String> = broker_choice::visible_passwords(&given).collect();
+        given.access.warnings.extend(visible);
         let broker = choose_broker(&given).map_err(misused)?;
         let certificates = tls_pairs::all(&given.args.tls, given.file.tls_pairs());
+        let printed = print::printed(&given);
         let settings = print::values(&given);
         let arguments = given.arguments.into();
         let config = Self::from_valid(given.args, given.access, broker, certificates);
         Ok(Self {
             arguments,
             settings,
+            printed,
             ..config
         })
     }
@@ -211,6 +217,7 @@ impl Config {
                 None => self.settings.remove(*key),
             };
         }
+        self.printed.reload(&read.printed, applied);
         self
     }
 
@@ -239,6 +246,7 @@ impl Config {
             settings: SettingValues::new(),
             access: access.rules,
             warnings: access.warnings,
+            printed: PrintedSettings::default(),
             public_url: args.network.public_url(),
             allow_anonymous: args.network.allow_anonymous,
             file: args.config.clone(),

@@ -12,7 +12,10 @@ use super::{
     sources::Source,
     tls_pairs,
 };
-use crate::broker::redis::without_password;
+use crate::{
+    broker::redis::without_password,
+    http::{PrintedSetting, PrintedSettings, Tables},
+};
 
 /// Columns of the text of an example.
 const WIDTH: usize = 98;
@@ -20,20 +23,7 @@ const WIDTH: usize = 98;
 /// Returns every setting that has a value, and where it comes from. A default is a comment.
 pub(super) fn settings(given: &GivenSettings) -> String {
     let mut text = String::new();
-    for flag in flags(&given.command) {
-        let (Some(key), id) = (key_of(flag), flag.get_id().as_str()) else {
-            continue;
-        };
-        let Some(values) = given.matches.get_raw(id) else {
-            continue;
-        };
-        let values = values.map(|value| value.to_string_lossy().into_owned());
-        let values = values.map(|value| match id {
-            "redis_url" => without_password(&value),
-            _ => value,
-        });
-        let value = toml_value(flag, &values.collect::<Vec<_>>());
-        let source = Source::of(id, &given.matches, &given.file);
+    for (key, value, source) in rows(given) {
         let comment = if source == Source::Default { "# " } else { "" };
         // Writing to a string never fails.
         let _ = writeln!(
@@ -44,6 +34,39 @@ pub(super) fn settings(given: &GivenSettings) -> String {
     }
     text.push_str(&tls_pairs::print(given.file.tls_pairs()));
     text + &given.file.print_access()
+}
+
+/// Returns the settings as a running server shows them to operators.
+pub(super) fn printed(given: &GivenSettings) -> PrintedSettings {
+    let rows = rows(given).into_iter();
+    let rows = rows.map(|(key, value, source)| PrintedSetting {
+        key,
+        value,
+        origin: source.to_string(),
+    });
+    let tables = Tables {
+        tls: tls_pairs::print(given.file.tls_pairs()),
+        access: given.access.printed.clone(),
+    };
+    PrintedSettings::new(rows, tables)
+}
+
+/// Returns the key of each setting that has a value, the value in TOML without passwords, and where
+/// it comes from.
+fn rows(given: &GivenSettings) -> Vec<(String, String, Source)> {
+    let row = |flag: &Arg| {
+        let (key, id) = (key_of(flag)?, flag.get_id().as_str());
+        let values = given.matches.get_raw(id)?;
+        let values = values.map(|value| value.to_string_lossy().into_owned());
+        let values = values.map(|value| match id {
+            "redis_url" => without_password(&value),
+            "redis_password" | "redis_sentinel_password" => "***".to_owned(),
+            _ => value,
+        });
+        let value = toml_value(flag, &values.collect::<Vec<_>>());
+        Some((key, value, Source::of(id, &given.matches, &given.file)))
+    };
+    flags(&given.command).filter_map(row).collect()
 }
 
 /// Returns the values of all settings that have one, defaults included.

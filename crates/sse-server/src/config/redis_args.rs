@@ -1,17 +1,21 @@
 //! The flags about Redis.
 
-use std::{num::NonZeroUsize, time::Duration};
+use std::{convert::Infallible, num::NonZeroUsize, path::PathBuf, time::Duration};
 
 use clap::Args;
 use sse_proto::units::parse_positive_duration;
 
 use super::values::parse_positive;
-use crate::broker::redis::parse_prefix;
+use crate::broker::redis::{Account, Password, RedisLogin, TlsFiles, parse_prefix};
 
 /// The flags about Redis.
 #[derive(Args)]
 pub(super) struct RedisArgs {
     /// Keep the log in this Redis (6.2 or later), which many nodes can share
+    ///
+    /// One of `redis://[user:password@]host[:port][/database]`, `redis+unix:///path/to/socket` and
+    /// `redis+sentinel://[user:password@]host[:26379],…/primary[/database]`. With `rediss` instead
+    /// of `redis` the connections use TLS.
     #[arg(
         id = "redis_url",
         long = "redis-url",
@@ -49,6 +53,21 @@ pub(super) struct RedisArgs {
     )]
     pub(super) timeout: Duration,
 
+    /// Acknowledge a publish only when this many replicas of Redis have it
+    ///
+    /// They have four fifths of --redis-timeout. If fewer confirm, the response is 503
+    /// `outcome_unknown`, and the event stays in the log.
+    #[arg(
+        id = "redis_wait",
+        long = "redis-wait",
+        env = "SSE_REDIS_WAIT",
+        default_value = "0",
+        value_name = "REPLICAS",
+        value_parser = clap::value_parser!(u32).range(0..=100),
+        help_heading = "Broker"
+    )]
+    pub(super) wait: u32,
+
     /// Follow at most this many channels at a time over Redis: those with open streams here
     ///
     /// One client (an IPv4 address, or the /64 of an IPv6 address) gets a quarter. A stream of more
@@ -64,4 +83,124 @@ pub(super) struct RedisArgs {
         help_heading = "Broker"
     )]
     pub(super) followed_max: NonZeroUsize,
+
+    #[command(flatten)]
+    login: LoginArgs,
+}
+
+/// The flags about accounts and certificates.
+#[derive(Args)]
+#[expect(
+    clippy::struct_field_names,
+    reason = "the names of the flags come from these names"
+)]
+struct LoginArgs {
+    /// Log in at Redis as this user (ACL); the password needs a setting of its own
+    #[arg(
+        long,
+        env = "SSE_REDIS_USER",
+        value_name = "NAME",
+        help_heading = "Broker"
+    )]
+    redis_user: Option<String>,
+
+    /// Log in at Redis with this password
+    ///
+    /// Every user of the machine can see a flag: use the variable, or --redis-password-file.
+    #[arg(long, env = "SSE_REDIS_PASSWORD", hide_env_values = true)]
+    #[arg(value_parser = parse_password, value_name = "PASSWORD", help_heading = "Broker")]
+    redis_password: Option<Password>,
+
+    /// Log in at Redis with the password in the first line of this file
+    #[arg(
+        long,
+        env = "SSE_REDIS_PASSWORD_FILE",
+        value_name = "FILE",
+        help_heading = "Broker"
+    )]
+    redis_password_file: Option<PathBuf>,
+
+    /// Log in at the sentinels as this user (ACL)
+    ///
+    /// The user and the password in --redis-url are those of Redis.
+    #[arg(
+        long,
+        env = "SSE_REDIS_SENTINEL_USER",
+        value_name = "NAME",
+        help_heading = "Broker"
+    )]
+    redis_sentinel_user: Option<String>,
+
+    /// Log in at the sentinels with this password
+    ///
+    /// Every user of the machine can see a flag: use the variable, or
+    /// --redis-sentinel-password-file.
+    #[arg(long, env = "SSE_REDIS_SENTINEL_PASSWORD", hide_env_values = true)]
+    #[arg(value_parser = parse_password, value_name = "PASSWORD", help_heading = "Broker")]
+    redis_sentinel_password: Option<Password>,
+
+    /// Log in at the sentinels with the password in the first line of this file
+    #[arg(
+        long,
+        env = "SSE_REDIS_SENTINEL_PASSWORD_FILE",
+        value_name = "FILE",
+        help_heading = "Broker"
+    )]
+    redis_sentinel_password_file: Option<PathBuf>,
+
+    /// Trust the authorities in this PEM file for TLS to Redis, instead of those of the system
+    #[arg(
+        long,
+        env = "SSE_REDIS_CA",
+        value_name = "FILE",
+        help_heading = "Broker"
+    )]
+    redis_ca: Option<PathBuf>,
+
+    /// Present this certificate to Redis: a PEM file
+    #[arg(
+        long,
+        env = "SSE_REDIS_CERT",
+        value_name = "FILE",
+        help_heading = "Broker"
+    )]
+    redis_cert: Option<PathBuf>,
+
+    /// Use this private key for the certificate of --redis-cert: a PEM file
+    #[arg(
+        long,
+        env = "SSE_REDIS_KEY",
+        value_name = "FILE",
+        help_heading = "Broker"
+    )]
+    redis_key: Option<PathBuf>,
+}
+
+#[expect(clippy::unnecessary_wraps, reason = "clap's parsers may fail")]
+fn parse_password(text: &str) -> Result<Password, Infallible> {
+    Ok(Password::new(text.to_owned()))
+}
+
+impl RedisArgs {
+    /// Returns the accounts and the certificates.
+    pub(super) fn login(&self) -> RedisLogin {
+        let login = &self.login;
+        RedisLogin {
+            redis: Account {
+                user: login.redis_user.clone(),
+                password: login.redis_password.clone(),
+                password_file: login.redis_password_file.clone(),
+            },
+            sentinels: Account {
+                user: login.redis_sentinel_user.clone(),
+                password: login.redis_sentinel_password.clone(),
+                password_file: login.redis_sentinel_password_file.clone(),
+            },
+            tls: TlsFiles {
+                ca: login.redis_ca.clone(),
+                certificate: login.redis_cert.clone(),
+                key: login.redis_key.clone(),
+            },
+        }
+    }
 }

@@ -41,12 +41,12 @@ pub(super) struct StreamArgs {
 
     /// Keep at most this many bytes of the newest events of all channels in memory
     ///
-    /// Beyond this limit the largest tails are cut to a common size and keep their newest events.
-    /// Subscribers that need others read them from history.
+    /// Beyond this limit the channels with the oldest last event lose their oldest events in memory.
+    /// Subscribers that need these events read them from history.
     #[arg(
         long,
         env = "SSE_TAILS_BYTES",
-        default_value = "256MiB",
+        default_value = "128MiB",
         value_name = "SIZE",
         value_parser = parse_size,
         help_heading = "Streams"
@@ -160,11 +160,11 @@ pub(super) struct StreamArgs {
     )]
     pub(super) fanout_threads: Option<usize>,
 
-    /// While a channel is busy, collect its events for this time (0 to 100ms) and send them as one
+    /// Collect the events of a busy channel for at most this time (0 to 100ms) and send them as one
     /// write
     ///
-    /// The first event after a pause is sent immediately. A longer time needs fewer writes, and so
-    /// less CPU, at high rates.
+    /// The first event after a pause is sent immediately. A channel with few subscribers collects for
+    /// a fraction of the time. A longer time needs fewer writes, and so less CPU, at high rates.
     #[arg(
         long,
         env = "SSE_COALESCE",

@@ -79,6 +79,32 @@ fn two_brokers_on_one_command_line_contradict_each_other() {
 }
 
 #[test]
+fn settings_of_redis_that_have_no_effect_are_rejected() {
+    let url = |url| ["--redis-url", url];
+    for (bad, expected) in [
+        (url("redis+sentinel://a,b"), "/primary"),
+        (url("redis+cluster://a"), "not supported"),
+        (["--redis-url=redis://a", "--redis-ca=x"], "rediss://"),
+        (["--redis-url=rediss://a", "--redis-ca=/absent"], "/absent"),
+        (
+            ["--redis-url=redis://a", "--redis-sentinel-user=x"],
+            "sentinels",
+        ),
+        (
+            ["--redis-url=redis://a", "--redis-user=x"],
+            "--redis-password",
+        ),
+        (
+            ["--redis-url=redis://:p@a", "--redis-password=x"],
+            "remove one",
+        ),
+    ] {
+        let error = config(&bad).unwrap_err();
+        assert!(error.contains(expected), "{error}");
+    }
+}
+
+#[test]
 fn settings_that_cannot_work_are_rejected() {
     for bad in [
         ["--heartbeat", "15"],
@@ -186,11 +212,22 @@ fn what_is_printed_is_a_file_with_the_same_settings() {
 
 #[test]
 fn a_password_is_not_printed() {
-    let text = printed(&["--redis-url", "redis://user:geheim@localhost/1"]);
-    assert!(
-        text.contains("redis_url") && !text.contains("geheim"),
-        "{text}"
-    );
+    let in_url = ["--redis-url", "redis+sentinel://user:geheim@a,b/primary"];
+    let in_flags = ["--redis-url", "redis+sentinel://a,b/primary"];
+    let passwords = [
+        "--redis-password=geheim",
+        "--redis-sentinel-password=geheim",
+    ];
+    for flags in [in_url.to_vec(), [&in_flags[..], &passwords].concat()] {
+        let text = printed(&flags);
+        assert!(
+            text.contains("redis_url") && !text.contains("geheim"),
+            "{text}"
+        );
+    }
+    let config = config(&[&in_flags[..], &passwords].concat()).unwrap();
+    assert_eq!(config.warnings.len(), 2);
+    assert!(!format!("{config:?}").contains("geheim"));
 }
 
 #[test]

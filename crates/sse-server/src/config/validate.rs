@@ -11,7 +11,7 @@ use super::{
 use crate::{
     ListenAddress,
     access::{AccessRules, Right, Rights, ServerRight},
-    broker::{idempotency::KEY_BYTES, redis::without_password},
+    broker::{idempotency::KEY_BYTES, redis::check_target},
     budget::{free_needed, largest_share},
     http::OriginPattern,
 };
@@ -198,17 +198,7 @@ fn has_level(directive: &str) -> bool {
 
 fn check_broker(broker: &BrokerKind) -> Result<(), String> {
     match broker {
-        BrokerKind::Redis { url, .. } => check_redis_url(url),
+        BrokerKind::Redis { url, login, .. } => check_target(url, login),
         BrokerKind::Directory { .. } | BrokerKind::Memory => Ok(()),
-    }
-}
-
-fn check_redis_url(url: &str) -> Result<(), String> {
-    match redis::Client::open(url) {
-        Ok(_) => Ok(()),
-        Err(_) => Err(format!(
-            "{:?} is not a Redis URL: write redis://[user:password@]host[:port][/database]",
-            without_password(url)
-        )),
     }
 }

@@ -127,6 +127,12 @@ impl Admission {
         }
     }
 
+    /// Returns how many streams may be open at a time.
+    #[must_use]
+    pub fn streams_max(&self) -> usize {
+        self.inner.streams_max.load(Ordering::Relaxed)
+    }
+
     /// Replaces the limit. No open stream is closed for it.
     pub fn set_streams_max(&self, streams_max: usize) {
         self.inner.streams_max.store(streams_max, Ordering::Relaxed);

@@ -14,9 +14,10 @@ use std::{
     collections::HashSet,
     io,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, LazyLock, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
+    time::{Duration, Instant},
 };
 
 use mio::{Registry, Token};
@@ -116,8 +117,19 @@ pub(super) struct Inbox {
     pub(super) is_stopping: bool,
     /// No stream is sent any more, and the thread may end.
     pub(super) is_closed: bool,
-    /// The thread was woken since the last [`Mailbox::drain`].
-    is_woken: bool,
+    thread: ThreadState,
+}
+
+/// What the thread of a mailbox does.
+#[derive(Debug, Default, PartialEq, Eq)]
+enum ThreadState {
+    /// It is awake, and has all messages.
+    #[default]
+    Awake,
+    /// It is awake, and there are messages since the last [`Mailbox::drain`].
+    HasMessages,
+    /// It sleeps until it is woken, or until a socket or a time wakes it.
+    Asleep,
 }
 
 /// The inbox of one fan-out thread, with the waker that interrupts its poll.
@@ -146,15 +158,26 @@ impl Mailbox {
     pub(super) fn send(&self, add: impl FnOnce(&mut Inbox)) {
         let mut inbox = self.lock_inbox();
         add(&mut inbox);
-        if std::mem::replace(&mut inbox.is_woken, true) {
+        if std::mem::replace(&mut inbox.thread, ThreadState::HasMessages) != ThreadState::Asleep {
             return;
         }
         drop(inbox);
         if let Err(error) = self.waker.wake() {
             // The kernel is out of memory. The thread wakes for its heartbeats and drains then.
             tracing::error!(%error, "a fan-out thread could not be woken");
-            self.lock_inbox().is_woken = false;
+            self.lock_inbox().thread = ThreadState::Asleep;
         }
+    }
+
+    /// Announces that the thread is about to sleep, so that the next message wakes it. Returns `false`
+    /// if there are messages, which the thread must drain first.
+    pub(super) fn prepare_sleep(&self) -> bool {
+        let mut inbox = self.lock_inbox();
+        let may_sleep = inbox.thread != ThreadState::HasMessages;
+        if may_sleep {
+            inbox.thread = ThreadState::Asleep;
+        }
+        may_sleep
     }
 
     /// Returns a request id that is unique, even across restarts of the reactor.
@@ -179,6 +202,9 @@ impl Mailbox {
     }
 }
 
+/// A moment before all changes.
+static CLOCK_START: LazyLock<Instant> = LazyLock::new(Instant::now);
+
 /// Notifies a fan-out thread when a tail of a view changes.
 ///
 /// Only the first change since [`reset`](Self::reset) sends a message.
@@ -187,6 +213,8 @@ pub(super) struct ViewWaker {
     mailbox: Arc<Mailbox>,
     view: usize,
     is_pending: AtomicBool,
+    /// When the first change was, in nanoseconds since [`CLOCK_START`]; zero if there is none.
+    changed_at: AtomicU64,
 }
 
 impl ViewWaker {
@@ -195,20 +223,26 @@ impl ViewWaker {
             mailbox,
             view,
             is_pending: AtomicBool::new(false),
+            changed_at: AtomicU64::new(0),
         }
     }
 
-    /// Lets the next change notify again.
+    /// Lets the next change notify again. Returns when the first change since the last call was.
     ///
     /// Reset before reading the tails: the other order loses a change between the two.
-    pub(super) fn reset(&self) {
+    pub(super) fn reset(&self) -> Option<Instant> {
+        let nanoseconds = self.changed_at.swap(0, Ordering::Relaxed);
         self.is_pending.store(false, Ordering::SeqCst);
+        let since = (nanoseconds > 0).then_some(Duration::from_nanos(nanoseconds))?;
+        CLOCK_START.checked_add(since)
     }
 }
 
 impl TailListener for ViewWaker {
     fn tail_changed(&self) {
         if !self.is_pending.swap(true, Ordering::SeqCst) {
+            let now = u64::try_from(CLOCK_START.elapsed().as_nanos()).unwrap_or(u64::MAX);
+            self.changed_at.store(now, Ordering::Relaxed);
             self.mailbox
                 .send(|inbox| inbox.changed_views.push(self.view));
         }
@@ -234,9 +268,28 @@ mod tests {
         assert_eq!(mailbox.drain().changed_views, [7]);
         waker.tail_changed();
         assert!(mailbox.drain().changed_views.is_empty());
-        waker.reset();
+        assert!(waker.reset().is_some() && waker.reset().is_none());
         waker.tail_changed();
         assert_eq!(mailbox.drain().changed_views, [7]);
+    }
+
+    #[test]
+    fn a_thread_is_woken_only_if_it_sleeps_and_does_not_sleep_on_a_message() {
+        let (mut poll, mailbox) = mailbox();
+        let mut is_woken = || {
+            let mut events = mio::Events::with_capacity(1);
+            poll.poll(&mut events, Some(std::time::Duration::ZERO))
+                .unwrap();
+            !events.is_empty()
+        };
+        mailbox.send(|inbox| inbox.changed_views.push(1));
+        assert!(!is_woken() && !mailbox.prepare_sleep());
+        mailbox.drain();
+        assert!(mailbox.prepare_sleep());
+        mailbox.send(|inbox| inbox.changed_views.push(2));
+        mailbox.send(|inbox| inbox.changed_views.push(3));
+        assert!(is_woken() && !is_woken() && !mailbox.prepare_sleep());
+        assert_eq!(mailbox.drain().changed_views, [2, 3]);
     }
 
     #[test]

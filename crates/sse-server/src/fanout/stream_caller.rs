@@ -118,6 +118,17 @@ impl StreamCaller {
         self.lock().identity.clone()
     }
 
+    /// Returns the caller, its address and the id of the stream as one text.
+    #[must_use]
+    pub fn describe(&self) -> String {
+        let identity = self.identity();
+        let (principal, id) = (identity.principal(), self.id);
+        match self.address {
+            Some(address) => format!("{principal} at {address}, stream {id:016x}"),
+            None => format!("{principal}, stream {id:016x}"),
+        }
+    }
+
     /// Counts bytes that were handed to the connection.
     pub fn add_bytes(&self, bytes: usize) {
         self.bytes.fetch_add(bytes as u64, Ordering::Relaxed);

@@ -236,6 +236,9 @@ impl StreamGuard {
     /// Counts a gap that was sent to the client.
     pub fn record_gap(&self, reason: GapReason) {
         self.report(StreamEvent::Gap(reason));
+        if let Some(target) = &self.target {
+            target.record_gap(reason.as_str());
+        }
     }
 
     /// Records whether the stream is behind the tail.
@@ -327,11 +330,13 @@ impl Drop for StreamGuard {
         target.admission.release();
         let reason = self.close_reason.map(CloseReason::as_str);
         self.report(StreamEvent::Closed { reason });
+        target.record_close(reason);
         if let Some(record) = &target.details.record {
             record.record_end(reason);
         }
     }
 }
 
+mod incidents;
 #[cfg(test)]
 mod tests;

@@ -21,7 +21,8 @@ use crate::{access::RejectionWord, broker::BrokerError};
 pub(super) const ROUTES: &str = "\
     GET or POST /event/{action}, POST /events, GET /stream, GET /events, POST /tokens, \
     GET /health/live, GET /health/ready, GET /metrics, GET or DELETE /admin/streams, \
-    POST /admin/revocations";
+    POST /admin/revocations, GET /admin/stats, GET /admin/events, GET /admin/settings, \
+    POST /admin/access, GET /client.js, GET /client.d.ts, GET /openapi.yaml";
 
 /// Delay before a retry if nothing better is known.
 pub(super) const RETRY_AFTER: Duration = Duration::from_secs(1);
@@ -221,6 +222,9 @@ pub enum ApiError {
          smaller limit"
     )]
     HistoryMemoryFull,
+    /// Too many dashboards are open.
+    #[error("{0} dashboards of this node are open, which is the limit; close one and try again")]
+    TooManyDashboards(usize),
     /// The server is about to stop.
     #[error(
         "the server is draining: it is about to stop, and accepts no new streams or streaming \
@@ -266,6 +270,7 @@ impl ApiError {
             Self::Draining
             | Self::BodyMemoryFull
             | Self::HistoryMemoryFull
+            | Self::TooManyDashboards(_)
             | Self::TooManyStreamingPublishes
             | Self::AccessUnavailable => Some(RETRY_AFTER),
             Self::RateLimited { retry_in, .. } => Some(*retry_in),

@@ -48,9 +48,16 @@
 //! | | `history_memory` | memory for the responses of `history` |
 //! | | `tokens` | `POST /tokens` |
 //! | `admin` | `streams`, `revocations` | `/admin/streams`, `/admin/revocations` |
+//! | | `events`, `stats` | the feed of the dashboard, `/admin/stats` |
+//! | | `settings`, `printed_settings` | `/admin/settings` |
+//! | | `access` | `POST /admin/access`: what a credential grants |
+//! | | `page` | the dashboard at `/`, and its files |
+//! | | `dashboard` | what all dashboards share, and the task that feeds them |
+//! | | `samples`, `problems` | the last 15 minutes; sentences about what is wrong |
 //! | | `permission` | who may use them |
 //! | `ops` | `health`, `readiness` | `GET /health/live`, `/health/ready` |
 //! | | `metrics`, `prometheus_text` | `GET /metrics`, and its two formats |
+//! | | `public_files` | `/client.js`, `/client.d.ts` and `/openapi.yaml` |
 //! | | `state` | what the handlers share |
 //! | | `request_limits` | the limits of a request |
 //! | | `response_headers` | headers that every response has |
@@ -71,6 +78,7 @@ mod error;
 mod error_cause;
 mod error_status;
 mod ops;
+mod public_files;
 mod rejections;
 mod request;
 mod request_limits;
@@ -97,6 +105,10 @@ pub use self::{
         origins::{NamedOrigins, Origins},
         public_url::PublicUrl,
     },
+    admin::{
+        dashboard::{BudgetLimits, Dashboard, run_dashboard},
+        printed_settings::{PrintedSetting, PrintedSettings, Tables},
+    },
     api::HistoryBudget,
     audit::audit_requests,
     ops::readiness::Readiness,
@@ -111,7 +123,7 @@ pub use self::{
     state::AppState,
 };
 use self::{
-    admin::{revocations, streams},
+    admin::{access as credentials, events, page, revocations, settings, stats, streams},
     api::{batch, history, publish, stream, tokens},
     error::{ApiError, ApiResult, shortened},
     ops::{health, metrics},
@@ -123,7 +135,7 @@ use crate::ListenAddress;
 /// `address` is the address of the listening socket that accepts the connections of the app.
 pub fn routes(config: &mut ServiceConfig, state: AppState, address: ListenAddress) {
     if address.serves_operators() {
-        config.configure(admin_routes);
+        config.configure(admin_routes).configure(page_routes);
     }
     config
         .app_data(LocalData::new(state))
@@ -161,7 +173,8 @@ fn operator_routes(config: &mut ServiceConfig) {
     let metrics = get_or_head().to(metrics::metrics);
     config
         .configure(health_routes)
-        .service(read_only("/metrics", metrics));
+        .service(read_only("/metrics", metrics))
+        .configure(file_routes);
 }
 
 /// The routes that may have an address of their own.
@@ -171,9 +184,56 @@ fn admin_routes(config: &mut ServiceConfig) {
     let close_one = web::delete().to(streams::close_one);
     let revoke = web::post().to(revocations::revoke);
     config
+        .service(resource(
+            "/admin/stats",
+            "GET",
+            [web::get().to(stats::stats)],
+        ))
+        .service(resource(
+            "/admin/events",
+            "GET",
+            [web::get().to(events::events)],
+        ))
+        .service(resource(
+            "/admin/settings",
+            "GET",
+            [web::get().to(settings::settings)],
+        ))
         .service(resource("/admin/streams", "GET, DELETE", [list, close_all]))
         .service(resource("/admin/streams/{id}", "DELETE", [close_one]))
+        .service(resource(
+            "/admin/access",
+            "POST",
+            [web::post().to(credentials::check)],
+        ))
         .service(resource("/admin/revocations", "POST", [revoke]));
+}
+
+/// The dashboard. `/` answers only clients that want a page; to others it is no route.
+fn page_routes(config: &mut ServiceConfig) {
+    let page = get_or_head().to(page::page);
+    let script = get_or_head().to(page::script);
+    let style = get_or_head().to(page::style);
+    config
+        .service(
+            web::resource("/")
+                .route(page)
+                .default_service(web::to(not_found)),
+        )
+        .service(read_only("/dashboard.js", script))
+        .service(read_only("/dashboard.css", style))
+        .service(read_only("/dashboard.svg", get_or_head().to(page::icon)));
+}
+
+/// Files that everyone may load.
+fn file_routes(config: &mut ServiceConfig) {
+    let module = get_or_head().to(public_files::client_module);
+    let types = get_or_head().to(public_files::client_types);
+    let description = get_or_head().to(public_files::description);
+    config
+        .service(read_only("/client.js", module))
+        .service(read_only("/client.d.ts", types))
+        .service(read_only("/openapi.yaml", description));
 }
 
 fn health_routes(config: &mut ServiceConfig) {
@@ -221,6 +281,6 @@ fn only(allow: &'static str) -> Route {
     })
 }
 
-async fn not_found(request: HttpRequest) -> ApiResult<HttpResponse> {
+pub(super) async fn not_found(request: HttpRequest) -> ApiResult<HttpResponse> {
     Err(ApiError::NotFound(shortened(request.uri().path())))
 }

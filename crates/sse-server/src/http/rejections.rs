@@ -20,7 +20,7 @@ use std::{
 };
 
 use actix_web::{
-    Error,
+    Error, HttpRequest,
     body::MessageBody,
     dev::{ServiceRequest, ServiceResponse},
     http::{Method, StatusCode},
@@ -31,11 +31,15 @@ use sse_cli::log_throttle::LogThrottle;
 use sse_proto::api::{ErrorBody, ErrorDetail};
 
 use super::{
+    error::shortened,
     error_cause::{ErrorCause, Reference},
     error_status::ErrorCode,
     state::AppState,
 };
-use crate::metrics::Metrics;
+use crate::metrics::{
+    Metrics,
+    recent::{Description, IncidentKind},
+};
 
 const LOG_INTERVAL: Duration = Duration::from_mins(1);
 /// Kinds of lines that are remembered. More causes in a minute than this are not logged.
@@ -93,6 +97,21 @@ impl Rejections {
     /// Counts a rejected request.
     pub(super) fn record(&self, rejection: &Rejection) {
         self.metrics.request_rejected(rejection.code);
+    }
+
+    /// Adds a rejected request to those that the dashboard shows.
+    fn show(&self, rejection: &Rejection, request: &HttpRequest) {
+        let describe = || Description {
+            caller: request.peer_addr().map(|peer| peer.ip().to_string()),
+            detail: Some(format!(
+                "{} {}: {}",
+                request.method(),
+                shortened(request.path()),
+                rejection.message
+            )),
+        };
+        let recent = self.metrics.recent();
+        recent.problem(IncidentKind::Rejection, rejection.code, describe);
     }
 
     fn log(&self, rejection: &Rejection, is_publish: bool) {
@@ -186,6 +205,7 @@ pub async fn record_rejections<B: MessageBody>(
         let request = response.request();
         let is_publish = is_publish(request.method(), request.path());
         state.rejections.record(rejection);
+        state.rejections.show(rejection, request);
         if rejection.cause.is_some() || (is_publish && concerns_operator(response.status())) {
             state.rejections.log(rejection, is_publish);
         }

@@ -6,7 +6,7 @@ use actix_web::HttpRequest;
 use actix_web_lab::extract::LocalData;
 
 use super::{
-    BodyMemory, CommonHeaders, HistoryBudget, Origins, PublicUrl, Readiness, Rejections,
+    BodyMemory, CommonHeaders, Dashboard, HistoryBudget, Origins, PublicUrl, Readiness, Rejections,
     RequestLimits, TrustedProxies,
 };
 use crate::{
@@ -56,6 +56,8 @@ pub struct AppState {
     pub certificates: Option<Certificates>,
     /// The result of the last check of the broker.
     pub readiness: Readiness,
+    /// What the dashboard shows.
+    pub dashboard: Dashboard,
     /// Kind of the broker, for `/health/ready`.
     pub broker_name: &'static str,
 }

@@ -122,6 +122,20 @@ impl LogMetrics {
         self.keys.set(level(size.keys));
     }
 
+    pub(super) fn size(&self) -> LogSize {
+        let count = |level: &Level| u64::try_from(level.get()).unwrap_or(0);
+        LogSize {
+            channels: usize::try_from(self.channels.get()).unwrap_or(0),
+            events: count(&self.events),
+            bytes: count(&self.bytes),
+            keys: count(&self.keys),
+        }
+    }
+
+    pub(super) fn history_memory(&self) -> i64 {
+        self.history_memory.get()
+    }
+
     pub(super) fn record_history_read(&self, events: usize) {
         self.history_events_read.inc_by(events as u64);
     }

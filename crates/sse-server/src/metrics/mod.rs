@@ -15,17 +15,22 @@
 //! | `dropped_lines` | lines of the access log and of the audit log |
 //! | `process` | CPU, memory and files of the process |
 //! | `waiting` | counts what waits |
+//! | `latency` | a histogram whose counts can be read |
+//! | `recent`, `totals` | what the dashboard shows: the last incidents, and metrics as numbers |
 
 mod connections;
 mod dropped_lines;
+pub(crate) mod latency;
 mod log;
 #[cfg(target_os = "linux")]
 mod process;
 mod publishing;
+pub(crate) mod recent;
 mod streams;
 #[cfg(test)]
 mod tests;
 mod tls;
+pub(crate) mod totals;
 mod waiting;
 
 use std::{
@@ -45,8 +50,9 @@ use sse_proto::api::GapReason;
 
 pub(crate) use self::waiting::Waiting;
 use self::{
-    connections::ConnectionMetrics, dropped_lines::DroppedLines, log::LogMetrics,
-    publishing::PublishingMetrics, streams::StreamMetrics, tls::TlsMetrics,
+    connections::ConnectionMetrics, dropped_lines::DroppedLines, latency::LatencyHistogram,
+    log::LogMetrics, publishing::PublishingMetrics, recent::Recent, streams::StreamMetrics,
+    tls::TlsMetrics,
 };
 pub use self::{log::LogSize, tls::HandshakeResult};
 use crate::log_writer::dropped_lines;
@@ -69,6 +75,8 @@ struct Inner {
     log: LogMetrics,
     tls: TlsMetrics,
     dropped_lines: DroppedLines,
+    latency: LatencyHistogram,
+    recent: Recent,
 }
 
 /// A change in the life of one stream.
@@ -120,6 +128,8 @@ impl Metrics {
             log,
             tls,
             dropped_lines,
+            latency: LatencyHistogram::default(),
+            recent: Recent::default(),
         };
         inner.register();
         Self(Arc::new(inner))
@@ -132,30 +142,6 @@ impl Metrics {
         // Writing to a string cannot fail.
         let _ = encode(&mut text, &self.0.registry);
         text
-    }
-
-    /// Creates the metrics of connections in these states, and closed for these reasons.
-    pub fn create_connection_labels(
-        &self,
-        states: impl IntoIterator<Item = &'static str>,
-        reasons: impl IntoIterator<Item = &'static str>,
-    ) {
-        for state in states {
-            self.set_connections(state, 0);
-        }
-        for reason in reasons {
-            drop(self.0.connections.closed(reason));
-        }
-    }
-
-    /// Sets the number of open connections in `state`.
-    pub fn set_connections(&self, state: &'static str, connections: usize) {
-        self.0.connections.set_open(state, connections);
-    }
-
-    /// Counts a connection that the server closed.
-    pub fn connection_closed(&self, reason: &'static str) {
-        self.0.connections.closed(reason).inc();
     }
 
     /// Counts `events` that were acknowledged to a publisher.
@@ -328,6 +314,7 @@ impl Inner {
         self.streams.register(registry);
         self.log.register(registry);
         self.tls.register(registry);
+        self.latency.register(registry);
         registry.register(
             "log_dropped",
             "Lines of the log that were dropped",

@@ -117,6 +117,14 @@ impl PublishingMetrics {
         self.latency.observe(took.as_secs_f64());
     }
 
+    pub(super) fn events(&self) -> u64 {
+        self.events.get()
+    }
+
+    pub(super) fn body_memory(&self) -> i64 {
+        self.body_memory.get()
+    }
+
     pub(super) fn add_body_memory(&self, bytes: usize) {
         self.body_memory
             .inc_by(i64::try_from(bytes).unwrap_or(i64::MAX));

@@ -163,6 +163,30 @@ impl StreamMetrics {
             .set(i64::try_from(bytes).unwrap_or(i64::MAX));
     }
 
+    pub(super) fn open(&self) -> i64 {
+        self.open.get()
+    }
+
+    pub(super) fn behind_tail(&self) -> i64 {
+        self.behind_tail.get()
+    }
+
+    pub(super) fn deliveries(&self) -> u64 {
+        self.deliveries.get()
+    }
+
+    pub(super) fn sent_bytes(&self) -> u64 {
+        self.sent.get()
+    }
+
+    pub(super) fn blocked_bytes(&self) -> i64 {
+        self.blocked_bytes.get()
+    }
+
+    pub(super) fn gaps(&self, reason: &'static str) -> u64 {
+        self.gaps.get_or_create_owned(&ReasonLabel { reason }).get()
+    }
+
     pub(super) fn record_page_read(&self) {
         self.page_reads.inc();
     }

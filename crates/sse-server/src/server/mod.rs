@@ -13,6 +13,7 @@
 //! | `handshake`, `handshake_turns` | TLS handshakes, and which of them run at a time |
 //! | `transport` | serves HTTP over accepted connections |
 //! | `app` | the routes and the middlewares |
+//! | `dashboard` | what the dashboard knows of the settings |
 //! | `http2` | HTTP/2 |
 //! | `track_requests` | reports requests to their connection |
 //! | `protocol_errors` | logs clients that do not speak HTTP |
@@ -24,6 +25,7 @@ mod accept;
 mod announce;
 mod app;
 mod connection_limits;
+mod dashboard;
 mod handshake;
 mod handshake_turns;
 mod http2;
@@ -55,6 +57,7 @@ pub use self::shutdown::StopReason;
 use self::{
     accept::Acceptor,
     connection_limits::{connection_limits, streams_max},
+    dashboard::dashboard,
     listen::Listening,
     logs::Logs,
     protocol_errors::ProtocolErrorLog,
@@ -180,6 +183,8 @@ async fn start(
     let access = state.access.clone();
     let revocations = http::follow_revocations(broker.clone(), access, stopping.clone());
     tokio::spawn(supervised_task("the revocations", revocations));
+    let feed = http::run_dashboard(state.clone(), stopping.clone());
+    tokio::spawn(supervised_task("the dashboard's feed", feed));
     announce::announce(config, &addresses, files.connections_max);
     let running = Running {
         handle: server.handle(),
@@ -271,6 +276,7 @@ impl Resources {
         life.set(config.stream_life);
         let origins = Origins::new(&config.origins);
         Ok(AppState {
+            dashboard: dashboard(config, self.connections_max),
             access,
             limits: config.requests,
             body_memory: Arc::new(BodyMemory::new(

@@ -36,14 +36,18 @@ pub(super) async fn open(
     Ok(match &config.broker.kind {
         BrokerKind::Redis {
             url,
+            login,
             prefix,
             timeout,
+            wait,
             followed_max,
         } => {
             let options = redis::RedisOptions {
                 url,
+                login,
                 prefix,
                 timeout: *timeout,
+                replicas_to_wait_for: *wait,
                 followed_max: *followed_max,
                 event_bytes_max: config.requests.event_bytes_max,
             };

@@ -9,6 +9,7 @@ mod checker;
 
 mod checking;
 mod damage;
+mod hand_over;
 mod model;
 mod multi_channel;
 mod reading;

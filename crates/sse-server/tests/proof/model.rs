@@ -12,7 +12,7 @@ use sse_server::{
         Continuity, GAP, Page, PageLimits, ReadFrom, Stored,
         continuity::{Extent, Trimmed, judge, judge_time},
     },
-    channel::{Frames, TailLimits},
+    channel::{Frames, TailLimits, feed::FeedStep},
 };
 
 /// The event types, used in turn.
@@ -35,6 +35,8 @@ pub(crate) struct Log {
     /// The losses that gap records report, including records that are gone.
     pub(crate) losses: Vec<Lost>,
     last: EventId,
+    /// The highest id of a commit that failed.
+    assigned: EventId,
 }
 
 impl Log {
@@ -50,15 +52,17 @@ impl Log {
             damaged,
             losses,
             last: EventId::ZERO,
+            assigned: EventId::ZERO,
         }
     }
 
     /// Adds an event, `pause_ms` later than the previous one.
     pub(crate) fn append(&mut self, pause_ms: u64) {
-        self.last = if pause_ms == 0 && self.last != EventId::ZERO {
-            EventId::new(self.last.ms, self.last.seq + 1)
+        let highest = self.last.max(self.assigned);
+        self.last = if pause_ms == 0 && highest != EventId::ZERO {
+            EventId::new(highest.ms, highest.seq + 1)
         } else {
-            EventId::new(self.last.ms + pause_ms.max(1), 0)
+            EventId::new(highest.ms + pause_ms.max(1), 0)
         };
         let kind = KINDS[self.all.len() % KINDS.len()];
         let event = Stored {
@@ -68,6 +72,16 @@ impl Log {
         };
         self.all.push(event.clone());
         self.kept.push(event);
+    }
+
+    /// Removes the newest `count` entries, which a failed commit did not keep. `last` is the last id
+    /// before them. Their ids are not assigned again.
+    pub(crate) fn roll_back(&mut self, count: usize, last: EventId) {
+        self.assigned = self.last;
+        self.last = last;
+        for log in [&mut self.all, &mut self.kept] {
+            log.truncate(log.len() - count);
+        }
     }
 
     /// Removes up to `count` of the oldest entries; the newest entry stays.
@@ -252,16 +266,10 @@ impl Node {
             ReadFrom::Position(Position::After(self.frames.end())),
             limits,
         );
-        match page.start {
-            Continuity::Contiguous => self.frames.push(page.events),
-            Continuity::Gap {
-                lost: Some(lost), ..
-            } => {
-                self.frames.rewind(lost.after);
-                self.frames.push(page.events);
-            }
-            Continuity::Gap { .. } => self.frames.join(page.last),
-        }
+        let end = self.frames.end();
+        FeedStep::from_page(end, page)
+            .change
+            .apply(&mut self.frames);
     }
 
     /// Models a kill and restart of the process.

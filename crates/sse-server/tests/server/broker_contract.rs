@@ -1,6 +1,11 @@
 //! Tests the contract of `broker/mod.rs` on every broker, without HTTP.
 
-use std::{collections::HashMap, num::NonZeroUsize, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    num::NonZeroUsize,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use proptest::{
     collection::vec,
@@ -11,12 +16,13 @@ use proptest::{
 use sse_proto::{Channel, Event, EventId, Position, api::GapReason};
 use sse_server::{
     broker::{
-        Broker, BrokerError, Continuity, Page, PageLimits, Publisher, ReadFrom, Retention, Settled,
+        Broker, BrokerError, CommittedGroup, Continuity, Page, PageLimits, Publisher, ReadFrom,
+        Retention, Settled,
         embedded::{DataMode, Embedded, Location},
         idempotency::{AppendItem, AppendOutcome, Fingerprint, IdempotencyKey, KeyLimits},
         memory::Memory,
         notify::Watcher,
-        redis::{RedisBroker, RedisOptions},
+        redis::{RedisBroker, RedisLogin, RedisOptions},
     },
     metrics::Metrics,
 };
@@ -40,6 +46,20 @@ struct Bell(Notify);
 impl Watcher for Bell {
     fn changed(self: Arc<Self>) {
         self.0.notify_one();
+    }
+}
+
+/// A follower that holds the groups that were handed over to it: the last id before each, and its ids.
+#[derive(Debug, Default)]
+struct Groups(Mutex<Vec<(EventId, Vec<EventId>)>>);
+
+impl Watcher for Groups {
+    fn changed(self: Arc<Self>) {}
+
+    fn committed(self: Arc<Self>, group: &CommittedGroup<'_>) {
+        let events = group.events().unwrap();
+        let ids = events.iter().map(|event| event.id).collect();
+        self.0.lock().unwrap().push((group.previous, ids));
     }
 }
 
@@ -78,8 +98,10 @@ async fn own(backend: Backend, change: impl FnOnce(&mut Retention)) -> Own {
             let url = redis.url();
             let place = RedisOptions {
                 url: &url,
+                login: &RedisLogin::default(),
                 prefix: "sse:",
                 timeout: Duration::from_secs(10),
+                replicas_to_wait_for: 0,
                 followed_max: 1000,
                 event_bytes_max: 1 << 20,
             };
@@ -377,6 +399,26 @@ crate::on_every_broker! {
                 within("a notification after an append", bell.0.notified()).await;
                 seen = read(&own.broker, "a", after(head)).await.events.len();
             }
+        }
+    }
+
+    async fn an_in_process_log_hands_over_what_it_has_committed(backend: Backend) {
+        let own = own(backend, |_| {}).await;
+        let groups = Arc::new(Groups::default());
+        let watcher: Arc<dyn Watcher> = groups.clone();
+        own.broker.follow(&channel("a"), Arc::downgrade(&watcher));
+        let head = own.broker.last_id(&channel("a")).await.unwrap();
+        append(&own.broker, "a", 0..3).await;
+        append(&own.broker, "b", 0..1).await;
+        append(&own.broker, "a", 3..4).await;
+        let page = read(&own.broker, "a", after(head)).await;
+        let expected: Vec<EventId> = page.events.iter().map(|event| event.id).collect();
+        let groups = groups.0.lock().unwrap();
+        if backend == Backend::Redis {
+            assert!(groups.is_empty());
+        } else {
+            let [first, second] = [&expected[..3], &expected[3..]].map(<[EventId]>::to_vec);
+            assert_eq!(*groups, [(head, first), (expected[2], second)]);
         }
     }
 

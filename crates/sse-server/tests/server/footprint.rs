@@ -402,8 +402,9 @@ async fn a_channel_needs_little_memory_and_none_without_subscribers() {
         "{} KiB for {CHANNELS} channels",
         peaks[0]
     );
+    // The first round may find memory that the allocator has kept.
     assert!(
-        peaks[4] < peaks[0] + channels,
+        peaks[4] < peaks[0].max(peaks[1]) + channels,
         "removed channels still use memory: {peaks:?}"
     );
     drop(warm);

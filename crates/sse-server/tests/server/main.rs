@@ -17,6 +17,7 @@
 //! | `connections` | Slow, idle or too many connections are closed, and other clients notice nothing. |
 //! | `drain` (a) | Before a stop, streams end one after another, and their clients lose nothing. |
 //! | `damaged` (a) | A damaged log file costs only the damaged events, and a gap reports them. |
+//! | `dashboard` | The dashboard is for its operator only, and its feed shows what happens. |
 //! | `failover` (a) | A wiped or shortened log is reported to each subscriber that it affects. |
 //! | `fanout` (a) | A slow, stalled or talkative client does not affect the other streams. |
 //! | `faults` (a) | Acknowledged events survive crashes and outages, and the server recovers. |
@@ -39,10 +40,14 @@
 //! | `redis_errors` | Errors that Redis returns (full, replica) never become a 500. |
 //! | `redis_foreign` | Entries of other programs in Redis forge nothing, and cost only a gap. |
 //! | `redis_overload` | Many channels, outages and endless replies delay no publish and take bounded memory. |
+//! | `redis_rejections` | Each error reply of a real Redis has the response of the table. |
 //! | `redis_setup` | Redis settings that can lose events are reported as warnings. |
+//! | `redis_tls` | A Redis that requires TLS and certificates is used, and a wrong certificate is not. |
+//! | `redis_wait` | A publish is acknowledged when a replica has it. |
 //! | `requests` | Valid publish requests are stored as sent; invalid ones are rejected with help. |
 //! | `resume` (a) | A client that resumes by `Last-Event-ID` gets each event once. |
 //! | `searches` | Searches of one client delay no other client. |
+//! | `sentinel` | A planned failover loses nothing, and after any other publishing continues. |
 //! | `settings` | A wrong flag or variable ends the server with code 2 and a helpful message. |
 //! | `shutdown` (a) | Streams end between two blocks and requests in progress finish. |
 //! | `slow` (a) | A slow subscriber gets every kept event in order, or a gap. |
@@ -75,6 +80,7 @@ mod common;
 mod compressing_proxy;
 mod connections;
 mod damaged;
+mod dashboard;
 mod drain;
 mod failover;
 mod fanout;
@@ -98,10 +104,14 @@ mod redis_connection;
 mod redis_errors;
 mod redis_foreign;
 mod redis_overload;
+mod redis_rejections;
 mod redis_setup;
+mod redis_tls;
+mod redis_wait;
 mod requests;
 mod resume;
 mod searches;
+mod sentinel;
 mod settings;
 mod shutdown;
 mod slow;

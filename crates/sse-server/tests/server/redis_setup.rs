@@ -97,7 +97,7 @@ async fn settings_that_the_redis_user_may_not_read_are_unknown_and_publishing_wo
     redis
         .run("ACL SETUSER app on >secret ~* &* +@all -config -info")
         .await;
-    let url = redis.url().replace("://", "://app:secret@");
+    let url = redis.admin_url().replace("://", "://app:secret@");
     let server = TestServer::on(&["--redis-url", &url], &[]).await;
     assert_eq!(
         warnings(&server).await,

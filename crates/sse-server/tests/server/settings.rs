@@ -492,7 +492,7 @@ async fn a_password_is_never_shown_in_errors_or_in_the_log() {
         format!("redis://user:{PASSWORD}@/x y"),
         format!("redis//user:{PASSWORD}@localhost"),
         format!("user:{PASSWORD}@localhost"),
-        format!("rediss://user:{PASSWORD}@localhost"),
+        format!("rediss+unix://user:{PASSWORD}@localhost"),
     ] {
         for output in [
             misused(&[("REDIS_URL", &url)], &[]).await,

@@ -1,8 +1,9 @@
 //! The programs together, as users meet them: the demo, the benchmark, the commands and links of
-//! the documentation, the examples, and the tutorial's Python clients. Also a system that forbids
-//! netlink.
+//! the documentation, the examples, the tutorial's Python clients, and pages in a browser. Also a
+//! system that forbids netlink.
 
 mod bench;
+mod browser;
 mod commands;
 mod demo;
 mod docs;

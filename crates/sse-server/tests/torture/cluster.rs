@@ -1,4 +1,5 @@
-//! The cluster under test: one node with the embedded log, or three nodes on one Redis.
+//! The cluster under test: one node with the embedded log, or three nodes on one Redis or on
+//! sentinels.
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
@@ -17,6 +18,7 @@ use crate::{
     failover::Failover,
     options::BrokerName,
     processes::{Output, Process, free_port, until},
+    sentinel::Sentinels,
 };
 
 /// Longer than a start takes, including a repair of the log.
@@ -33,6 +35,7 @@ pub(crate) struct Cluster {
     // Dropped in this order, so that the disk is unmounted after its last user has ended.
     pub(crate) nodes: Vec<Node>,
     pub(crate) redis: Option<Server>,
+    pub(crate) sentinels: Option<Sentinels>,
     pub(crate) disk: Option<Disk>,
     pub(crate) clock: Option<Clock>,
     directory: PathBuf,
@@ -124,7 +127,7 @@ impl Server {
     }
 
     /// If the process ended by itself, returns a message with the exit status.
-    fn ended(&mut self) -> Option<String> {
+    pub(crate) fn ended(&mut self) -> Option<String> {
         let status = self.process.as_mut()?.ended()?;
         self.process = None;
         Some(format!(
@@ -134,8 +137,21 @@ impl Server {
         ))
     }
 
-    fn is_running(&self) -> bool {
+    pub(crate) fn is_running(&self) -> bool {
         self.process.is_some()
+    }
+
+    /// Lets a Redis start as a replica of the one at `port`.
+    pub(crate) fn replicate(&mut self, port: u16) {
+        let primary = format!("127.0.0.1 {port}");
+        self.arguments.extend(["--replicaof".to_owned(), primary]);
+    }
+
+    /// Lets a Redis start as a primary.
+    pub(crate) fn replicate_nothing(&mut self) {
+        if let Some(start) = self.arguments.iter().position(|it| it == "--replicaof") {
+            self.arguments.truncate(start);
+        }
     }
 }
 
@@ -154,6 +170,7 @@ impl Cluster {
         let mut cluster = Self {
             nodes: Vec::new(),
             redis: None,
+            sentinels: None,
             disk: None,
             clock: Clock::find(directory)?,
             directory: directory.to_owned(),
@@ -184,8 +201,20 @@ impl Cluster {
                     "--redis-timeout=1s".to_owned(),
                 ]
             }
+            BrokerName::Sentinel => {
+                let sentinels = Sentinels::start(directory).await?;
+                let url = sentinels.url();
+                cluster.sentinels = Some(sentinels);
+                // The clocks of the servers would have to be stepped together.
+                cluster.clock = None;
+                vec![
+                    "--redis-url".to_owned(),
+                    url,
+                    "--redis-timeout=1s".to_owned(),
+                ]
+            }
         };
-        let count = if broker == BrokerName::Redis { 3 } else { 1 };
+        let count = if broker == BrokerName::Embedded { 1 } else { 3 };
         for number in 0..count {
             cluster
                 .nodes
@@ -222,6 +251,9 @@ impl Cluster {
             until(START_WITHIN, listens)
                 .await
                 .context("Redis does not start")?;
+        }
+        if let Some(sentinels) = &mut self.sentinels {
+            ended.extend(sentinels.revive().await?);
         }
         for node in &mut self.nodes {
             ended.extend(node.ended());
@@ -348,6 +380,24 @@ pub(crate) fn redis_server(port: u16, directory: &Path) -> anyhow::Result<Server
         log: directory.with_extension("log"),
         process: None,
     })
+}
+
+/// A sentinel with these settings on this port.
+pub(crate) fn sentinel_server(
+    port: u16,
+    directory: &Path,
+    settings: &str,
+) -> anyhow::Result<Server> {
+    let mut server = redis_server(port, directory)?;
+    let config = directory.join("sentinel.conf");
+    let text = format!(
+        "port {port}\nbind 127.0.0.1\ndir {}\n{settings}",
+        directory.display()
+    );
+    std::fs::write(&config, text).context("cannot write the settings of a sentinel")?;
+    "sentinel".clone_into(&mut server.name);
+    server.arguments = vec![config.display().to_string(), "--sentinel".to_owned()];
+    Ok(server)
 }
 
 fn node(

@@ -172,26 +172,28 @@ impl Failover {
             redis::cmd("XRANGE").arg(&stream).arg(from).arg("+"),
         )
         .await?;
-        let event = |(id, fields): (String, Vec<String>)| {
-            // A gap record has no stamp and is not an event.
-            let stamp: Stamp = serde_json::from_str(fields.get(3)?).ok()?;
-            let (publisher, sequence) = (stamp.publisher, stamp.sequence);
-            Some(LostEvent {
-                channel: channel.parse().ok()?,
-                id: id.parse().ok()?,
-                publisher,
-                sequence,
-            })
-        };
+        let event = |(id, fields): (String, Vec<String>)| lost_event(channel, &id, &fields);
         Ok(entries.into_iter().filter_map(event).collect())
     }
 }
 
-fn stream(channel: &str) -> String {
+/// Returns the event of an entry; `None` for a gap record, which has no stamp.
+pub(crate) fn lost_event(channel: &str, id: &str, fields: &[String]) -> Option<LostEvent> {
+    let stamp: Stamp = serde_json::from_str(fields.get(3)?).ok()?;
+    let (publisher, sequence) = (stamp.publisher, stamp.sequence);
+    Some(LostEvent {
+        channel: channel.parse().ok()?,
+        id: id.parse().ok()?,
+        publisher,
+        sequence,
+    })
+}
+
+pub(crate) fn stream(channel: &str) -> String {
     format!("sse:{{{channel}}}")
 }
 
-async fn added(connection: &mut MultiplexedConnection) -> anyhow::Result<u64> {
+pub(crate) async fn added(connection: &mut MultiplexedConnection) -> anyhow::Result<u64> {
     ask(
         connection,
         redis::cmd("EVAL")
@@ -202,7 +204,7 @@ async fn added(connection: &mut MultiplexedConnection) -> anyhow::Result<u64> {
     .await
 }
 
-async fn connection(port: u16) -> anyhow::Result<MultiplexedConnection> {
+pub(crate) async fn connection(port: u16) -> anyhow::Result<MultiplexedConnection> {
     let client = redis::Client::open((Ipv4Addr::LOCALHOST.to_string(), port))?;
     let patient = redis::AsyncConnectionConfig::new().set_connection_timeout(Some(LAST_MOMENT));
     let patient = patient.set_response_timeout(Some(LAST_MOMENT));
@@ -211,7 +213,7 @@ async fn connection(port: u16) -> anyhow::Result<MultiplexedConnection> {
         .await?)
 }
 
-async fn ask<T: FromRedisValue>(
+pub(crate) async fn ask<T: FromRedisValue>(
     connection: &mut MultiplexedConnection,
     command: &Cmd,
 ) -> anyhow::Result<T> {

@@ -124,6 +124,12 @@ impl Faults<'_> {
                 self.redis()?.signal(Signal::CONT);
                 return Ok(still);
             }
+            Fault::PlannedFailover | Fault::KillPrimary | Fault::StopPrimary => {
+                return self.change_primary(fault).await;
+            }
+            Fault::Failover if self.cluster.sentinels.is_some() => {
+                return self.change_primary(fault).await;
+            }
             Fault::Failover => self.failover().await?,
             Fault::Cut => return Ok(self.cut().await),
             Fault::FullDisk => {
@@ -215,6 +221,15 @@ impl Faults<'_> {
         failover.finish(self.redis()?).await?;
         self.lost.extend(lost);
         Ok(())
+    }
+
+    /// Lets the sentinels promote another Redis; returns how long that took in milliseconds.
+    async fn change_primary(&mut self, fault: Fault) -> anyhow::Result<u64> {
+        let number = self.plan.chance.random_range(0..3);
+        let sentinels = self.cluster.sentinels.as_mut().context("no sentinels")?;
+        let outcome = sentinels.strike(fault, number).await?;
+        self.lost.extend(outcome.lost);
+        Ok(outcome.effect)
     }
 
     /// Cuts some connections, each within a frame.

@@ -11,7 +11,7 @@
 //! | `cluster`, `clock`, `disk`, `processes`, `programs` | the servers and their environment |
 //! | `proxy`, `slow_link`, `first_id`, `fault_injection` | cut, slow or changed connections |
 //! | `publishers`, `listeners`, `records` | the clients and their records |
-//! | `faults`, `failover` | inject faults, and measure their effect |
+//! | `faults`, `failover`, `sentinel` | inject faults, and measure their effect |
 //! | `checker` | checks the guarantees (pure; tested in `tests/proof`) |
 //! | `run`, `report` | executes a run, and reports its results |
 //! | `attack` | a run under attack instead of faults (`--attack`) |
@@ -38,6 +38,7 @@ mod publishers;
 mod records;
 mod report;
 mod run;
+mod sentinel;
 #[path = "../server/common/skipped.rs"]
 mod skipped;
 mod slow_link;

@@ -76,6 +76,9 @@ pub(crate) enum Fault {
     KillRedis,
     StopRedis,
     Failover,
+    PlannedFailover,
+    KillPrimary,
+    StopPrimary,
     Cut,
     FullDisk,
     ClockForward,
@@ -96,6 +99,12 @@ impl Fault {
         match broker {
             BrokerName::Embedded => kinds.push(Self::FullDisk),
             BrokerName::Redis => kinds.extend([Self::KillRedis, Self::StopRedis, Self::Failover]),
+            BrokerName::Sentinel => kinds.extend([
+                Self::PlannedFailover,
+                Self::KillPrimary,
+                Self::StopPrimary,
+                Self::Failover,
+            ]),
         }
         kinds
     }
@@ -109,6 +118,9 @@ impl Fault {
             Self::KillRedis => "kill -9 and restart of Redis",
             Self::StopRedis => "Redis stopped (SIGSTOP)",
             Self::Failover => "failover that loses events",
+            Self::PlannedFailover => "planned failover",
+            Self::KillPrimary => "kill -9 of a primary",
+            Self::StopPrimary => "a primary stopped until another one is promoted",
             Self::Cut => "connection cut in a frame",
             Self::FullDisk => "disk full",
             Self::ClockForward => "clock stepped forward",
@@ -124,6 +136,9 @@ impl Fault {
             Self::RollingRestart => "streams ended by the drain",
             Self::Cut => "frames cut in two",
             Self::Failover => "acknowledged events lost",
+            Self::PlannedFailover | Self::KillPrimary | Self::StopPrimary => {
+                "ms until another primary"
+            }
             Self::KillRedis | Self::FullDisk => "publishes refused or unknown",
             Self::ClockForward => "ms that ids leapt",
             Self::ClockBack => "ms that ids stayed ahead of the clock",

@@ -35,6 +35,14 @@ use crate::broker::{
     revocations::RevocationChange,
 };
 
+/// What an append has staged.
+#[derive(Debug, Default)]
+pub(super) struct StagedAppend {
+    /// The last id of the channel before the append.
+    pub(super) previous: EventId,
+    pub(super) outcomes: Vec<AppendOutcome>,
+}
+
 /// A transaction that is being filled.
 pub(super) struct CommitBatch<'a> {
     transaction: &'a WriteTransaction,
@@ -71,7 +79,7 @@ impl<'a> CommitBatch<'a> {
         channel: &Channel,
         items: &[AppendItem],
         room: &Result<(), BrokerError>,
-    ) -> Result<Vec<AppendOutcome>, AppendError> {
+    ) -> Result<StagedAppend, AppendError> {
         let row = self.log.channels.row(channel);
         let mut new_keys = NewKeys {
             publisher,
@@ -81,13 +89,17 @@ impl<'a> CommitBatch<'a> {
         };
         let dispositions = self.decide(&mut new_keys, row, items)?;
         if let Some(outcomes) = known_outcomes(&dispositions) {
-            return Ok(outcomes);
+            return Ok(StagedAppend {
+                outcomes,
+                ..StagedAppend::default()
+            });
         }
         room.clone()?;
         let mut row = match row {
             Some(row) => row,
             None => create_channel(&mut self.log, self.shares, publisher, channel)?,
         };
+        let previous = row.last;
         let owner = publisher.key_owner(items);
         let outcomes = store_new_items(items, &dispositions, |item, key| {
             let key = key.map(|key| (key, owner));
@@ -96,7 +108,7 @@ impl<'a> CommitBatch<'a> {
         self.shares.record_keys(new_keys);
         self.log.channels.set_row(channel, Some(row));
         trim::trim_to_count(&mut self.log, channel)?;
-        Ok(outcomes)
+        Ok(StagedAppend { previous, outcomes })
     }
 
     /// Decides what to do with each item, counts the new keys, and makes room for them.

@@ -312,6 +312,10 @@ impl Embedded {
         clock::now_ms().max(self.shared.last_ids().highest().ms)
     }
 
+    pub(super) fn reopenings(&self) -> u64 {
+        self.shared.reopenings()
+    }
+
     pub(super) fn notifier(&self) -> &ChangeNotifier {
         &self.shared.notifier
     }

@@ -1,10 +1,14 @@
 //! What the writer and the readers of an embedded log share.
 
-use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{
+    PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
+    atomic::{AtomicU64, Ordering},
+};
 
 use sse_proto::{Channel, EventId, api::GapReason};
 
 use super::{
+    commit::StagedAppend,
     committed_state::{CommittedChange, CommittedState},
     damage_log::DamageLog,
     last_ids::LastIds,
@@ -12,7 +16,11 @@ use super::{
     store::Store,
 };
 use crate::{
-    broker::{Continuity, ReadFrom, notify::ChangeNotifier},
+    broker::{
+        CommittedGroup, Continuity, ReadFrom,
+        idempotency::{AppendItem, count_added},
+        notify::ChangeNotifier,
+    },
     metrics::{Level, Metrics},
 };
 
@@ -27,6 +35,8 @@ pub(super) struct Shared {
     pub(super) damage_log: DamageLog,
     pub(super) revocation_version: RevocationVersion,
     last_ids: RwLock<LastIds>,
+    /// How many times the file was opened again.
+    reopenings: AtomicU64,
 }
 
 impl Shared {
@@ -40,12 +50,40 @@ impl Shared {
             damage_log: DamageLog::default(),
             revocation_version: RevocationVersion::default(),
             last_ids: RwLock::new(LastIds::new(state)),
+            reopenings: AtomicU64::new(0),
         }
+    }
+
+    /// Returns how many times the file was opened again.
+    pub(super) fn reopenings(&self) -> u64 {
+        self.reopenings.load(Ordering::Acquire)
+    }
+
+    /// Records that the file was opened again, and that readers see its state.
+    pub(super) fn record_reopening(&self) {
+        self.reopenings.fetch_add(1, Ordering::Release);
     }
 
     /// Shows the readers a change that is on disk.
     pub(super) fn publish_change(&self, change: &CommittedChange) {
         self.write_last_ids().apply(change);
+    }
+
+    /// Hands the new events of a committed append over to the watchers of its channel. Returns their
+    /// number.
+    pub(super) fn hand_over(
+        &self,
+        channel: &Channel,
+        items: &[AppendItem],
+        staged: &StagedAppend,
+    ) -> usize {
+        let StagedAppend { previous, outcomes } = staged;
+        let added = count_added(items, outcomes);
+        if added > 0 {
+            let group = CommittedGroup::new(*previous, self.reopenings(), items, outcomes);
+            self.notifier.hand_over(channel, &group);
+        }
+        added
     }
 
     /// Shows the readers how far the log's clock is.

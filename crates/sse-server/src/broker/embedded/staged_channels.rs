@@ -101,10 +101,20 @@ impl<'a> StagedChannels<'a> {
 
     /// Whether `needed` channels are idle.
     pub(super) fn has_idle(&self, needed: usize, cutoff_ms: u64) -> bool {
-        let unchanged = self.committed.idle().iter();
-        let unchanged = unchanged.filter(|(_, channel)| !self.rows.contains_key(channel));
-        let oldest = unchanged.take(needed);
-        oldest.filter(|(last, _)| last.ms < cutoff_ms).count() == needed
+        // Counted each time, so that no call has many channels to count.
+        let idle = self.committed.idle().count_before(cutoff_ms);
+        // Channels that this batch has changed do not count. The bound saves looking them up.
+        idle >= needed + self.rows.len() || idle >= needed + self.count_changed_idle(cutoff_ms)
+    }
+
+    /// Counts the channels that were idle, and that this batch has changed.
+    fn count_changed_idle(&self, cutoff_ms: u64) -> usize {
+        let was_idle = |channel: &&Channel| {
+            let last = self.committed.rows().get(*channel).map(|row| row.last);
+            let last = last.filter(|last| last.ms < cutoff_ms);
+            last.is_some_and(|last| self.committed.idle().contains(channel, last))
+        };
+        self.rows.keys().filter(was_idle).count()
     }
 
     /// Returns the last id of a forgotten channel.

@@ -92,7 +92,7 @@ impl TestLog {
                 let outcomes = match batch.append(self.publisher, &channel, items, &Ok(())) {
                     Err(AppendError::Store(error)) => return Err(error),
                     Err(AppendError::Rejected(error)) => Err(error),
-                    Ok(outcomes) => Ok(outcomes),
+                    Ok(staged) => Ok(staged.outcomes),
                 };
                 batch.sweep()?;
                 Ok((outcomes, batch.finish()?))

@@ -1,7 +1,7 @@
 //! The one thread that writes: group commit without a timer.
 //!
 //! ```text
-//! publishers ──► queue ──► gather ──► stage in one transaction ──► fsync ──► apply, notify, reply
+//! publishers ──► queue ──► gather ──► stage in one transaction ──► fsync ──► apply, hand over, reply
 //!                  ▲                                                 │
 //!                  └── the next batch gathers here meanwhile ────────┘
 //! ```
@@ -27,7 +27,7 @@ use std::{
 use tokio::sync::oneshot;
 
 use super::{
-    commit::CommitBatch,
+    commit::{CommitBatch, StagedAppend},
     committed_state::{CommittedChange, CommittedState},
     disk::FreeSpace,
     error::{AppendError, StoreError},
@@ -38,11 +38,7 @@ use super::{
     trim::is_sweep_needed,
 };
 use crate::broker::{
-    BrokerError, Retention,
-    channel_usage::ChannelUsage,
-    client_shares::ClientShares,
-    clock::now_ms,
-    idempotency::{AppendOutcome, count_added},
+    BrokerError, Retention, channel_usage::ChannelUsage, client_shares::ClientShares, clock::now_ms,
 };
 
 /// A batch takes no more appends once it has this many bytes. A single append may be larger.
@@ -54,7 +50,7 @@ const TRIMS_PER_COMMIT_MAX: u64 = 1000;
 pub(super) type WriterThread = JoinHandle<Result<(), BrokerError>>;
 
 /// The result of a request. Requests other than appends have no outcomes.
-type Reply = Result<Vec<AppendOutcome>, BrokerError>;
+type Reply = Result<StagedAppend, BrokerError>;
 
 /// The state of the writer thread.
 pub(super) struct Writer {
@@ -254,6 +250,10 @@ impl Writer {
         self.state = load_state(store, self.state.clock.highest())
             .map_err(|error| lost(error.to_string()))?;
         self.shared.publish_state(&self.state);
+        self.shared.record_reopening();
+        // The failed commit may be in the file, and each tail must be proved before the next group
+        // is handed over to it.
+        self.shared.notifier.notify_all();
         Ok(())
     }
 
@@ -273,7 +273,7 @@ impl Writer {
         }
     }
 
-    /// Sends the replies in order, and notifies the watchers of channels that have new events.
+    /// Sends the replies in order, after the new events were handed over to the watchers.
     fn reply(&self, batch: Vec<Request>, replies: Vec<Reply>) {
         let mut events_count = 0;
         for (request, result) in batch.into_iter().zip(replies) {
@@ -285,12 +285,10 @@ impl Writer {
                     reply,
                     ..
                 } => {
-                    let added = count_added(&items, result.as_deref().unwrap_or_default());
-                    if added > 0 {
-                        events_count += added;
-                        self.shared.notifier.notify(&channel);
+                    if let Ok(staged) = &result {
+                        events_count += self.shared.hand_over(&channel, &items, staged);
                     }
-                    let _ = reply.send(result);
+                    let _ = reply.send(result.map(|staged| staged.outcomes));
                 }
                 Request::ChangeRevocations { reply, .. } => {
                     self.shared.revocation_version.advance();
@@ -316,7 +314,7 @@ fn stage_requests(
     let mut replies = Vec::with_capacity(batch.len());
     for request in batch {
         replies.push(match stage_request(staged, request, room) {
-            Ok(outcomes) => Ok(outcomes),
+            Ok(staged_append) => Ok(staged_append),
             Err(error) => Err(error.into_rejection()?),
         });
     }
@@ -327,7 +325,7 @@ fn stage_request(
     staged: &mut CommitBatch<'_>,
     request: &Request,
     room: &Result<(), BrokerError>,
-) -> Result<Vec<AppendOutcome>, AppendError> {
+) -> Result<StagedAppend, AppendError> {
     match request {
         Request::Append {
             publisher,
@@ -339,5 +337,5 @@ fn stage_request(
         Request::ChangeRevocations { change, .. } => staged.change_revocations(change)?,
         Request::AdvanceClock { bound, .. } => staged.advance_clock_past(*bound),
     }
-    Ok(Vec::new())
+    Ok(StagedAppend::default())
 }

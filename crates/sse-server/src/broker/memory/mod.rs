@@ -29,7 +29,8 @@ use tokio::{runtime::Handle, time::sleep};
 
 use self::{log::Log, revocations::Revocations};
 use super::{
-    Appended, BackPage, BrokerError, Page, PageLimits, Publisher, ReadFrom, Retention, Settled,
+    Appended, BackPage, BrokerError, CommittedGroup, Page, PageLimits, Publisher, ReadFrom,
+    Retention, Settled,
     clock::now_ms,
     idempotency::{AppendItem, AppendOutcome, count_added, ids_of_only_item},
     notify::ChangeNotifier,
@@ -83,8 +84,13 @@ impl Memory {
         channel: &Channel,
         items: &[AppendItem],
     ) -> Result<Vec<AppendOutcome>, BrokerError> {
-        let outcomes = self.0.append(publisher, channel, items)?;
-        self.0.report_added(channel, count_added(items, &outcomes));
+        let (previous, outcomes) = self.0.append(publisher, channel, items)?;
+        let added = count_added(items, &outcomes);
+        if added > 0 {
+            let group = CommittedGroup::new(previous, 0, items, &outcomes);
+            self.0.notifier.hand_over(channel, &group);
+            self.0.metrics.batch_committed(added);
+        }
         Ok(outcomes)
     }
 
@@ -125,17 +131,19 @@ impl Memory {
 }
 
 impl Shared {
+    /// Appends items. Returns the last id of the channel before the append, and the outcomes.
     fn append(
         &self,
         publisher: Publisher,
         channel: &Channel,
         items: &[AppendItem],
-    ) -> Result<Vec<AppendOutcome>, BrokerError> {
+    ) -> Result<(EventId, Vec<AppendOutcome>), BrokerError> {
         // Read the time under the lock, because ids are assigned in the order of the lock.
         let mut log = self.lock();
+        let previous = log.last_id(channel);
         let outcomes = log.append(publisher, channel, items, now_ms());
         self.metrics.set_log_size(log.size());
-        outcomes
+        Ok((previous, outcomes?))
     }
 
     /// Removes old events and expired keys. Returns true if there may be more.
@@ -144,14 +152,6 @@ impl Shared {
         let has_more = log.sweep(now_ms(), SWEEP_BATCH);
         self.metrics.set_log_size(log.size());
         has_more
-    }
-
-    /// Notifies the watchers of `channel` and counts the events, if any were added.
-    fn report_added(&self, channel: &Channel, added: usize) {
-        if added > 0 {
-            self.notifier.notify(channel);
-            self.metrics.batch_committed(added);
-        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Log> {

@@ -7,6 +7,8 @@ use rand::RngExt as _;
 use redis::RedisError;
 use tokio::time::{sleep, timeout};
 
+use super::errors::describe;
+
 const PAUSE_MIN: Duration = Duration::from_millis(20);
 const PAUSE_MAX: Duration = Duration::from_secs(1);
 
@@ -52,7 +54,7 @@ pub(super) async fn with_timeout<T>(
     step: impl Future<Output = Result<T, RedisError>>,
 ) -> Result<T, String> {
     match timeout(limit, step).await {
-        Ok(result) => result.map_err(|error| error.to_string()),
+        Ok(result) => result.map_err(|error| describe(&error)),
         Err(_) => Err(format!("no response within {limit:?}")),
     }
 }

@@ -1,17 +1,4 @@
-//! The connections for commands: two per node, supervised, shared by all sessions.
-//!
-//! The supervisor reconnects for ever, notices a dead peer, and finds lost events before the
-//! connection is used for anything else:
-//!
-//! ```text
-//! ┌──► connect ──► verify all channels ──► Up ──► check each second ──┐
-//! │       │                 │                          ▲    │         │ no reply, or a write
-//! │       │ too old         │ failed                   └────┘         │ rejected as read-only
-//! │       ▼                 ▼            a changed replication id     ▼
-//! │    TooOld             Down           begins a new era           Down
-//! │       └─────────────────┴──────┬──────────────────────────────────┘
-//! └──────────── backoff ◄──────────┘
-//! ```
+//! The connections for commands: two per node, shared by all sessions. [`Supervisor`] makes them.
 //!
 //! A command that finds no connection waits for one, up to the time limit. If none comes, the
 //! command was certainly not sent. The supervisor never sends a command of a session again; see
@@ -26,29 +13,27 @@ use tokio::{
 };
 
 use super::{
-    backoff::{Backoff, with_timeout},
     dial::{CommandConnection, Dialer},
-    durability::read_warnings,
     errors::RedisSetupError,
     failover::LossDetector,
-    handshake::{Connected, Connections, Handshake, handshake, ping},
-    info::ReplicationId,
-    session::{Health, Session},
+    handshake::Connections,
+    health::Health,
+    session::Session,
+    supervisor::Supervisor,
 };
-use crate::broker::{BrokerError, Warning};
-
-/// Pause between two checks of the connection.
-const CHECK_INTERVAL: Duration = Duration::from_secs(1);
+use crate::broker::BrokerError;
 
 /// The handle of the connections. Their supervisor is a task of its own.
 #[derive(Debug)]
 pub(super) struct Connection {
     state: watch::Receiver<State>,
     pub(super) health: Arc<Health>,
+    /// Whether a Redis that is no primary has a successor, to which commands can be sent.
+    has_sentinels: bool,
 }
 
 #[derive(Clone)]
-enum State {
+pub(super) enum State {
     /// No connection, and the reason.
     Down(String),
     /// Connected and verified. The number is the era of commands on these connections.
@@ -88,14 +73,14 @@ impl Connection {
     ) -> (Self, Supervisor) {
         let (sender, state) = watch::channel(State::Down("not connected yet".to_owned()));
         let health = Arc::new(Health::new(dialer.address(), timeout));
-        let supervisor = Supervisor {
-            dialer,
-            health: health.clone(),
-            losses,
-            state: sender,
-            reported: Vec::new(),
+        let has_sentinels = dialer.sentinels().is_some();
+        let supervisor = Supervisor::new(dialer, health.clone(), losses, sender);
+        let connection = Self {
+            state,
+            health,
+            has_sentinels,
         };
-        (Self { state, health }, supervisor)
+        (connection, supervisor)
     }
 
     /// Returns the era of commands on the present connection; `None` while there is none.
@@ -164,12 +149,18 @@ impl Connection {
         choose: impl FnOnce(Connections) -> CommandConnection,
     ) -> Result<Session<'_>, BrokerError> {
         let deadline = Instant::now() + self.health.timeout;
-        let (connections, era) = self.wait_until_up(deadline).await?;
-        Ok(Session::new(
-            &self.health,
-            deadline,
-            (choose(connections), era),
-        ))
+        let (connections, era) = self.wait_until_up(deadline, None).await?;
+        let connection = (choose(connections), era);
+        Ok(Session::new(&self.health, deadline, connection))
+    }
+
+    /// Begins the attempts of one publish, which share a deadline.
+    pub(super) fn attempts(&self) -> Attempts<'_> {
+        Attempts {
+            connection: self,
+            deadline: Instant::now() + self.health.timeout,
+            left_era: None,
+        }
     }
 
     /// Waits for `work` up to the time limit.
@@ -189,9 +180,16 @@ impl Connection {
         })
     }
 
-    async fn wait_until_up(&self, deadline: Instant) -> Result<(Connections, u64), BrokerError> {
+    /// Waits for connections of another era than `left_era`.
+    async fn wait_until_up(
+        &self,
+        deadline: Instant,
+        left_era: Option<u64>,
+    ) -> Result<(Connections, u64), BrokerError> {
         let mut state = self.state.clone();
-        let up = state.wait_for(|state| matches!(state, State::Up(..)));
+        let is_wanted =
+            |state: &State| matches!(state, State::Up(_, era) if Some(*era) != left_era);
+        let up = state.wait_for(is_wanted);
         if let Ok(Ok(state)) = timeout_at(deadline, up).await
             && let State::Up(connections, era) = &*state
         {
@@ -202,149 +200,38 @@ impl Connection {
     }
 }
 
-/// The task that makes the connection and watches it.
-pub(super) struct Supervisor {
-    dialer: Dialer,
-    health: Arc<Health>,
-    losses: Arc<LossDetector>,
-    state: watch::Sender<State>,
-    /// The warnings about the setup of Redis that were logged last.
-    reported: Vec<Warning>,
+/// The attempts of one publish.
+///
+/// With sentinels, commands that a Redis rejected because it is no primary are sent to the new
+/// primary: the rejection proves that nothing was stored.
+#[derive(Debug)]
+pub(super) struct Attempts<'a> {
+    connection: &'a Connection,
+    deadline: Instant,
+    /// The era of the connection that leads to no primary.
+    left_era: Option<u64>,
 }
 
-impl Supervisor {
-    /// Connects and watches the connection, for ever.
-    pub(super) async fn run(mut self) {
-        let mut backoff = Backoff::default();
-        loop {
-            let down = self.run_connection(&mut backoff).await;
-            self.state.send_replace(down);
-            backoff.wait().await;
-        }
-    }
-
-    /// Connects once and watches the connection; returns the state in which that leaves it.
-    async fn run_connection(&mut self, backoff: &mut Backoff) -> State {
-        match self.establish().await {
-            Ok(connected) => {
-                backoff.reset();
-                self.watch_until_down(connected).await
-            }
-            Err(down) => down,
-        }
-    }
-
-    async fn watch_until_down(&self, connected: Connected) -> State {
-        let why = self.watch(connected).await;
-        self.health.log_outage(&why);
-        State::Down(why)
-    }
-
-    /// Connects, verifies every channel, and publishes the connection to the sessions.
+impl<'a> Attempts<'a> {
+    /// Begins the next attempt.
     ///
-    /// The error is the state in which that leaves the connection.
-    async fn establish(&mut self) -> Result<Connected, State> {
-        let mut connected = self.connect().await?;
-        let writes = &mut connected.connections.writes;
-        // Before anything is published or read on this connection. Otherwise the ids that it
-        // returns would hide that older ones are lost.
-        let era = self.losses.mark_all_unverified();
-        self.losses
-            .verify_all(writes)
-            .await
-            .map_err(|error| State::Down(error.to_string()))?;
-        self.report_durability(writes).await;
-        self.state
-            .send_replace(State::Up(connected.connections.clone(), era));
-        Ok(connected)
+    /// # Errors
+    ///
+    /// `Unavailable`: there is no connection before the deadline. Nothing was stored.
+    pub(super) async fn session(&self) -> Result<Session<'a>, BrokerError> {
+        let Connection { health, .. } = self.connection;
+        let connected = self.connection.wait_until_up(self.deadline, self.left_era);
+        let (connections, era) = connected.await?;
+        let session = Session::new(health, self.deadline, (connections.writes, era));
+        Ok(session.with_replicated(connections.replicated))
     }
 
-    async fn connect(&self) -> Result<Connected, State> {
-        match self.try_handshake().await? {
-            Handshake::Connected(connected) => Ok(connected),
-            Handshake::TooOld(found) => Err(self.reject_version(found)),
+    /// Whether the commands of `session` are to be sent again in another session.
+    pub(super) fn must_repeat(&mut self, session: &Session<'_>) -> bool {
+        let must_repeat = self.connection.has_sentinels && session.was_rejected_by_replica();
+        if must_repeat {
+            self.left_era = Some(session.era());
         }
-    }
-
-    async fn try_handshake(&self) -> Result<Handshake, State> {
-        let limit = self.health.timeout;
-        let handshake = with_timeout(limit, handshake(&self.dialer, limit)).await;
-        handshake.map_err(State::Down)
-    }
-
-    fn reject_version(&self, found: String) -> State {
-        tracing::error!(
-            address = self.health.address,
-            found,
-            "this version of Redis is not supported; 6.2 or later is required"
-        );
-        State::TooOld(found)
-    }
-
-    /// Logs what is wrong with how this Redis is set up, unless the log has the same warnings.
-    async fn report_durability(&mut self, connection: &mut CommandConnection) {
-        // A connection that fails here is found to be broken by the next check.
-        let Ok(warnings) = read_warnings(connection).await else {
-            return;
-        };
-        if warnings != self.reported {
-            self.log_warnings(&warnings);
-        }
-        self.reported = warnings;
-    }
-
-    fn log_warnings(&self, warnings: &[Warning]) {
-        let address = &self.health.address;
-        for warning in warnings {
-            tracing::warn!(address, code = warning.code, "{}", warning.message);
-        }
-    }
-
-    /// Watches the connection; returns why it is given up.
-    async fn watch(&self, connected: Connected) -> String {
-        tokio::select! {
-            why = self.monitor(connected) => why,
-            () = self.health.read_only.notified() => "it is a read-only replica".to_owned(),
-        }
-    }
-
-    /// Checks the connection each second, and at once if a command got no reply.
-    async fn monitor(&self, mut connected: Connected) -> String {
-        loop {
-            self.wait_for_check().await;
-            if let Err(why) = self.check(&mut connected).await {
-                return why;
-            }
-            // Not earlier: each write makes a replica known as read-only again.
-            self.health.log_recovery();
-        }
-    }
-
-    /// Waits until the next check is due.
-    async fn wait_for_check(&self) {
-        // Both outcomes lead to the same check.
-        let _ = timeout(CHECK_INTERVAL, self.health.suspect.notified()).await;
-    }
-
-    /// One check: does Redis reply, is it on the same history, and is every channel verified?
-    async fn check(&self, connected: &mut Connected) -> Result<(), String> {
-        let limit = self.health.timeout;
-        let Connections { writes, reads } = &mut connected.connections;
-        with_timeout(limit, ping(reads)).await?;
-        let replication_id = with_timeout(limit, ReplicationId::read(writes)).await?;
-        if replication_id != connected.replication_id {
-            // Redis may lack what it had, as on a new connection. The connections themselves stay,
-            // because a primary that gets its first replica also begins a new history, and that
-            // primary has lost nothing.
-            connected.replication_id = replication_id;
-            let era = self.losses.mark_all_unverified();
-            let connections = Connections {
-                writes: writes.clone(),
-                reads: reads.clone(),
-            };
-            self.state.send_replace(State::Up(connections, era));
-        }
-        // Again each second: an id stays unverified while Redis is a replica or full.
-        with_timeout(limit, self.losses.verify_all(writes)).await
+        must_repeat
     }
 }

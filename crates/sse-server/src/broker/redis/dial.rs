@@ -1,4 +1,4 @@
-//! Opens connections to Redis whose replies have a [limit](super::reply_limit).
+//! Opens connections to Redis and to sentinels, whose replies have a [limit](super::reply_limit).
 //!
 //! The client library can open connections by itself, but not with a limit.
 
@@ -6,50 +6,146 @@ use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use futures::{FutureExt as _, future::select_ok};
 use redis::{
-    AsyncConnectionConfig, Client, Cmd, ConnectionAddr, Pipeline, RedisFuture, RedisResult, Value,
+    AsyncConnectionConfig, Cmd, Pipeline, RedisConnectionInfo, RedisFuture, RedisResult, Value,
     aio::{ConnectionLike, MultiplexedConnection, PubSub},
 };
+use rustls::pki_types::ServerName;
 use tokio::net::{TcpStream, UnixStream, lookup_host};
+use tokio_rustls::{TlsConnector, client::TlsStream};
 use tokio_util::{
     either::Either,
     sync::{CancellationToken, DropGuard},
 };
 
-use super::reply_limit::{LimitedReplies, ReplyErrorLog};
+use super::{
+    reply_limit::{LimitedReplies, ReplyErrorLog},
+    sentinel::Sentinels,
+    target::{ServerAddress, Servers, Target},
+};
 
-/// A connection over TCP or a unix socket.
-type Stream = Either<TcpStream, UnixStream>;
+/// A connection over TCP, a unix socket or TLS.
+type Stream = Either<Either<TcpStream, UnixStream>, Box<TlsStream<TcpStream>>>;
 
-/// Opens connections to one Redis; clones share the log of replies that are too large.
+/// Opens connections to one Redis, or to that which sentinels name; clones share the log of replies
+/// that are too large.
 #[derive(Debug, Clone)]
 pub(super) struct Dialer {
-    client: Client,
+    target: Arc<Target>,
+    locator: Locator,
     reply_cost_max: u64,
+    replicas_to_wait_for: u32,
     errors: Arc<ReplyErrorLog>,
 }
 
+/// Where the primary is.
+#[derive(Debug, Clone)]
+enum Locator {
+    Fixed(ServerAddress),
+    Sentinels(Arc<Sentinels>),
+}
+
 impl Dialer {
-    /// Opens connections to the Redis of `client`, whose replies cost at most `reply_cost_max`.
-    pub(super) fn new(client: Client, reply_cost_max: u64) -> Self {
+    /// Opens connections to `target`, whose replies cost at most `reply_cost_max`.
+    pub(super) fn new(target: Target, reply_cost_max: u64) -> Self {
+        let locator = match target.servers.clone() {
+            Servers::One(address) => Locator::Fixed(address),
+            Servers::Sentinels { addresses, primary } => {
+                Locator::Sentinels(Arc::new(Sentinels::new(addresses, primary)))
+            }
+        };
         Self {
-            errors: Arc::new(ReplyErrorLog::new(address(&client))),
-            client,
+            errors: Arc::new(ReplyErrorLog::new(target.to_string())),
+            target: Arc::new(target),
+            locator,
             reply_cost_max,
+            replicas_to_wait_for: 0,
         }
     }
 
-    /// Returns the address of the Redis, for messages.
+    /// Lets publishes wait for this many replicas.
+    pub(super) fn waiting_for(self, replicas_to_wait_for: u32) -> Self {
+        Self {
+            replicas_to_wait_for,
+            ..self
+        }
+    }
+
+    /// Returns how many replicas must confirm a publish.
+    pub(super) const fn replicas_to_wait_for(&self) -> u32 {
+        self.replicas_to_wait_for
+    }
+
+    /// Returns the servers, for messages.
     pub(super) fn address(&self) -> String {
-        address(&self.client)
+        self.target.to_string()
+    }
+
+    /// Returns the sentinels, if they name the primary.
+    pub(super) const fn sentinels(&self) -> Option<&Arc<Sentinels>> {
+        match &self.locator {
+            Locator::Fixed(_) => None,
+            Locator::Sentinels(sentinels) => Some(sentinels),
+        }
+    }
+
+    /// Returns the address of the primary, if it is always the same.
+    pub(super) fn fixed_address(&self) -> Option<ServerAddress> {
+        match &self.locator {
+            Locator::Fixed(address) => Some(address.clone()),
+            Locator::Sentinels(_) => None,
+        }
+    }
+
+    /// Returns the address at which to try the primary.
+    ///
+    /// # Errors
+    ///
+    /// Why the sentinels name none, in words.
+    pub(super) async fn find_primary(&self) -> Result<ServerAddress, String> {
+        match &self.locator {
+            Locator::Fixed(address) => Ok(address.clone()),
+            Locator::Sentinels(sentinels) => sentinels.find_primary(self).await,
+        }
+    }
+
+    /// Waits until the primary is no longer the one at `current`; returns why, in words.
+    pub(super) async fn wait_for_another(&self, current: &ServerAddress) -> String {
+        match &self.locator {
+            Locator::Fixed(_) => std::future::pending().await,
+            Locator::Sentinels(sentinels) => sentinels.wait_for_another(current, self).await,
+        }
     }
 
     /// Opens a connection for commands, each of which waits up to `limit` for its reply.
-    pub(super) async fn open_commands(&self, limit: Duration) -> RedisResult<CommandConnection> {
+    pub(super) async fn open_commands(
+        &self,
+        address: &ServerAddress,
+        limit: Duration,
+    ) -> RedisResult<CommandConnection> {
+        self.open_commands_as(&self.target.login, address, limit)
+            .await
+    }
+
+    /// Opens a connection for commands to a sentinel.
+    pub(super) async fn open_sentinel_commands(
+        &self,
+        address: &ServerAddress,
+        limit: Duration,
+    ) -> RedisResult<CommandConnection> {
+        self.open_commands_as(&self.target.sentinel_login, address, limit)
+            .await
+    }
+
+    async fn open_commands_as(
+        &self,
+        login: &RedisConnectionInfo,
+        address: &ServerAddress,
+        limit: Duration,
+    ) -> RedisResult<CommandConnection> {
         let config = AsyncConnectionConfig::new().set_response_timeout(Some(limit));
-        let settings = self.client.get_connection_info().redis_settings();
-        let stream = self.open_stream().await?;
+        let stream = self.open_stream(address).await?;
         let (connection, driver) =
-            MultiplexedConnection::new_with_config(settings, stream, config).await?;
+            MultiplexedConnection::new_with_config(login, stream, config).await?;
         let ended = CancellationToken::new();
         let guard = ended.clone().drop_guard();
         tokio::spawn(ended.run_until_cancelled_owned(driver));
@@ -60,13 +156,24 @@ impl Dialer {
     }
 
     /// Opens a connection for subscriptions.
-    pub(super) async fn open_pubsub(&self) -> RedisResult<PubSub> {
-        let settings = self.client.get_connection_info().redis_settings();
-        PubSub::new(settings, self.open_stream().await?).await
+    pub(super) async fn open_pubsub(&self, address: &ServerAddress) -> RedisResult<PubSub> {
+        PubSub::new(&self.target.login, self.open_stream(address).await?).await
     }
 
-    async fn open_stream(&self) -> io::Result<LimitedReplies<Stream>> {
-        let stream = connect(self.client.get_connection_info().addr()).await?;
+    /// Opens a connection for subscriptions to a sentinel.
+    pub(super) async fn open_sentinel_pubsub(
+        &self,
+        address: &ServerAddress,
+    ) -> RedisResult<PubSub> {
+        PubSub::new(
+            &self.target.sentinel_login,
+            self.open_stream(address).await?,
+        )
+        .await
+    }
+
+    async fn open_stream(&self, address: &ServerAddress) -> io::Result<LimitedReplies<Stream>> {
+        let stream = connect(address, self.target.tls.as_ref()).await?;
         Ok(LimitedReplies::new(
             stream,
             self.reply_cost_max,
@@ -75,16 +182,47 @@ impl Dialer {
     }
 }
 
-fn address(client: &Client) -> String {
-    client.get_connection_info().addr().to_string()
+async fn connect(address: &ServerAddress, tls: Option<&TlsConnector>) -> io::Result<Stream> {
+    match (address, tls) {
+        (ServerAddress::Socket(path), _) => {
+            let stream = UnixStream::connect(path).await?;
+            Ok(Either::Left(Either::Right(stream)))
+        }
+        (ServerAddress::Tcp { host, port }, None) => {
+            Ok(Either::Left(Either::Left(connect_tcp(host, *port).await?)))
+        }
+        (ServerAddress::Tcp { host, port }, Some(tls)) => {
+            let stream = connect_tcp(host, *port).await?;
+            connect_tls(host, stream, tls).await.map(Either::Right)
+        }
+    }
 }
 
-async fn connect(address: &ConnectionAddr) -> io::Result<Stream> {
-    match address {
-        ConnectionAddr::Tcp(host, port) => connect_tcp(host, *port).await.map(Either::Left),
-        ConnectionAddr::Unix(path) => UnixStream::connect(path).await.map(Either::Right),
-        _ => Err(io::ErrorKind::Unsupported.into()),
-    }
+/// The handshake of TLS with `host`, whose certificate must be valid for that name.
+async fn connect_tls(
+    host: &str,
+    stream: TcpStream,
+    tls: &TlsConnector,
+) -> io::Result<Box<TlsStream<TcpStream>>> {
+    let name = ServerName::try_from(host.to_owned()).map_err(io::Error::other)?;
+    let stream = tls.connect(name, stream).await.map_err(explain_name)?;
+    Ok(Box::new(stream))
+}
+
+/// Adds to the error about a certificate of another name what makes sentinels report names.
+fn explain_name(error: io::Error) -> io::Error {
+    let inner = error.get_ref().and_then(|inner| inner.downcast_ref());
+    let Some(rustls::Error::InvalidCertificate(
+        rustls::CertificateError::NotValidForName
+        | rustls::CertificateError::NotValidForNameContext { .. },
+    )) = inner
+    else {
+        return error;
+    };
+    io::Error::other(format!(
+        "{error}; sentinels report names instead of addresses with `sentinel resolve-hostnames \
+         yes` and `sentinel announce-hostnames yes`"
+    ))
 }
 
 /// Connects to the address of `host` that accepts first.

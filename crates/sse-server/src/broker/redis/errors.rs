@@ -3,19 +3,18 @@
 //! The important distinction for a command is whether Redis replied. A reply is certain: Redis
 //! rejected the command, and nothing was stored. Without a reply the outcome of a write is unknown.
 
-use redis::{RedisError, ServerError};
+use redis::{RedisError, ServerError, Value};
 
+use super::rejections::{Reaction, Response, advice, meaning_of};
 use crate::broker::BrokerError;
 
 /// Why Redis cannot be used at all. A Redis that is away can be: the server waits for it.
 #[derive(Debug, thiserror::Error)]
 pub enum RedisSetupError {
-    /// The URL is not a Redis URL.
-    #[error("{url:?} is not a Redis URL: write redis://[user:password@]host[:port][/database]")]
-    Url {
-        /// The URL as given, without its password.
-        url: String,
-    },
+    /// The URL, an account or a certificate cannot be used. The text shows the expected form, and
+    /// no secret.
+    #[error("{0}")]
+    Target(String),
     /// The version of the server is not supported.
     #[error(
         "the Redis at {address} is version {found}, which is not supported; 6.2 or later is required"
@@ -56,7 +55,7 @@ impl From<CommandError> for BrokerError {
     }
 }
 
-/// Converts an error that Redis replied with. Redis stored nothing in that case.
+/// Converts an error that Redis replied with, by the table in [`rejections`](super::rejections).
 ///
 /// A reply that the client cannot parse is not an error reply: its outcome is unknown.
 pub(super) fn broker_error(error: &RedisError) -> BrokerError {
@@ -71,10 +70,13 @@ pub(super) fn broker_error(error: &RedisError) -> BrokerError {
 }
 
 fn rejection_error(error: &ServerError) -> BrokerError {
-    let text = error_text(error);
-    match error.code() {
-        "OOM" => BrokerError::Full(format!("Redis is at its maxmemory: {text}")),
-        _ => BrokerError::Unavailable(format!("Redis rejected the command: {text}")),
+    let text = format!("{}{}", error_text(error), advice(error.code()));
+    match meaning_of(error.code()).response {
+        Response::Full => BrokerError::Full(format!("Redis is at its maxmemory: {text}")),
+        Response::Unavailable => {
+            BrokerError::Unavailable(format!("Redis rejected the command: {text}"))
+        }
+        Response::Unknown => BrokerError::OutcomeUnknown(text),
     }
 }
 
@@ -82,10 +84,41 @@ fn error_text(error: &ServerError) -> String {
     format!("{} {}", error.code(), error.details().unwrap_or_default())
 }
 
-/// Whether Redis rejected a write because it is a replica now.
-pub(super) fn is_read_only(error: &RedisError) -> bool {
+/// Returns an error in words. An error reply is shown as Redis sent it.
+pub(super) fn describe(error: &RedisError) -> String {
     let errors = error.clone().into_server_errors();
-    errors.is_some_and(|errors| errors.iter().any(|(_, error)| error.code() == "READONLY"))
+    let first = errors.as_ref().and_then(|errors| errors.first());
+    first.map_or_else(|| error.to_string(), |(_, error)| error_text(error))
+}
+
+/// Whether `error` shows that the connection must be given up, because Redis is no primary.
+pub(super) fn needs_primary(error: &RedisError) -> bool {
+    causes(error, Reaction::FindPrimary)
+}
+
+/// Whether `error` shows that the connection must be checked.
+pub(super) fn needs_check(error: &RedisError) -> bool {
+    causes(error, Reaction::Check)
+}
+
+/// Whether Redis does not know the script of an `EVALSHA`. It did nothing then.
+pub(super) fn is_unknown_script(error: &RedisError) -> bool {
+    let errors = error.clone().into_server_errors();
+    errors.is_some_and(|errors| errors.iter().any(|(_, error)| error.code() == "NOSCRIPT"))
+}
+
+fn causes(error: &RedisError, reaction: Reaction) -> bool {
+    let errors = error.clone().into_server_errors();
+    errors.is_some_and(|errors| {
+        let mut codes = errors.iter().map(|(_, error)| error.code());
+        codes.any(|code| meaning_of(code).reaction == reaction)
+    })
+}
+
+/// Whether an error reply that arrived as a value shows what [`needs_primary`] does.
+pub(super) fn needs_primary_reply(reply: &Value) -> bool {
+    matches!(reply, Value::ServerError(error)
+        if meaning_of(error.code()).reaction == Reaction::FindPrimary)
 }
 
 /// Whether the connection failed, as opposed to Redis replying with an error.
@@ -120,7 +153,7 @@ mod tests {
             broker_error(&read_only),
             BrokerError::Unavailable(text) if text.contains("READONLY")
         ));
-        assert!(is_read_only(&read_only) && !is_read_only(&full));
+        assert!(needs_primary(&read_only) && !needs_primary(&full));
         assert!(!is_connection_failure(&read_only));
     }
 

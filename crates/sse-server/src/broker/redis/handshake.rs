@@ -11,7 +11,10 @@ use redis::{ErrorKind, RedisResult, Value};
 use super::{
     dial::{CommandConnection, Dialer},
     info::{ReplicationId, read_section, unsupported_version},
+    replicated::{self, ReplicatedWrites},
+    target::ServerAddress,
 };
+use crate::supervised::supervised_task;
 
 /// The connections to one Redis.
 #[derive(Debug, Clone)]
@@ -20,10 +23,13 @@ pub(super) struct Connections {
     pub(super) writes: CommandConnection,
     /// For lookups and pages of history.
     pub(super) reads: CommandConnection,
+    /// For publishes, if replicas must confirm them.
+    pub(super) replicated: Option<ReplicatedWrites>,
 }
 
-/// Connections, and the replication id of their Redis.
+/// Connections, and the address and the replication id of their Redis.
 pub(super) struct Connected {
+    pub(super) address: ServerAddress,
     pub(super) connections: Connections,
     pub(super) replication_id: ReplicationId,
 }
@@ -34,30 +40,86 @@ pub(super) enum Handshake {
     TooOld(String),
 }
 
-/// Connects, and asks Redis for what must be known before the first command. Each command waits up
-/// to `limit` for its reply.
-pub(super) async fn handshake(dialer: &Dialer, limit: Duration) -> RedisResult<Handshake> {
-    let mut writes = dialer.open_commands(limit).await?;
+/// Connects to `address`, and asks Redis for what must be known before the first command. Each
+/// command waits up to `limit` for its reply.
+///
+/// If sentinels name the primary, it must have that role.
+pub(super) async fn handshake(
+    dialer: &Dialer,
+    address: ServerAddress,
+    limit: Duration,
+) -> RedisResult<Handshake> {
+    let mut writes = dialer.open_commands(&address, limit).await?;
     // A Redis that is still loading its file replies with an error.
     ping(&mut writes).await?;
+    if dialer.sentinels().is_some() {
+        check_role(&mut writes).await?;
+    }
     let server_info = read_section(&mut writes, "server").await?;
     if let Some(version) = unsupported_version(&server_info) {
         return Ok(Handshake::TooOld(version.to_owned()));
     }
     let replication_id = ReplicationId::read(&mut writes).await?;
-    let mut reads = dialer.open_commands(limit).await?;
-    // The address may have begun to lead to another Redis between the two connections.
-    if ReplicationId::read(&mut reads).await? != replication_id {
-        return Err((ErrorKind::Io, "two connections lead to different Redis").into());
-    }
+    let reads = open_second(dialer, &address, limit, &replication_id).await?;
+    let replicated = match dialer.replicas_to_wait_for() {
+        0 => None,
+        replicas => {
+            let connection = open_second(dialer, &address, limit, &replication_id).await?;
+            Some(start_replicated(connection, replicas, limit))
+        }
+    };
     Ok(Handshake::Connected(Connected {
-        connections: Connections { writes, reads },
+        address,
+        connections: Connections {
+            writes,
+            reads,
+            replicated,
+        },
         replication_id,
     }))
+}
+
+/// Opens a further connection, which must lead to the same Redis as the first one.
+async fn open_second(
+    dialer: &Dialer,
+    address: &ServerAddress,
+    limit: Duration,
+    replication_id: &ReplicationId,
+) -> RedisResult<CommandConnection> {
+    let mut connection = dialer.open_commands(address, limit).await?;
+    // The address may have begun to lead to another Redis between the two connections.
+    if ReplicationId::read(&mut connection).await? != *replication_id {
+        return Err((ErrorKind::Io, "two connections lead to different Redis").into());
+    }
+    Ok(connection)
+}
+
+/// Starts the task that sends appends on `connection`. It ends with the last clone of the handle.
+fn start_replicated(
+    connection: CommandConnection,
+    replicas: u32,
+    limit: Duration,
+) -> ReplicatedWrites {
+    let (writes, jobs) = ReplicatedWrites::new();
+    let task = replicated::run(jobs, connection, replicas, limit);
+    tokio::spawn(supervised_task(
+        "the connection that waits for replicas",
+        task,
+    ));
+    writes
 }
 
 /// Checks that Redis replies.
 pub(super) async fn ping(connection: &mut CommandConnection) -> RedisResult<()> {
     let _: Value = redis::cmd("PING").query_async(connection).await?;
     Ok(())
+}
+
+/// Checks that Redis is a primary.
+pub(super) async fn check_role(connection: &mut CommandConnection) -> RedisResult<()> {
+    let role: Vec<Value> = redis::cmd("ROLE").query_async(connection).await?;
+    if matches!(role.first(), Some(Value::BulkString(role)) if role == b"master") {
+        return Ok(());
+    }
+    Err((ErrorKind::Io, "it is not a primary").into())
 }

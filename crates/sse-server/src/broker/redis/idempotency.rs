@@ -10,7 +10,7 @@
 
 use std::time::Duration;
 
-use redis::{ScriptInvocation, Value};
+use redis::{Cmd, ScriptInvocation, Value};
 use sse_proto::{Channel, Event, EventId};
 
 use super::{
@@ -34,30 +34,52 @@ pub(super) fn expire_keys_script(names: &Names, channel: &Channel) -> ScriptInvo
     script
 }
 
-/// The script with its arguments up to the items, which [`add_items`] adds.
+/// How an append runs its script.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct AppendMode {
+    /// This is the first append to the channel in the era of the connection.
+    pub(super) is_first: bool,
+    /// The caller waits for replicas, and notifies by itself.
+    pub(super) waits: bool,
+}
+
+impl AppendMode {
+    const fn argument(self) -> &'static str {
+        match (self.is_first, self.waits) {
+            (false, false) => "0",
+            (true, false) => "1",
+            (false, true) => "0w",
+            (true, true) => "1w",
+        }
+    }
+}
+
+/// The `EVALSHA` of the script with its arguments up to the items, which [`add_items`] adds.
 ///
-/// `is_first` is for the first append to `channel` in the era of the connection. `held_keys` is
-/// `None` if the client has no limit of its own.
+/// `held_keys` is `None` if the client has no limit of its own.
 pub(super) fn append_script(
     names: &Names,
     channel: &Channel,
     retention: &Retention,
-    is_first: bool,
+    mode: AppendMode,
     held_keys: Option<u64>,
-) -> ScriptInvocation<'static> {
-    let mut script = APPEND_IDEMPOTENT.key(&names.idempotency(channel));
+) -> Cmd {
+    let mut script = redis::cmd("EVALSHA");
     script
-        .key(names.stream(channel))
+        .arg(APPEND_IDEMPOTENT.get_hash())
+        .arg(3)
+        .arg(&names.idempotency(channel))
+        .arg(names.stream(channel))
         .arg(retention.keys.window_ms())
         .arg(retention.keys.keys_max)
         .arg(retention.events_max.get())
-        .arg(u8::from(is_first))
+        .arg(mode.argument())
         .arg(random_suffix())
         .arg(held_keys.map_or_else(String::new, |held| held.to_string()));
     script
 }
 
-pub(super) fn add_items(script: &mut ScriptInvocation<'_>, owner: KeyOwner, items: &[AppendItem]) {
+pub(super) fn add_items(script: &mut Cmd, owner: KeyOwner, items: &[AppendItem]) {
     script.arg(format!("{:016x}", owner.number()));
     for item in items {
         add_key(script, owner, item.idempotency);
@@ -65,11 +87,7 @@ pub(super) fn add_items(script: &mut ScriptInvocation<'_>, owner: KeyOwner, item
     }
 }
 
-fn add_key(
-    script: &mut ScriptInvocation<'_>,
-    owner: KeyOwner,
-    idempotency: Option<IdempotencyKey>,
-) {
+fn add_key(script: &mut Cmd, owner: KeyOwner, idempotency: Option<IdempotencyKey>) {
     if let Some(key) = idempotency {
         add_fingerprints(script, [key.key, key.key.owned_by(owner), key.content]);
     } else {
@@ -77,20 +95,20 @@ fn add_key(
     }
 }
 
-fn add_fingerprints(script: &mut ScriptInvocation<'_>, fingerprints: [Fingerprint; 3]) {
+fn add_fingerprints(script: &mut Cmd, fingerprints: [Fingerprint; 3]) {
     for fingerprint in fingerprints {
         script.arg(fingerprint.number().to_be_bytes().as_slice());
     }
 }
 
-fn add_events(script: &mut ScriptInvocation<'_>, events: &[Event]) {
+fn add_events(script: &mut Cmd, events: &[Event]) {
     script.arg(events.len());
     for event in events {
         add_event(script, event);
     }
 }
 
-fn add_event(script: &mut ScriptInvocation<'_>, event: &Event) {
+fn add_event(script: &mut Cmd, event: &Event) {
     script
         .arg(event.kind.as_str())
         .arg(event.data.as_bytes().as_ref());

@@ -5,7 +5,8 @@
 //!
 //! | file | contents |
 //! |---|---|
-//! | `streams` | a channel as a stream: append, newest id, clock, health check |
+//! | `streams` | a channel as a stream: newest id, clock, health check |
+//! | `append`, `replicated` | appends to a channel; those that replicas must confirm |
 //! | `reader`, `forward_read` | pages of history, and the proof that a page continues a position |
 //! | `lookups` | one queue for the newest ids of channels |
 //! | `read_gate` | how many pages are read at a time |
@@ -14,23 +15,28 @@
 //! | `retention` | trims by age, forgets expired keys and dead channels |
 //! | `revocations` | the stored revocations, in one hash |
 //! | `registry` | the set of all channels, and its limit |
-//! | `connection`, `handshake` | the connections for commands and their supervisor, which reconnects for ever |
+//! | `connection`, `tasks` | the connections for commands; starts the tasks |
+//! | `supervisor`, `handshake` | makes and watches them, and reconnects for ever |
+//! | `target` | the URL of the Redis, accounts and certificates |
+//! | `sentinel` | asks sentinels for the primary, and leaves it before a planned failover |
 //! | `dial`, `reply_limit`, `reply_meter` | opens connections whose replies have a limit |
-//! | `session` | commands that belong together; what their failure means |
+//! | `session`, `health` | commands that belong together; what their failure means |
 //! | `settled` | when no event up to an id can be added any more |
 //! | `pubsub`, `subscriptions` | the connection for notifications, and a poll in case one is lost; which channels are subscribed |
 //! | `follow_limit` | how many channels a node follows, and the part of one client |
 //! | `failover` | finds events that Redis has lost, and records the loss |
 //! | `known_ids`, `verification` | which ids a node remembers for that; how it verifies one |
 //! | `durability` | whether Redis is set up to keep what it acknowledges |
-//! | `names`, `url` | names of keys; the URL of a Redis |
+//! | `names` | names of keys |
 //! | `replies`, `errors`, `info` | pure parsers: replies, error replies, `INFO` |
+//! | `rejections` | the one table of error replies |
 //! | `page_size`, `backoff`, `outage_log` | how much a read asks for; pauses between attempts to connect; the log lines of an outage |
 //! | `scripts`, `scripts/*.lua` | the steps that must not be interrupted |
 //!
 //! The imports form no cycle: `retention` → `reader` → `streams` → `connection` → `session` →
 //! `failover` → the pure files.
 
+mod append;
 mod backoff;
 mod connection;
 mod dial;
@@ -42,6 +48,7 @@ mod follow_limit;
 mod foreign_entries;
 mod forward_read;
 mod handshake;
+mod health;
 mod idempotency;
 mod info;
 mod known_ids;
@@ -53,17 +60,22 @@ mod pubsub;
 mod read_gate;
 mod reader;
 mod registry;
+mod rejections;
+mod replicated;
 mod replies;
 mod reply_limit;
 mod reply_meter;
 mod retention;
 mod revocations;
 mod scripts;
+mod sentinel;
 mod session;
 mod settled;
 mod streams;
 mod subscriptions;
-mod url;
+mod supervisor;
+mod target;
+mod tasks;
 mod verification;
 
 use std::{sync::Arc, time::Duration};
@@ -74,18 +86,23 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 pub(crate) use self::follow_limit::FollowPermit;
 use self::{
-    connection::Connection, dial::Dialer, failover::LossDetector, follow_limit::FollowLimit,
-    names::Names, outage_log::OutageLog, pubsub::PubSubListener, read_gate::ReadKind,
-    reply_limit::reply_cost_max, streams::Streams, subscriptions::Subscriptions,
+    dial::Dialer, failover::LossDetector, follow_limit::FollowLimit, names::Names,
+    outage_log::OutageLog, pubsub::PubSubListener, read_gate::ReadKind,
+    reply_limit::reply_cost_max, streams::Streams, subscriptions::Subscriptions, target::Target,
+    tasks::Tasks,
 };
-pub use self::{errors::RedisSetupError, names::parse_prefix, url::without_password};
+pub use self::{
+    errors::RedisSetupError,
+    names::parse_prefix,
+    target::{Account, Password, RedisLogin, TlsFiles, without_password},
+};
 use super::{
     Appended, BackPage, BrokerError, Page, PageLimits, Publisher, ReadFrom, Retention, Settled,
     Warning,
     idempotency::{AppendItem, AppendOutcome},
     notify::ChangeNotifier,
 };
-use crate::{budget::ClientNet, metrics::Metrics, supervised::supervised_task};
+use crate::{budget::ClientNet, metrics::Metrics};
 
 /// A handle on the streams; clones share it. Its tasks end with the last clone.
 #[derive(Debug, Clone)]
@@ -101,12 +118,16 @@ pub struct RedisBroker {
 /// Which Redis to use, and how.
 #[derive(Debug, Clone, Copy)]
 pub struct RedisOptions<'a> {
-    /// URL of the Redis.
+    /// URL of the Redis, or of its sentinels.
     pub url: &'a str,
+    /// Accounts and certificates.
+    pub login: &'a RedisLogin,
     /// Prefix of the names of all keys; see [`parse_prefix`].
     pub prefix: &'a str,
     /// Longest time for a publish, a read or any other step to be answered.
     pub timeout: Duration,
+    /// Replicas that must confirm a publish before it is acknowledged.
+    pub replicas_to_wait_for: u32,
     /// Channels that this node follows at a time; one client gets a quarter.
     pub followed_max: usize,
     /// Bytes of the data of the largest event. Replies can be larger if it is.
@@ -120,7 +141,8 @@ impl RedisBroker {
     ///
     /// # Errors
     ///
-    /// The URL is not a Redis URL, or the version of this Redis is not supported.
+    /// The URL, an account or a certificate cannot be used, or the version of this Redis is not
+    /// supported.
     pub async fn connect(
         options: RedisOptions<'_>,
         retention: Retention,
@@ -135,7 +157,8 @@ impl RedisBroker {
             ended: CancellationToken::new(),
         };
         let guard = tasks.ended.clone().drop_guard();
-        let connection = tasks.start_connection(dialer.clone(), options.timeout, losses.clone());
+        let (connection, primary) =
+            tasks.start_connection(dialer.clone(), options.timeout, losses.clone());
         connection.wait_for_first().await?;
         let commands = connection.health.clone();
         let notifier = ChangeNotifier::default();
@@ -160,6 +183,7 @@ impl RedisBroker {
             subscriptions: broker.subscriptions.clone(),
             outage: OutageLog::default(),
             commands,
+            primary,
             timeout: options.timeout,
         });
         let metrics = broker.metrics.clone();
@@ -292,12 +316,18 @@ impl RedisBroker {
 }
 
 fn dialer(options: &RedisOptions<'_>, retention: &Retention) -> Result<Dialer, RedisSetupError> {
-    let url = options.url;
-    let client = redis::Client::open(url).map_err(|_| RedisSetupError::Url {
-        url: without_password(url),
-    })?;
+    let target = Target::open(options.url, options.login).map_err(RedisSetupError::Target)?;
     let reply_cost_max = reply_cost_max(options.event_bytes_max, retention.channels_max);
-    Ok(Dialer::new(client, reply_cost_max))
+    Ok(Dialer::new(target, reply_cost_max).waiting_for(options.replicas_to_wait_for))
+}
+
+/// Checks the URL, and reads the files that `login` names.
+///
+/// # Errors
+///
+/// What is wrong, and what to write instead, without secrets.
+pub fn check_target(url: &str, login: &RedisLogin) -> Result<(), String> {
+    Target::open(url, login).map(drop)
 }
 
 fn loss_detector(names: Names, retention: &Retention, metrics: Metrics) -> Arc<LossDetector> {
@@ -307,34 +337,4 @@ fn loss_detector(names: Names, retention: &Retention, metrics: Metrics) -> Arc<L
         ..
     } = *retention;
     Arc::new(LossDetector::new(names, age_max, channels_max, metrics))
-}
-
-/// Starts the tasks of a broker, which end with its last clone.
-struct Tasks<'a> {
-    runtime: &'a Handle,
-    ended: CancellationToken,
-}
-
-impl Tasks<'_> {
-    fn start_connection(
-        &self,
-        dialer: Dialer,
-        timeout: Duration,
-        losses: Arc<LossDetector>,
-    ) -> Connection {
-        let (connection, supervisor) = Connection::new(dialer, timeout, losses);
-        self.spawn(supervisor.run());
-        connection
-    }
-
-    fn start_notifications(&self, listener: PubSubListener) {
-        self.spawn(pubsub::poll_followed(listener.notifier.clone()));
-        self.spawn(listener.run());
-    }
-
-    fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
-        let task = supervised_task("a connection to Redis", task);
-        let ended = self.ended.clone();
-        self.runtime.spawn(ended.run_until_cancelled_owned(task));
-    }
 }

@@ -22,15 +22,19 @@ use redis::{
     aio::{PubSub, PubSubSink, PubSubStream},
 };
 use sse_proto::Channel;
-use tokio::time::{Instant, Interval, MissedTickBehavior, interval, interval_at};
+use tokio::{
+    sync::watch,
+    time::{Instant, Interval, MissedTickBehavior, interval, interval_at},
+};
 
 use super::{
     backoff::{Backoff, with_timeout},
     dial::Dialer,
+    health::Health,
     names::Names,
     outage_log::OutageLog,
-    session::Health,
     subscriptions::Subscriptions,
+    target::ServerAddress,
 };
 use crate::broker::notify::ChangeNotifier;
 
@@ -55,6 +59,8 @@ pub(super) struct PubSubListener {
     pub(super) outage: OutageLog,
     /// The connections for commands, which report that Redis is back.
     pub(super) commands: Arc<Health>,
+    /// The address of the primary that the commands use.
+    pub(super) primary: watch::Receiver<Option<ServerAddress>>,
     /// Time limit for a reply; at most [`REPLY_TIMEOUT`] is used.
     pub(super) timeout: Duration,
 }
@@ -63,10 +69,16 @@ impl PubSubListener {
     /// Connects and receives notifications, for ever.
     pub(super) async fn run(self) {
         let mut backoff = Backoff::default();
+        let mut primary = self.primary.clone();
         loop {
-            match with_timeout(self.reply_timeout(), self.dialer.open_pubsub()).await {
+            // The sender lives as long as the broker.
+            let Ok(address) = primary.wait_for(Option::is_some).await.map(|it| it.clone()) else {
+                return;
+            };
+            let Some(address) = address else { continue };
+            match with_timeout(self.reply_timeout(), self.dialer.open_pubsub(&address)).await {
                 Ok(pubsub) => {
-                    let end = self.receive(pubsub).await;
+                    let end = self.receive_from(&address, pubsub, &mut primary).await;
                     if end.has_replied {
                         backoff.reset();
                     }
@@ -78,10 +90,21 @@ impl PubSubListener {
         }
     }
 
-    /// Receives notifications until the connection breaks.
-    async fn receive(&self, pubsub: PubSub) -> ConnectionEnd {
+    /// Receives notifications until the connection breaks, or another Redis is the primary.
+    async fn receive_from(
+        &self,
+        address: &ServerAddress,
+        pubsub: PubSub,
+        primary: &mut watch::Receiver<Option<ServerAddress>>,
+    ) -> ConnectionEnd {
         let (sink, stream) = pubsub.split();
-        self.connection(sink).run(stream).await
+        tokio::select! {
+            end = self.connection(sink).run(stream) => end,
+            _ = primary.wait_for(|primary| primary.as_ref() != Some(address)) => ConnectionEnd {
+                why: "another Redis is the primary".to_owned(),
+                has_replied: true,
+            },
+        }
     }
 
     fn connection(&self, sink: PubSubSink) -> PubSubConnection<'_> {

@@ -23,10 +23,14 @@ const EXPIRE_KEYS_TEXT: &str = include_str!("scripts/expire_keys.lua");
 /// The text of `record_loss.lua`, for `SCRIPT LOAD`.
 pub(super) const RECORD_LOSS_TEXT: &str = include_str!("scripts/record_loss.lua");
 
-pub(super) static APPEND_IDEMPOTENT: LazyLock<Script> = LazyLock::new(|| {
+/// The text of `append_idempotent.lua`, for `SCRIPT LOAD`.
+pub(super) static APPEND_IDEMPOTENT_TEXT: LazyLock<String> = LazyLock::new(|| {
     let append = include_str!("scripts/append_idempotent.lua");
-    Script::new(&[EXPIRE_KEYS_TEXT, append].concat())
+    [EXPIRE_KEYS_TEXT, append].concat()
 });
+
+pub(super) static APPEND_IDEMPOTENT: LazyLock<Script> =
+    LazyLock::new(|| Script::new(&APPEND_IDEMPOTENT_TEXT));
 
 /// Forgets up to `ARGV[1]` expired keys, and replies with how many it forgot.
 pub(super) static EXPIRE_KEYS: LazyLock<Script> = LazyLock::new(|| {

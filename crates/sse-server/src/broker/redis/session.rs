@@ -12,121 +12,19 @@
 //!
 //! Only the caller knows whether commands with an unknown outcome may be sent again.
 
-use std::time::Duration;
-
-use redis::{Cmd, FromRedisValue, Pipeline, RedisError, RedisResult, ScriptInvocation};
+use redis::{Cmd, FromRedisValue, Pipeline, RedisResult, Script, ScriptInvocation, Value};
 use sse_proto::Channel;
-use tokio::{
-    sync::Notify,
-    time::{Instant, timeout_at},
-};
+use tokio::time::{Instant, timeout_at};
 
 use super::{
     dial::CommandConnection,
-    errors::{CommandError, is_connection_failure, is_read_only},
+    errors::{CommandError, is_unknown_script, needs_primary, needs_primary_reply},
     failover::LossDetector,
-    outage_log::OutageLog,
+    health::Health,
+    replicated::{Append, NotConfirmed, ReplicatedWrites},
     replies::{Replies, split_replies, value_pipeline},
 };
 use crate::broker::BrokerError;
-
-/// What the sessions of a connection share with its supervisor.
-#[derive(Debug)]
-pub(super) struct Health {
-    /// Address of the Redis, for messages.
-    pub(super) address: String,
-    /// Time limit of a session.
-    pub(super) timeout: Duration,
-    outage: OutageLog,
-    /// Notified when a command got no reply: the supervisor checks the connection at once.
-    pub(super) suspect: Notify,
-    /// Notified when Redis rejected a write as a read-only replica. The supervisor reconnects,
-    /// because the address may lead to another Redis by now.
-    pub(super) read_only: Notify,
-}
-
-impl Health {
-    /// The health of a connection about which nothing is known yet.
-    pub(super) fn new(address: String, timeout: Duration) -> Self {
-        Self {
-            address,
-            timeout,
-            outage: OutageLog::default(),
-            suspect: Notify::new(),
-            read_only: Notify::new(),
-        }
-    }
-
-    /// Logs that there is no connection at the start.
-    pub(super) fn log_absence(&self, why: &str) {
-        if self.outage.record_failure() {
-            tracing::warn!(
-                address = self.address,
-                why,
-                "Redis is not reachable yet; publishes get a 503 until it is"
-            );
-        }
-    }
-
-    /// Logs that the connection broke.
-    pub(super) fn log_outage(&self, why: &str) {
-        if self.outage.record_failure() {
-            tracing::warn!(
-                address = self.address,
-                why,
-                "the connection to Redis broke; reconnecting"
-            );
-        }
-    }
-
-    /// Logs that there is a connection, if its absence was logged.
-    pub(super) fn log_recovery(&self) {
-        if self.outage.record_success() {
-            tracing::info!(address = self.address, "Redis is back");
-        }
-    }
-
-    /// Whether `other`, the outage of another connection, was most likely logged here too.
-    pub(super) fn has_logged(&self, other: &OutageLog) -> bool {
-        self.outage.is_same_outage(other)
-    }
-
-    pub(super) fn unavailable(&self, reason: &str) -> BrokerError {
-        BrokerError::Unavailable(format!("Redis at {}: {reason}", self.address))
-    }
-
-    fn timed_out(&self) -> String {
-        format!("no response within {:?}", self.timeout)
-    }
-
-    /// The error for commands whose deadline passed before they were sent.
-    ///
-    /// The outcome is known, because the command was not sent.
-    fn not_sent(&self) -> CommandError {
-        CommandError::NoReply(self.unavailable(&self.timed_out()))
-    }
-
-    /// Notifies the supervisor of what `error` shows about the connection, and returns the error
-    /// for the caller.
-    fn command_error(&self, error: RedisError) -> CommandError {
-        if is_connection_failure(&error) {
-            return self.no_reply(&error.to_string());
-        }
-        if is_read_only(&error) {
-            self.read_only.notify_one();
-        }
-        CommandError::Rejected(error)
-    }
-
-    /// Marks the connection as suspect and returns the error for commands without a reply.
-    fn no_reply(&self, reason: &str) -> CommandError {
-        self.suspect.notify_one();
-        CommandError::NoReply(BrokerError::OutcomeUnknown(format!(
-            "Redis at {}: {reason}",
-            self.address
-        )))
-    }
-}
 
 /// Commands that belong together; see the [module](self).
 #[derive(Debug)]
@@ -135,6 +33,9 @@ pub(super) struct Session<'a> {
     deadline: Instant,
     connection: CommandConnection,
     era: u64,
+    was_rejected_by_replica: bool,
+    /// The way of appends, if replicas must confirm them.
+    replicated: Option<ReplicatedWrites>,
 }
 
 impl<'a> Session<'a> {
@@ -149,7 +50,24 @@ impl<'a> Session<'a> {
             deadline,
             connection,
             era,
+            was_rejected_by_replica: false,
+            replicated: None,
         }
+    }
+
+    /// Sends appends by `replicated`, if replicas must confirm them.
+    pub(super) fn with_replicated(self, replicated: Option<ReplicatedWrites>) -> Self {
+        Self { replicated, ..self }
+    }
+
+    /// Whether replicas must confirm appends.
+    pub(super) const fn waits_for_replicas(&self) -> bool {
+        self.replicated.is_some()
+    }
+
+    /// Whether Redis rejected the last commands because it is no primary. It stored nothing then.
+    pub(super) const fn was_rejected_by_replica(&self) -> bool {
+        self.was_rejected_by_replica
     }
 
     /// The era of the session's connection; see [`LossDetector::observe`].
@@ -168,12 +86,9 @@ impl<'a> Session<'a> {
         &mut self,
         commands: &Pipeline,
     ) -> Result<T, CommandError> {
-        send_before(
-            self.health,
-            self.deadline,
-            commands.query_async(&mut self.connection),
-        )
-        .await
+        let reply = commands.query_async(&mut self.connection);
+        let reply = send_before(self.health, self.deadline, reply).await;
+        self.note(reply)
     }
 
     /// Runs a script once and waits for its reply, with the errors of [`send`](Self::send).
@@ -184,12 +99,81 @@ impl<'a> Session<'a> {
         &mut self,
         script: &ScriptInvocation<'_>,
     ) -> Result<T, CommandError> {
-        send_before(
-            self.health,
-            self.deadline,
-            script.invoke_async(&mut self.connection),
-        )
-        .await
+        let reply = script.invoke_async(&mut self.connection);
+        let reply = send_before(self.health, self.deadline, reply).await;
+        self.note(reply)
+    }
+
+    /// Sends commands whose error replies are values, with the errors of [`send`](Self::send).
+    pub(super) async fn send_values(
+        &mut self,
+        commands: &Pipeline,
+    ) -> Result<Vec<Value>, CommandError> {
+        let replies: Vec<Value> = self.send(commands).await?;
+        self.note_replies(&replies);
+        Ok(replies)
+    }
+
+    /// Runs the `EVALSHA` of `script` once, with the errors of [`send`](Self::send).
+    ///
+    /// A Redis that does not know the script did nothing, so it gets the script and the command
+    /// again.
+    pub(super) async fn run_command(
+        &mut self,
+        command: Cmd,
+        script: &Script,
+    ) -> Result<Value, CommandError> {
+        let mut commands = redis::pipe();
+        commands.add_command(command);
+        let reply: Result<(Value,), _> = self.send(&commands).await;
+        let reply = match reply {
+            Err(CommandError::Rejected(error)) if is_unknown_script(&error) => {
+                let loaded = script.load_async(&mut self.connection);
+                let _: String = send_before(self.health, self.deadline, loaded).await?;
+                self.send(&commands).await
+            }
+            reply => reply,
+        };
+        reply.map(|(reply,)| reply)
+    }
+
+    /// Sends an append once, and waits until replicas confirm it. Error replies are values.
+    ///
+    /// # Errors
+    ///
+    /// - `NoReply(Unavailable)`: nothing was sent.
+    /// - `NoReply(OutcomeUnknown)`: too few replicas have confirmed it, or no reply came.
+    pub(super) async fn append_replicated(
+        &mut self,
+        append: Append,
+    ) -> Result<Vec<Value>, CommandError> {
+        let Some(replicated) = &self.replicated else {
+            return Err(self.health.not_sent());
+        };
+        match replicated.send(append, self.deadline).await {
+            Ok(replies) => {
+                self.note_replies(&replies);
+                Ok(replies)
+            }
+            Err(NotConfirmed::NotSent(reason)) => {
+                Err(CommandError::NoReply(self.health.unavailable(reason)))
+            }
+            Err(NotConfirmed::Unknown(reason)) => Err(self.health.no_reply(&reason)),
+        }
+    }
+
+    fn note_replies(&mut self, replies: &[Value]) {
+        self.was_rejected_by_replica = replies.iter().any(needs_primary_reply);
+        if self.was_rejected_by_replica {
+            self.health.not_primary.notify_one();
+        }
+    }
+
+    fn note<T>(&mut self, reply: Result<T, CommandError>) -> Result<T, CommandError> {
+        let is_rejected =
+            matches!(&reply, Err(CommandError::Rejected(error)) if needs_primary(error));
+        self.was_rejected_by_replica = is_rejected;
+        reply
     }
 
     /// Sends commands that change no event: without a reply, no outcome is unknown.
@@ -218,7 +202,8 @@ impl<'a> Session<'a> {
     /// Sends commands that change no event. An error reply to one of them is a value, which the
     /// parsers of `replies` find.
     pub(super) async fn query_values<const N: usize>(&mut self, commands: [Cmd; N]) -> Replies<N> {
-        split_replies(self.query(&value_pipeline(commands)).await?)
+        let replies = self.send_values(&value_pipeline(commands)).await;
+        split_replies(replies.map_err(CommandError::into_query_error)?)
     }
 
     /// Verifies the newest ids of `channel`, and records a loss if Redis has lost them.
@@ -268,7 +253,12 @@ async fn receive<T>(
 
 #[cfg(test)]
 mod tests {
-    use std::io::{Error, ErrorKind};
+    use std::{
+        io::{Error, ErrorKind},
+        time::Duration,
+    };
+
+    use tokio::sync::Notify;
 
     use super::*;
 
@@ -295,7 +285,7 @@ mod tests {
                 Err(CommandError::NoReply(BrokerError::OutcomeUnknown(_)))
             ));
         }
-        assert!(is_notified(&health.suspect).await && !is_notified(&health.read_only).await);
+        assert!(is_notified(&health.suspect).await && !is_notified(&health.not_primary).await);
     }
 
     #[tokio::test(start_paused = true)]
@@ -306,6 +296,6 @@ mod tests {
             .and_then(redis::Value::extract_error);
         let reply = receive(&health, deadline, async { reply }).await;
         assert!(matches!(reply, Err(CommandError::Rejected(_))));
-        assert!(is_notified(&health.read_only).await && !is_notified(&health.suspect).await);
+        assert!(is_notified(&health.not_primary).await && !is_notified(&health.suspect).await);
     }
 }

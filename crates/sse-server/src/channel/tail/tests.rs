@@ -138,12 +138,14 @@ fn a_tail_counts_in_the_shared_memory_until_it_is_dropped() {
     frames.add_envelope_bytes(1000);
     assert_eq!(memory.bytes(), frames.bytes());
     frames.enveloped = AtomicUsize::new(0);
-    frames.shrink(300_000);
+    assert!(frames.cut(frames.bytes() - 300_000));
     assert!(memory.bytes() == frames.bytes() && frames.bytes() <= 300_000);
     assert_eq!(
         (frames.end(), frames.after(EventId::ZERO).count()),
         (EventId::new(20, 0), 2)
     );
+    assert!(!frames.cut(usize::MAX));
+    assert_eq!(frames.floor(), EventId::new(20, 0));
     drop(frames);
     assert_eq!(memory.bytes(), 0);
 }

@@ -1,6 +1,11 @@
 //! Admits a new stream to the thread: registers its socket, and finds or creates its view.
 
-use std::{io, rc::Rc, sync::Arc, time::Instant};
+use std::{
+    io,
+    rc::Rc,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use mio::Token;
 use sse_proto::EventId;
@@ -109,6 +114,8 @@ impl Reactor<'_> {
             waker,
             pass: Pass::None,
             not_before: Instant::now(),
+            pass_cost: Duration::ZERO,
+            changed_at: None,
         });
         self.views_by_key.insert(view_key, key);
         key

@@ -3,8 +3,9 @@
 //! `ViewWaker` in `fanout/mailbox` coalesces the notifications of a view's tails before that.
 //!
 //! The first change after a pause starts a pass at once. While a view is busy, the next pass starts
-//! `--coalesce` after the end of the last one, and sends everything that arrived in between as one
-//! chunk:
+//! some time after the end of the last one, and sends everything that arrived in between as one
+//! chunk. The pause depends on the cost of the passes ([`pass_pace`](super::pass_pace)) and is at most
+//! `--coalesce`:
 //!
 //! ```text
 //! None ──change──► Due ──first slice──► Due, n left ──slices──► Due, 0 left ──end_pass──► None
@@ -13,7 +14,10 @@
 //!   └───────────────────────────────────────────────────────────────────────────────────────┘
 //! ```
 
-use std::{cmp::Reverse, time::Instant};
+use std::{
+    cmp::Reverse,
+    time::{Duration, Instant},
+};
 
 use super::{Pass, Reactor, STREAMS_PER_CLOCK_READ};
 
@@ -67,9 +71,14 @@ impl Reactor<'_> {
         let Some(left) = self.start_or_resume_pass(key) else {
             return true;
         };
-        match self.step_members(key, left, end) {
-            0 => self.end_pass(key),
-            left => self.suspend_pass(key, left),
+        let start = Instant::now();
+        let left = self.step_members(key, left, end);
+        self.now = Instant::now();
+        self.record_cost(key, self.now.saturating_duration_since(start));
+        if left == 0 {
+            self.end_pass(key);
+        } else {
+            self.suspend_pass(key, left);
         }
         true
     }
@@ -84,7 +93,7 @@ impl Reactor<'_> {
             return left;
         }
         // Reset the waker before the tails are read: a change while they are read notifies again.
-        watched.waker.reset();
+        watched.changed_at = watched.waker.reset();
         watched.view.clear_cache();
         Some(watched.view.members.len())
     }
@@ -115,6 +124,13 @@ impl Reactor<'_> {
         0
     }
 
+    /// Adds the time of a slice to the cost of the pass.
+    fn record_cost(&mut self, key: usize, cost: Duration) {
+        if let Some(watched) = self.views.get_mut(key) {
+            watched.pass_cost += cost;
+        }
+    }
+
     fn suspend_pass(&mut self, key: usize, members_left: usize) {
         if let Some(watched) = self.views.get_mut(key)
             && let Pass::Due { left, .. } = &mut watched.pass
@@ -125,12 +141,18 @@ impl Reactor<'_> {
     }
 
     fn end_pass(&mut self, key: usize) {
-        self.now = Instant::now();
         let Some(watched) = self.views.get_mut(key) else {
             return;
         };
         watched.view.clear_cache();
-        watched.not_before = self.now + self.context.settings.coalesce;
+        let cost = std::mem::take(&mut watched.pass_cost);
+        watched.not_before = self.now + self.pace.record_pass(cost, self.now);
+        if let Some(changed_at) = watched.changed_at.take() {
+            let took = self.now.saturating_duration_since(changed_at);
+            self.context
+                .metrics
+                .pass_ended(took, watched.view.members.len());
+        }
         let pass = std::mem::replace(&mut watched.pass, Pass::None);
         if matches!(pass, Pass::Due { again: true, .. }) {
             self.view_changed(key);

@@ -25,6 +25,7 @@ mod ends;
 mod heartbeats;
 mod history;
 mod inbox;
+mod pass_pace;
 mod send;
 mod shutdown;
 mod unreachable;
@@ -44,7 +45,9 @@ use mio::{Events, Poll};
 use slab::Slab;
 use tokio::runtime::Handle;
 
-use self::{access::AccessSweep, ends::EndSearch, unreachable::UnreachableSearch};
+use self::{
+    access::AccessSweep, ends::EndSearch, pass_pace::PassPace, unreachable::UnreachableSearch,
+};
 use super::{
     blocked::BlockedBytes,
     connection::Connection,
@@ -66,7 +69,8 @@ const CHUNKS_IN_A_ROW: usize = 4;
 /// Settings of the fan-out threads.
 #[derive(Debug, Clone, Copy)]
 pub struct FanoutSettings {
-    /// Shortest time from the end of a pass over a view to the start of the next one.
+    /// Longest time from the end of a pass over a view to the start of the next one, if a tail of
+    /// the view has changed.
     pub coalesce: Duration,
     /// Silence after which a heartbeat is sent.
     pub heartbeat: Duration,
@@ -108,6 +112,7 @@ pub(super) struct Reactor<'p> {
     due_passes: VecDeque<usize>,
     /// Views whose pass may not start before the time, earliest first.
     waiting_passes: BinaryHeap<Reverse<(Instant, usize)>>,
+    pace: PassPace,
     new_streams: VecDeque<NewStream>,
     /// Clients take turns, because a page can be large and costly to encode.
     completions: Turns<Completion>,
@@ -149,6 +154,10 @@ struct WatchedView {
     pass: Pass,
     /// Earliest start of the next pass.
     not_before: Instant,
+    /// Time that the pass under way has taken.
+    pass_cost: Duration,
+    /// The first change that the pass sends.
+    changed_at: Option<Instant>,
 }
 
 /// State of a view's pass, in which every stream of the view takes a step.
@@ -174,6 +183,7 @@ impl<'p> Reactor<'p> {
             poll,
             mailbox,
             wheel: Wheel::new(context.settings.heartbeat, now),
+            pace: PassPace::new(context.settings.coalesce, now),
             context,
             connections: Slab::new(),
             views: Slab::new(),
@@ -223,7 +233,12 @@ impl<'p> Reactor<'p> {
 
     fn poll_sockets(&mut self, events: &mut Events) -> io::Result<()> {
         self.now = Instant::now();
-        match self.poll.poll(events, self.time_until_work()) {
+        let mut timeout = self.time_until_work();
+        // An awake thread needs no wake-up for a message.
+        if timeout != Some(Duration::ZERO) && !self.mailbox.prepare_sleep() {
+            timeout = Some(Duration::ZERO);
+        }
+        match self.poll.poll(events, timeout) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             polled => polled?,
         }

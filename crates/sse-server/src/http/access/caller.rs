@@ -20,6 +20,7 @@ use std::{
     future::{Ready, ready},
     net::IpAddr,
     sync::Arc,
+    time::SystemTime,
 };
 
 use actix_web::{FromRequest, HttpMessage as _, HttpRequest, dev::Payload};
@@ -213,6 +214,18 @@ impl Caller {
             return Ok(());
         }
         Err(self.lacks(right.as_str(), Vec::new()))
+    }
+
+    /// Whether the caller still has a right for the whole server, for a response that takes long.
+    pub(crate) fn still_has(&self, right: ServerRight) -> bool {
+        let is_valid = |identity: &Identity| {
+            let until = identity.valid_until();
+            until.is_none_or(|until| until > SystemTime::now())
+        };
+        !self.control.access().has_rules()
+            || self.control.recheck(&self.identity).is_ok_and(|identity| {
+                is_valid(&identity) && self.control.permits_server(&identity, right)
+            })
     }
 
     /// Whether the caller has a right for the whole server.

@@ -4,8 +4,24 @@
 //! |---|---|
 //! | `streams` | `GET` and `DELETE /admin/streams`, `DELETE /admin/streams/{id}` |
 //! | `revocations` | `POST /admin/revocations` |
+//! | `stats` | `GET /admin/stats` |
+//! | `events` | `GET /admin/events`: the feed of the dashboard |
+//! | `settings`, `printed_settings` | `GET /admin/settings` |
+//! | `access` | `POST /admin/access`: what a credential grants |
+//! | `page` | `GET /` for browsers: the dashboard, and its files |
+//! | `dashboard` | what all dashboards share, and the task that feeds them |
+//! | `samples`, `problems` | the last 15 minutes; sentences about what is wrong now |
 //! | `permission` | who may use these routes if there are no access rules |
 
+pub(crate) mod access;
+pub(crate) mod dashboard;
+pub(crate) mod events;
+pub(crate) mod page;
 pub(crate) mod permission;
+pub(crate) mod printed_settings;
+mod problems;
 pub(crate) mod revocations;
+mod samples;
+pub(crate) mod settings;
+pub(crate) mod stats;
 pub(crate) mod streams;

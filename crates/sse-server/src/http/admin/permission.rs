@@ -48,6 +48,15 @@ pub(super) fn check_permission(
     Err(ApiError::AdminNeedsRules)
 }
 
+/// Rejects a client of another machine while there are no access rules. The page itself holds no
+/// secret, so with access rules everyone may load it, and then needs a credential.
+pub(super) fn check_page(request: &HttpRequest, state: &AppState) -> ApiResult<()> {
+    if state.access.access().has_rules() || is_of_this_machine(request) {
+        return Ok(());
+    }
+    Err(ApiError::AdminNeedsRules)
+}
+
 fn is_of_this_machine(request: &HttpRequest) -> bool {
     let address = listen_address(request);
     let is_to_loopback = address.tcp().is_some_and(|to| is_loopback_ip(to.ip()));

@@ -42,6 +42,9 @@ pub struct HistoryBudget {
 }
 
 impl HistoryBudget {
+    /// Memory of all responses that clients are still reading.
+    pub(in crate::http) const BYTES_MAX: u64 = (MEMORY_KIB as u64) << 10;
+
     /// Creates a budget that nothing uses.
     #[must_use]
     pub fn new(metrics: Metrics) -> Self {

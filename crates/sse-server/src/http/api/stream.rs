@@ -40,6 +40,7 @@ use crate::{
         stream_caller::StreamCaller,
         stream_guard::{CloseReason, StreamDetails, StreamGuard},
     },
+    metrics::recent::{Description, IncidentKind},
     quota::StreamPermit,
 };
 
@@ -161,6 +162,7 @@ async fn open_stream(
     {
         return no_content();
     }
+    show_opening(request, state, &comment);
     guard.set_details(details);
     if let Some(at) = StreamCaller::expiry(caller.identity()) {
         guard.expire_at(at, CloseReason::Expired);
@@ -180,6 +182,15 @@ async fn open_stream(
     };
     let body = stream_body::stream_body(state.streams.clone(), stream, &comment);
     with_note(event_stream(request, body), ResponseNote::StreamStart)
+}
+
+/// Adds a stream to those that the dashboard shows.
+fn show_opening(request: &HttpRequest, state: &AppState, channels: &str) {
+    let recent = state.metrics.recent();
+    recent.stream(IncidentKind::Opened, "opened", || Description {
+        caller: request.peer_addr().map(|peer| peer.ip().to_string()),
+        detail: Some(channels.to_owned()),
+    });
 }
 
 /// Returns what the guard of a stream keeps.

@@ -44,7 +44,7 @@ pub(super) fn rejection(retry: Duration, comment: &str) -> Bytes {
 }
 
 /// Returns a stream with this body.
-pub(super) fn event_stream(
+pub(in crate::http) fn event_stream(
     request: &HttpRequest,
     body: impl MessageBody + 'static,
 ) -> HttpResponse {

@@ -41,9 +41,10 @@ impl ApiError {
             Self::UnsupportedMediaType { .. } => ErrorCode::UnsupportedMediaType,
             Self::Draining => ErrorCode::Draining,
             Self::RateLimited { .. } => ErrorCode::RateLimited,
-            Self::BodyMemoryFull | Self::HistoryMemoryFull | Self::TooManyStreamingPublishes => {
-                ErrorCode::Busy
-            }
+            Self::BodyMemoryFull
+            | Self::HistoryMemoryFull
+            | Self::TooManyStreamingPublishes
+            | Self::TooManyDashboards(_) => ErrorCode::Busy,
             Self::AccessUnavailable => ErrorCode::AccessUnavailable,
             Self::Broker(error) => broker_error::code(error),
         }

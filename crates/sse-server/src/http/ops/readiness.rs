@@ -36,7 +36,7 @@ impl Readiness {
     /// # Errors
     ///
     /// Those of [`Broker::check`].
-    pub(super) async fn check(&self, broker: &Broker) -> CheckResult {
+    pub(in crate::http) async fn check(&self, broker: &Broker) -> CheckResult {
         // Requests that arrive during a check wait for its result.
         let mut last = self.0.lock().await;
         let era = broker.era();

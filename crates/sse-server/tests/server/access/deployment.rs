@@ -250,6 +250,7 @@ pub(super) fn body_of(path: &str) -> String {
         "/events" => json!([{"event": "click", "data": 1}]),
         "/tokens" => json!({"subscribe": ["orders.1"]}),
         "/admin/revocations" => json!({"key": "nothing"}),
+        "/admin/access" => json!({"token": "nothing"}),
         _ => json!({"page": "/"}),
     }
     .to_string()

@@ -1,6 +1,7 @@
 //! Access control over HTTP: each caller gets what its rights allow, and no more.
 
 mod audit;
+mod dashboard;
 mod deployment;
 mod matrix;
 mod open_streams;

@@ -65,6 +65,11 @@ async fn operators_may_have_an_address_of_their_own() {
     // The address is no credential.
     assert_eq!(status(here(), "reader").await, StatusCode::FORBIDDEN);
     assert_eq!(status(here(), "unknown").await, StatusCode::UNAUTHORIZED);
+    // The dashboard is there too.
+    let script = deployment.server.at("/dashboard.js");
+    assert_eq!(status(script, "admin").await, StatusCode::NOT_FOUND);
+    let script = format!("http://{own}/dashboard.js");
+    assert_eq!(status(script, "admin").await, StatusCode::OK);
     let history = "/events?channel=orders.1";
     for url in [
         deployment.server.at(history),

@@ -10,6 +10,7 @@ pub(crate) mod https;
 mod network;
 mod proxy;
 mod raw_http;
+pub(crate) mod redis_acl;
 mod redis_server;
 mod skipped;
 mod subscriber;

@@ -21,6 +21,8 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
+use super::redis_acl::{PASSWORD, USER};
+
 /// Forwards connections to a port of this machine.
 pub(crate) struct Proxy {
     port: u16,
@@ -84,7 +86,7 @@ impl Proxy {
     }
 
     pub(crate) fn redis_url(&self) -> String {
-        format!("redis://127.0.0.1:{}", self.port)
+        format!("redis://{USER}:{PASSWORD}@127.0.0.1:{}", self.port)
     }
 
     /// Redirects new connections to another port and closes the existing ones.

@@ -8,7 +8,11 @@ use std::{
 use tempfile::TempDir;
 use tokio::time::interval;
 
-use super::{PATIENCE, free_port, within};
+use super::{
+    PATIENCE, free_port,
+    redis_acl::{PASSWORD, USER, redis_rules},
+    within,
+};
 
 /// A `redis-server` process on a free port, with an append-only file that is written before each
 /// response.
@@ -22,6 +26,16 @@ pub(crate) struct RedisServer {
 impl RedisServer {
     pub(crate) async fn start() -> Self {
         Self::start_with(&["--appendonly", "yes", "--appendfsync", "always"]).await
+    }
+
+    /// One that may be a primary or a replica of the one at the port `primary`.
+    pub(crate) async fn start_replicated(primary: Option<u16>) -> Self {
+        let mut flags = vec!["--appendonly", "yes", "--repl-diskless-sync-delay", "0"];
+        let primary = primary.map(|port| format!("127.0.0.1 {port}"));
+        if let Some(primary) = &primary {
+            flags.extend(["--replicaof", primary]);
+        }
+        Self::start_with(&flags).await
     }
 
     pub(crate) async fn start_with(flags: &[&str]) -> Self {
@@ -54,6 +68,8 @@ impl RedisServer {
         command
             .arg(directory.path())
             .args(flags)
+            .args(["--user", USER])
+            .args(redis_rules())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::null());
@@ -82,8 +98,19 @@ impl RedisServer {
         self.port
     }
 
+    /// The URL for a node, whose user has only the rights that the docs list.
     pub(crate) fn url(&self) -> String {
+        format!("redis://{USER}:{PASSWORD}@127.0.0.1:{}", self.port)
+    }
+
+    /// The URL for a user with all rights.
+    pub(crate) fn admin_url(&self) -> String {
         format!("redis://127.0.0.1:{}", self.port)
+    }
+
+    /// The directory of its files.
+    pub(crate) fn directory(&self) -> &std::path::Path {
+        self.directory.path()
     }
 
     /// Sends a command over a connection of its own.
@@ -91,7 +118,7 @@ impl RedisServer {
         &self,
         command: redis::Cmd,
     ) -> redis::RedisResult<T> {
-        let client = redis::Client::open(self.url())?;
+        let client = redis::Client::open(self.admin_url())?;
         // The crate's default timeouts are one second and half a second, which is too short for a
         // SAVE on a busy machine.
         let patient = redis::AsyncConnectionConfig::new();

@@ -24,13 +24,15 @@ const JSON: &str = "application/json";
 const LINES: &str = "application/x-ndjson";
 const TEXT: &str = "text/plain";
 const ONE_LINE: &str = r#"{"event":"click","data":"x"}"#;
-const ROUTES: [(&str, &str); 6] = [
+const ROUTES: [(&str, &str); 8] = [
     ("/event/click", "GET, POST"),
     ("/events", "GET, POST"),
     ("/stream", "GET"),
     ("/health/live", "GET, HEAD, OPTIONS"),
     ("/health/ready", "GET, HEAD, OPTIONS"),
     ("/metrics", "GET, HEAD"),
+    ("/admin/stats", "GET"),
+    ("/dashboard.js", "GET, HEAD"),
 ];
 
 /// Checks that a response is an error in the documented form; returns the error's message.

@@ -11,7 +11,8 @@
 -- ARGV[1]  window_ms   how long a key is known
 -- ARGV[2]  keys_max    how many keys the channel may have
 -- ARGV[3]  events_max  how many events the stream keeps, about
--- ARGV[4]  is_first    1 for the node's first append to this channel on its connection, otherwise 0
+-- ARGV[4]  is_first    1 for the node's first append to this channel on its connection, otherwise 0;
+--                      and w if the caller waits for replicas and notifies by itself
 -- ARGV[5]  random      a random number below a million
 -- ARGV[6]  held        how many keys of the channel the client has; empty if it has no limit of its
 --                      own
@@ -33,7 +34,8 @@
 
 local keys, expiries, stream = KEYS[1], KEYS[2], KEYS[3]
 local window_ms, keys_max, events_max = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3]
-local is_first, random, held = ARGV[4] == '1', ARGV[5], tonumber(ARGV[6])
+local is_first, random, held = string.sub(ARGV[4], 1, 1) == '1', ARGV[5], tonumber(ARGV[6])
+local waits = string.sub(ARGV[4], 2) == 'w'
 local owner, unknown_owner = ARGV[7], string.rep('0', 16)
 
 -- Returns the value of a key that has not expired.
@@ -153,6 +155,8 @@ local function append_items()
         local first_id, last_id, rejected
         if value then
             first_id, last_id = string.match(value, '^%d+ (%d+%-%d+) (%d+%-%d+) ')
+            -- WAIT covers only what this connection has written, so a known key is written again.
+            if waits and item.known_value then redis.call('HSET', keys, item.key, value) end
         else
             first_id, last_id, rejected = append_events(item)
             if rejected then return rejected end
@@ -180,5 +184,5 @@ end
 if rejected then return rejected end
 if new_keys > 0 then expire_keys(2 * new_keys + 16) end
 -- A notification may fail: a node that misses it polls.
-if has_appended then redis.pcall('PUBLISH', stream, '') end
+if has_appended and not waits then redis.pcall('PUBLISH', stream, '') end
 return reply

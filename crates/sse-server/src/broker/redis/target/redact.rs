@@ -2,17 +2,29 @@
 
 use url::Url;
 
+use super::{ServerAddress, url::is_primary_name};
+
 /// Text that replaces a secret.
 const REDACTED: &str = "***";
+/// Schemes of URLs with several hosts.
+const LIST_SCHEMES: [&str; 4] = [
+    "redis+sentinel",
+    "rediss+sentinel",
+    "redis+cluster",
+    "rediss+cluster",
+];
 
 /// Returns `url` without secrets, so that it can be logged.
 ///
-/// Shown are the scheme, a user name that has a password, the host, the port, the number of the
-/// database, and the path of a socket. Everything else is replaced, because a password may be
+/// Shown are the scheme, a user name that has a password, the hosts, the ports, the name of a
+/// primary, the number of the database, and the path of a socket. Everything else is replaced, because a password may be
 /// there by mistake. A text that is not a Redis URL is cut down to what lies between the last `@`
 /// and the next `/` or `?`.
 #[must_use]
 pub fn without_password(url: &str) -> String {
+    if let Some(shown) = redact_list(url) {
+        return shown;
+    }
     match parse_redis_url(url) {
         // The parser may have changed the spelling of a URL; one without secrets is shown as given.
         Some(parsed) => redact(parsed).unwrap_or_else(|| url.to_owned()),
@@ -27,6 +39,54 @@ fn cut_to_host(text: &str) -> &str {
     match authority.rsplit_once(':') {
         Some((host, port)) if !port.bytes().all(|byte| byte.is_ascii_digit()) => host,
         _ => authority,
+    }
+}
+
+/// Shows a URL that may name several hosts; returns `None` for any other text.
+///
+/// The crate `url` knows no list of hosts.
+fn redact_list(url: &str) -> Option<String> {
+    let (scheme, rest) = url.split_once("://")?;
+    if !LIST_SCHEMES.contains(&scheme) {
+        return None;
+    }
+    let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    let (user, hosts) = match authority.rsplit_once('@') {
+        Some((user, hosts)) => (redact_login(user), hosts),
+        None => (String::new(), authority),
+    };
+    let are_hosts = hosts
+        .split(',')
+        .all(|host| ServerAddress::parse(host, 1).is_some());
+    // An `@` behind the hosts shows that a character of the password was not encoded.
+    if !are_hosts || path.contains('@') {
+        return None;
+    }
+    let (path, rest) = path.split_at(path.find(['?', '#']).unwrap_or(path.len()));
+    let (path, rest) = (redact_names(path), redact_rest(rest));
+    Some(format!("{scheme}://{user}{hosts}{path}{rest}"))
+}
+
+/// Shows a path that consists of the name of a primary and the number of a database.
+fn redact_names(path: &str) -> String {
+    let is_name = |part: &str| part.is_empty() || is_primary_name(part);
+    if path.split('/').all(is_name) {
+        path.to_owned()
+    } else {
+        format!("/{REDACTED}")
+    }
+}
+
+fn redact_rest(rest: &str) -> String {
+    let mark = rest.chars().next();
+    mark.map_or_else(String::new, |mark| format!("{mark}{REDACTED}"))
+}
+
+/// Shows the user of `user:password`. A user name without a password may be meant as the password.
+fn redact_login(login: &str) -> String {
+    match login.split_once(':') {
+        Some((user, _)) => format!("{user}:{REDACTED}@"),
+        None => format!("{REDACTED}@"),
     }
 }
 
@@ -120,6 +180,19 @@ mod tests {
                 "redis+unix:///run/redis.sock?pass=secret",
                 "redis+unix:///run/redis.sock?***",
             ),
+            (
+                "redis+sentinel://me:secret@a:1,b/primary/0",
+                "redis+sentinel://me:***@a:1,b/primary/0",
+            ),
+            (
+                "rediss+sentinel://secret@[::1]:7/primary?secret",
+                "rediss+sentinel://***@[::1]:7/primary?***",
+            ),
+            ("redis+cluster://:secret@a,b", "redis+cluster://:***@a,b"),
+            (
+                "redis+sentinel://a,b/primary",
+                "redis+sentinel://a,b/primary",
+            ),
         ] {
             assert_eq!(without_password(url), shown);
         }
@@ -140,6 +213,10 @@ mod tests {
             "redis://me:se#secret@host",
             "redis://me:secret/x@host/1",
             "https://me:secret@host/secret",
+            "redis+sentinel://me:12/secret@a,b/primary",
+            "redis+sentinel://me:se?secret@a,b/primary",
+            "redis+sentinel://me:secret,a@a b/primary",
+            "redis+sentinel://a/me:secret@b",
         ] {
             assert!(!without_password(url).contains("secret"), "{url}");
         }

@@ -1,0 +1,284 @@
+//! The dashboard: who may load it, what its routes return, and what its feed sends.
+
+use reqwest::{Response, StatusCode};
+use serde_json::{Value, json};
+
+use crate::common::{Backend, Subscriber, TestServer, refusal, within};
+
+const HTML: &str = "text/html,application/xhtml+xml,*/*;q=0.8";
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; \
+                      img-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; \
+                      require-trusted-types-for 'script'";
+
+async fn get(server: &TestServer, path: &str, headers: &[(&str, &str)]) -> Response {
+    let request = server.http.get(server.at(path));
+    let request = headers.iter().fold(request, |request, (name, value)| {
+        request.header(*name, *value)
+    });
+    request.send().await.unwrap()
+}
+
+async fn json_of(server: &TestServer, path: &str) -> Value {
+    let response = server.get(path).await.unwrap();
+    assert_eq!(response.status(), StatusCode::OK, "{path}");
+    response.json().await.unwrap()
+}
+
+/// Reads a feed until it has an event of this name that `wanted` accepts.
+async fn feed_event(feed: &mut Subscriber, name: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+    let reading = async {
+        loop {
+            let event = feed.next_event().await;
+            let data: Value = serde_json::from_str(&event.data).unwrap();
+            if event.event == name && wanted(&data) {
+                return data;
+            }
+        }
+    };
+    within(name, reading).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_browser_of_this_machine_gets_the_page_and_other_clients_the_routes() {
+    let server = TestServer::start(Backend::Memory).await;
+    for (path, content_type) in [
+        ("/", "text/html; charset=utf-8"),
+        ("/dashboard.js", "text/javascript; charset=utf-8"),
+        ("/dashboard.css", "text/css; charset=utf-8"),
+        ("/dashboard.svg", "image/svg+xml"),
+    ] {
+        let response = get(&server, path, &[("accept", HTML)]).await;
+        assert_eq!(response.status(), StatusCode::OK, "{path}");
+        for (name, value) in [
+            ("content-type", content_type),
+            ("content-security-policy", POLICY),
+            ("cross-origin-opener-policy", "same-origin"),
+            ("cross-origin-resource-policy", "same-origin"),
+            ("x-content-type-options", "nosniff"),
+            ("referrer-policy", "no-referrer"),
+            ("cache-control", "no-store"),
+        ] {
+            assert_eq!(response.headers()[name], value, "{path}: {name}");
+        }
+        let varies = response
+            .headers()
+            .get("vary")
+            .is_some_and(|vary| vary == "Accept");
+        assert_eq!(varies, path == "/");
+        let head = server.http.head(server.at(path)).header("accept", HTML);
+        let head = head.send().await.unwrap();
+        assert_eq!(head.status(), StatusCode::OK, "{path}");
+        assert_eq!(head.text().await.unwrap(), "");
+        // A link on another site leads here; a proxy on this machine must not.
+        let linked = get(
+            &server,
+            path,
+            &[("accept", HTML), ("sec-fetch-site", "cross-site")],
+        );
+        assert_eq!(linked.await.status(), StatusCode::OK, "{path}");
+        let proxied = get(
+            &server,
+            path,
+            &[("accept", HTML), ("x-forwarded-for", "192.0.2.1")],
+        );
+        refusal(proxied.await, StatusCode::FORBIDDEN, "admin_needs_rules").await;
+    }
+    for accept in ["*/*", "application/json", "text/html;q=0"] {
+        let response = get(&server, "/", &[("accept", accept)]).await;
+        assert_eq!(response.headers()["vary"], "Accept");
+        let message = refusal(response, StatusCode::NOT_FOUND, "not_found").await;
+        assert!(message.contains("GET /stream"), "{message}");
+    }
+    for path in ["/admin/stats", "/admin/events", "/admin/settings"] {
+        let proxied = get(&server, path, &[("forwarded", "for=192.0.2.1")]).await;
+        refusal(proxied, StatusCode::FORBIDDEN, "admin_needs_rules").await;
+        let unknown = get(&server, &format!("{path}?bogus=1"), &[]).await;
+        refusal(unknown, StatusCode::BAD_REQUEST, "unknown_parameter").await;
+    }
+    let check = server.http.post(server.at("/admin/access"));
+    let check = check.json(&json!({"token": "x"})).send().await.unwrap();
+    refusal(check, StatusCode::BAD_REQUEST, "invalid_request").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_feed_shows_what_happens() {
+    let flags = ["--history-events", "3", "--streams-max", "100"];
+    let server = TestServer::start_with(Backend::Memory, &flags).await;
+    let response = get(&server, "/admin/events", &[]).await;
+    assert_eq!(
+        response.headers()["content-type"],
+        "text/event-stream; charset=utf-8"
+    );
+    let mut feed = Subscriber::new(response);
+    let history = feed_event(&mut feed, "history", |_| true).await;
+    assert_eq!(history["columns"][0], "time_ms");
+    feed_event(&mut feed, "incidents", |list| list == &json!([])).await;
+    let stats = feed_event(&mut feed, "stats", |_| true).await;
+    assert_eq!(
+        (&stats["broker"], &stats["ready"], &stats["problems"]),
+        (&json!("memory"), &json!(true), &json!([]))
+    );
+    // Once per second from now on.
+    feed_event(&mut feed, "stats", |_| true).await;
+
+    let mut subscriber = server.subscribe("/stream").await;
+    for number in 0..5 {
+        server.publish("sse", "click", &number.to_string()).await;
+    }
+    while subscriber.next_event().await.data != "4" {}
+    let stats = feed_event(&mut feed, "stats", |stats| {
+        stats["published_total"] == 5
+            && stats["deliveries_total"] == 5
+            && (crate::common::STAYS_ATTACHED || stats["delivery_us"]["p99"].is_u64())
+    });
+    let stats = stats.await;
+    let streams = &stats["budgets"][0];
+    assert_eq!(streams, &json!({"name": "streams", "used": 1, "max": 100}));
+
+    let rejected = get(&server, "/events?channel=%3Cb%3E", &[]).await;
+    assert_eq!(rejected.status(), StatusCode::BAD_REQUEST);
+    let wanted = |list: &Value| list[0]["kind"] == "rejection";
+    let incidents = feed_event(&mut feed, "incidents", wanted).await;
+    assert_eq!(
+        (&incidents[0]["reason"], &incidents[0]["caller"]),
+        (&json!("invalid_channel"), &json!("127.0.0.1"))
+    );
+    // Event 1 is trimmed.
+    let mut late = server.subscribe_after("/stream", Some("0-0")).await;
+    assert_eq!(late.next_event().await.event, "gap");
+    let gap = feed_event(&mut feed, "incidents", |list| list[0]["kind"] == "gap").await;
+    assert!(
+        ["trimmed", "unknown"]
+            .map(Value::from)
+            .contains(&gap[0]["reason"]),
+        "{gap}"
+    );
+    drop(late);
+    let ended = feed_event(&mut feed, "streams", |list| {
+        list.as_array()
+            .unwrap()
+            .iter()
+            .any(|stream| stream["kind"] == "closed")
+    });
+    ended.await;
+    let stats = json_of(&server, "/admin/stats").await;
+    let problems = stats["problems"].as_array().unwrap();
+    assert!(
+        problems
+            .iter()
+            .any(|problem| problem == "1 gap was sent in the last minute."),
+        "{stats}"
+    );
+    // The next feed begins with what is kept.
+    let mut second = Subscriber::new(get(&server, "/admin/events", &[]).await);
+    feed_event(&mut second, "incidents", |list| {
+        list.as_array().unwrap().len() >= 2
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_has_a_limited_number_of_feeds_and_ends_them_with_itself() {
+    let mut server = TestServer::start(Backend::Memory).await;
+    let mut feeds = Vec::new();
+    for _ in 0..32 {
+        feeds.push(get(&server, "/admin/events", &[]).await);
+    }
+    let response = get(&server, "/admin/events", &[]).await;
+    assert_eq!(response.headers()["retry-after"], "1");
+    refusal(response, StatusCode::SERVICE_UNAVAILABLE, "busy").await;
+    let status = server.stop("TERM").await;
+    assert!(status.success(), "{status}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn settings_are_listed_with_their_origin_and_without_secrets() {
+    let server = TestServer::start_with(Backend::Redis, &["--streams-max", "77"]).await;
+    let settings = json_of(&server, "/admin/settings").await;
+    let find = |key: &str| {
+        let rows = settings["settings"].as_array().unwrap();
+        rows.iter().find(|row| row["key"] == key).unwrap().clone()
+    };
+    assert_eq!(
+        find("streams_max"),
+        json!({"key": "streams_max", "value": "77", "origin": "flag"})
+    );
+    assert_eq!(find("heartbeat")["origin"], "default");
+    assert_eq!(find("redis_timeout")["origin"], "variable");
+    assert!(
+        find("redis_url")["value"]
+            .as_str()
+            .unwrap()
+            .contains("redis")
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn public_files_are_for_everyone_and_are_cached_by_their_tag() {
+    let server = TestServer::start(Backend::Memory).await;
+    for (path, content_type) in [
+        ("/client.js", "text/javascript; charset=utf-8"),
+        ("/client.d.ts", "text/plain; charset=utf-8"),
+        ("/openapi.yaml", "application/yaml"),
+    ] {
+        let foreign = [
+            ("origin", "https://app.example"),
+            ("x-forwarded-for", "192.0.2.1"),
+        ];
+        let response = get(&server, path, &foreign).await;
+        assert_eq!(response.status(), StatusCode::OK, "{path}");
+        let headers = response.headers().clone();
+        for (name, value) in [
+            ("content-type", content_type),
+            ("access-control-allow-origin", "*"),
+            ("cache-control", "public, max-age=3600"),
+            ("x-content-type-options", "nosniff"),
+        ] {
+            assert_eq!(headers[name], value, "{path}: {name}");
+        }
+        let tag = headers["etag"].to_str().unwrap();
+        let known = get(&server, path, &[("if-none-match", tag)]).await;
+        assert_eq!(known.status(), StatusCode::NOT_MODIFIED, "{path}");
+        assert_eq!(known.headers()["etag"], tag);
+        let other = get(&server, path, &[("if-none-match", "\"other\"")]).await;
+        assert_eq!(other.status(), StatusCode::OK, "{path}");
+    }
+}
+
+/// Each route of the description exists: no request for one is answered as an unknown route or an
+/// unknown method.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_description_names_only_routes_that_exist() {
+    let server = TestServer::start(Backend::Memory).await;
+    let description = server
+        .get("/openapi.yaml")
+        .await
+        .unwrap()
+        .text()
+        .await
+        .unwrap();
+    let (_, paths) = description.split_once("\npaths:\n").unwrap();
+    let (paths, _) = paths.split_once("\ncomponents:\n").unwrap();
+    let (mut path, mut routes) = (String::new(), 0);
+    for line in paths.lines() {
+        let name = line.trim().trim_end_matches(':');
+        match line.len() - line.trim_start().len() {
+            2 => path = name.replace("{action}", "click").replace("{id}", "0"),
+            4 if ["get", "post", "put", "delete"].contains(&name) => {
+                let method = reqwest::Method::from_bytes(name.to_uppercase().as_bytes()).unwrap();
+                let request = server.http.request(method, server.at(&path));
+                let response = request.send().await.unwrap();
+                let status = response.status().as_u16();
+                // An unknown stream is a 404 of its own.
+                let is_stream = path == "/admin/streams/0";
+                assert!(
+                    status != 405 && (status != 404 || is_stream),
+                    "{name} {path}"
+                );
+                routes += 1;
+            }
+            _ => {}
+        }
+    }
+    assert!(routes >= 19, "{routes} routes");
+}
