@@ -11,6 +11,7 @@
 //! | `tls_pairs` | the certificates that the flags and the file name |
 //! | `sources` | where a value comes from |
 //! | `print` | `config print` |
+//! | `unprinted` | a value that may contain secrets |
 //! | `values` | the forms of single values, such as a number of threads |
 //! | `bind_hint` | advice for `--host` and `--port` |
 //! | `broker_choice` | which broker the flags and variables choose |
@@ -36,6 +37,7 @@ mod sources;
 mod stream_args;
 mod tls_args;
 mod tls_pairs;
+mod unprinted;
 mod validate;
 mod values;
 
@@ -50,6 +52,7 @@ pub use self::{
     broker_choice::{BrokerConfig, BrokerKind},
     environment::unknown_variables,
     file::FileAccess,
+    unprinted::Unprinted,
 };
 use self::{
     cli::Args,
@@ -75,9 +78,9 @@ pub type SettingValues = BTreeMap<String, Vec<String>>;
 #[derive(Debug, Clone)]
 pub struct Config {
     /// The command line.
-    arguments: Arc<[OsString]>,
+    arguments: Unprinted<Arc<[OsString]>>,
     /// The values of all settings, to find those that change.
-    pub settings: SettingValues,
+    pub settings: Unprinted<SettingValues>,
     /// The configuration file, if there is one.
     pub file: Option<PathBuf>,
     /// Addresses to listen on, at least one; port 0 takes a free port.
@@ -182,8 +185,8 @@ impl Config {
         let broker = choose_broker(&given).map_err(misused)?;
         let certificates = tls_pairs::all(&given.args.tls, given.file.tls_pairs());
         let printed = print::printed(&given);
-        let settings = print::values(&given);
-        let arguments = given.arguments.into();
+        let settings = Unprinted(print::values(&given));
+        let arguments = Unprinted(given.arguments.into());
         let config = Self::from_valid(given.args, given.access, broker, certificates);
         Ok(Self {
             arguments,
@@ -242,8 +245,8 @@ impl Config {
         certificates: Vec<CertificateFiles>,
     ) -> Self {
         Self {
-            arguments: Arc::new([]),
-            settings: SettingValues::new(),
+            arguments: Unprinted(Arc::new([])),
+            settings: Unprinted::default(),
             access: access.rules,
             warnings: access.warnings,
             printed: PrintedSettings::default(),

@@ -24,6 +24,7 @@
 //! | `flask_sse` | Messages of Flask-SSE and events cross once each, whatever happens to a node. |
 //! | `footprint` (a) | Memory and open files stay bounded under load. |
 //! | `http2` | Streams and publishes share a connection, and have the responses of HTTP/1. |
+//! | `http2_floods` | Hostile frames take bounded memory. |
 //! | `idempotency` | A publish that is sent again with its key is stored once. |
 //! | `limits` (a) | Each limit (history, channels, connections) has its documented effect. |
 //! | `listen` | Each of several addresses is announced and serves the same channels. |
@@ -88,6 +89,7 @@ mod faults;
 mod flask_sse;
 mod footprint;
 mod http2;
+mod http2_floods;
 mod idempotency;
 mod limits;
 mod listen;
