@@ -7,6 +7,7 @@
 //! | module | contents |
 //! |---|---|
 //! | [`event`] | [`Event`] and its validated parts [`Channel`] and [`EventType`] |
+//! | [`pattern`] | patterns of channel names |
 //! | [`cursor`] | [`EventId`], [`Position`] and [`Cursor`] |
 //! | [`wire`] | writes events, comments and `retry` as `text/event-stream` bytes |
 //! | [`moment`] | parses times and durations before now |
@@ -28,6 +29,7 @@ pub mod json_depth;
 pub mod lines;
 pub mod moment;
 pub mod notice;
+pub mod pattern;
 pub mod record;
 pub mod units;
 pub mod wire;
@@ -35,3 +37,4 @@ pub mod wire;
 pub use cursor::{Cursor, EventId, Position};
 pub use event::{Channel, Event, EventType};
 pub use notice::Notice;
+pub use pattern::Pattern;

@@ -7,6 +7,7 @@
 //! | `environment` | how flags, variables and the file are read together |
 //! | `file` | the configuration file |
 //! | `access` | the table `[access]` of the file |
+//! | `channel_classes` | the tables `[[channel]]` of the file |
 //! | `commands` | `config`, `key` and `token`, which print and exit |
 //! | `tls_pairs` | the certificates that the flags and the file name |
 //! | `sources` | where a value comes from |
@@ -23,6 +24,7 @@
 mod access;
 mod bind_hint;
 mod broker_choice;
+mod channel_classes;
 mod cli;
 mod commands;
 mod environment;
@@ -62,7 +64,7 @@ use crate::{
     ListenAddress,
     access::AccessRules,
     access_log::{AccessLogTarget, LogFormat},
-    broker::{Retention, idempotency::KeyLimits},
+    broker::{Retention, idempotency::KeyLimits, lifecycle::ChannelClass},
     budget::largest_share,
     channel::TailLimits,
     fanout::{streams::StreamSettings, thread::FanoutSettings},
@@ -107,6 +109,8 @@ pub struct Config {
     pub audit_log: Option<PathBuf>,
     /// Which callers exist and what they may do.
     pub access: AccessRules,
+    /// The classes of channels, in their order.
+    pub classes: Vec<ChannelClass>,
     /// All settings and where each comes from, for operators.
     pub printed: PrintedSettings,
     /// What in the settings is probably not meant, for the log.
@@ -187,8 +191,10 @@ impl Config {
         let printed = print::printed(&given);
         let settings = Unprinted(print::values(&given));
         let arguments = Unprinted(given.arguments.into());
+        let classes = given.file.classes().to_vec();
         let config = Self::from_valid(given.args, given.access, broker, certificates);
         Ok(Self {
+            classes,
             arguments,
             settings,
             printed,
@@ -248,6 +254,7 @@ impl Config {
             arguments: Unprinted(Arc::new([])),
             settings: Unprinted::default(),
             access: access.rules,
+            classes: Vec::new(),
             warnings: access.warnings,
             printed: PrintedSettings::default(),
             public_url: args.network.public_url(),
@@ -287,6 +294,7 @@ impl Config {
 fn choose_broker(given: &GivenSettings) -> Result<BrokerConfig, String> {
     let broker = broker_choice::choose(given)?;
     validate::validate(&given.args, &given.access.rules, &broker.kind)?;
+    validate::check_classes(given.file.classes(), &broker.kind)?;
     let addresses = given.args.network.all_addresses();
     tls_pairs::check(&given.args.tls, given.file.tls_pairs(), &addresses)?;
     Ok(broker)

@@ -12,7 +12,7 @@ use super::{
 use crate::{
     ListenAddress,
     access::{AccessRules, Right, Rights, ServerRight},
-    broker::{idempotency::KEY_BYTES, redis::check_target},
+    broker::{idempotency::KEY_BYTES, lifecycle::ChannelClass, redis::check_target},
     budget::{free_needed, largest_share},
     http::OriginPattern,
 };
@@ -71,6 +71,22 @@ fn check_history_bytes(size: ByteSize) -> Result<(), String> {
         return Err("--history-bytes must be more than zero: nothing would be kept".to_owned());
     }
     Ok(())
+}
+
+/// Checks that the broker can do what the classes of channels demand.
+pub(super) fn check_classes(classes: &[ChannelClass], broker: &BrokerKind) -> Result<(), String> {
+    let is_redis = matches!(broker, BrokerKind::Redis { .. });
+    let with_bytes = classes
+        .iter()
+        .find(|class| class.defaults.history_bytes.is_some());
+    match with_bytes {
+        Some(class) if is_redis => Err(format!(
+            "history_bytes of the channels {} has no effect over Redis: use history_events or \
+             history_age",
+            class.pattern
+        )),
+        _ => Ok(()),
+    }
 }
 
 /// At an address that other machines can reach, callers without a credential may subscribe by rules.

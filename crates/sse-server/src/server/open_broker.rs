@@ -33,7 +33,7 @@ pub(super) async fn open(
     let retention = config.retention;
     let runtime = Handle::current();
     announce_broker(&config.broker);
-    Ok(match &config.broker.kind {
+    let broker = match &config.broker.kind {
         BrokerKind::Redis {
             url,
             login,
@@ -68,5 +68,7 @@ pub(super) async fn open(
             runtime,
             failed,
         )?),
-    })
+    };
+    broker.classes().replace(config.classes.clone());
+    Ok(broker)
 }

@@ -13,6 +13,7 @@
 //! | `entries`, `foreign_entries` | the entries of a stream; reads past those of other programs |
 //! | `idempotency` | the script that appends items with an idempotency key |
 //! | `retention` | trims by age, forgets expired keys and dead channels |
+//! | `lifecycle` | the life of channels, which is not supported yet |
 //! | `revocations` | the stored revocations, in one hash |
 //! | `registry` | the set of all channels, and its limit |
 //! | `connection`, `tasks` | the connections for commands; starts the tasks |
@@ -54,6 +55,7 @@ mod health;
 mod idempotency;
 mod info;
 mod known_ids;
+mod lifecycle;
 mod lookups;
 mod names;
 mod outage_log;
@@ -102,6 +104,7 @@ use super::{
     Appended, BackPage, BrokerError, Page, PageLimits, Publisher, ReadFrom, Retention, Settled,
     Warning,
     idempotency::{AppendItem, AppendOutcome},
+    lifecycle::Classes,
     notify::ChangeNotifier,
 };
 use crate::{budget::ClientNet, metrics::Metrics};
@@ -115,6 +118,8 @@ pub struct RedisBroker {
     follow_limit: FollowLimit,
     flask_bridge: Option<Arc<FlaskBridge>>,
     metrics: Metrics,
+    classes: Classes,
+    retention: Retention,
     _tasks: Arc<DropGuard>,
 }
 
@@ -180,6 +185,8 @@ impl RedisBroker {
             follow_limit: FollowLimit::new(options.followed_max, metrics.clone()),
             flask_bridge: None,
             metrics,
+            classes: Classes::default(),
+            retention,
             _tasks: Arc::new(guard),
         };
         broker.flask_bridge =

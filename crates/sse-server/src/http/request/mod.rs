@@ -4,6 +4,8 @@ pub(crate) mod batch_body;
 mod batch_line;
 pub(crate) mod body;
 pub(crate) mod body_memory;
+pub(crate) mod channel_settings;
+pub(crate) mod condition;
 pub(crate) mod content_type;
 pub(crate) mod curl_line;
 pub(crate) mod event_filter;
