@@ -4,11 +4,12 @@
 //! |---|---|
 //! | `cli` | the grammar: flags, their variables, defaults and help |
 //! | `network_args`, `tls_args`, `publish_args`, `stream_args`, `limit_args`, `redis_args`, `log_args` | the parts of the grammar about the network, TLS, publishing, streams, limits of one client, Redis and the logs |
+//! | `invocation` | what the command line asks for |
 //! | `environment` | how flags, variables and the file are read together |
 //! | `file` | the configuration file |
 //! | `access` | the table `[access]` of the file |
 //! | `channel_classes` | the tables `[[channel]]` of the file |
-//! | `commands` | `config`, `key` and `token`, which print and exit |
+//! | `commands` | `check`, `config`, `health`, `key` and `token`, which print and exit |
 //! | `tls_pairs` | the certificates that the flags and the file name |
 //! | `sources` | where a value comes from |
 //! | `print` | `config print` |
@@ -29,6 +30,7 @@ mod cli;
 mod commands;
 mod environment;
 mod file;
+mod invocation;
 mod limit_args;
 mod log_args;
 mod network_args;
@@ -54,6 +56,7 @@ pub use self::{
     broker_choice::{BrokerConfig, BrokerKind},
     environment::unknown_variables,
     file::FileAccess,
+    invocation::Invocation,
     unprinted::Unprinted,
 };
 use self::{
@@ -153,35 +156,6 @@ pub struct Config {
     pub fanout_threads: Option<usize>,
 }
 
-/// What the command line asks for.
-#[derive(Debug)]
-pub enum Invocation {
-    /// Serve with these settings.
-    Serve(Box<Config>),
-    /// Print this text, and end with success.
-    Print(String),
-    /// Print this text, and end with exit code 1.
-    Fail(String),
-}
-
-impl Invocation {
-    /// Reads a command line, the environment and the configuration file, and runs a command that
-    /// only prints.
-    ///
-    /// # Errors
-    ///
-    /// The text to print and its exit code: help, or what is wrong and what to write instead.
-    pub fn from_args(
-        args: impl IntoIterator<Item = impl Into<OsString> + Clone>,
-    ) -> Result<Self, clap::Error> {
-        let mut given = environment::parse(args)?;
-        match given.args.command.take() {
-            None => Ok(Self::Serve(Box::new(Config::from_given(given)?))),
-            Some(command) => commands::run(command, &given),
-        }
-    }
-}
-
 impl Config {
     fn from_given(mut given: GivenSettings) -> Result<Self, clap::Error> {
         let visible: Vec<String> = broker_choice::visible_passwords(&given).collect();
@@ -211,7 +185,7 @@ impl Config {
         let invocation = Invocation::from_args(self.arguments.iter());
         match invocation.map_err(|error| error.to_string().trim().to_owned())? {
             Invocation::Serve(config) => Ok(*config),
-            Invocation::Print(_) | Invocation::Fail(_) => {
+            Invocation::Print(_) | Invocation::Fail(_) | Invocation::Check { .. } => {
                 Err("the command line is not that of a server".to_owned())
             }
         }

@@ -27,6 +27,7 @@
 //! | `follow_limit` | how many channels a node follows, and the part of one client |
 //! | `failover` | finds events that Redis has lost, and records the loss |
 //! | `known_ids`, `verification` | which ids a node remembers for that; how it verifies one |
+//! | `inspect` | looks at a Redis without a broker |
 //! | `flask_sse` | the bridge to Flask-SSE |
 //! | `durability` | whether Redis is set up to keep what it acknowledges |
 //! | `names` | names of keys |
@@ -54,6 +55,7 @@ mod handshake;
 mod health;
 mod idempotency;
 mod info;
+mod inspect;
 mod known_ids;
 mod lifecycle;
 mod lookups;
@@ -97,6 +99,7 @@ use self::{
 };
 pub use self::{
     errors::RedisSetupError,
+    inspect::{RedisFacts, inspect},
     names::parse_prefix,
     target::{Account, Password, RedisLogin, TlsFiles, without_password},
 };
