@@ -15,6 +15,9 @@ use crate::{cursor::EventId, event::Channel};
 pub struct Published {
     /// Id of the event, which is durable.
     pub id: EventId,
+    /// Id of the end, if the publish has closed the channel.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub end: Option<EventId>,
 }
 
 /// Response to `POST /events`.
@@ -33,6 +36,9 @@ pub struct BatchPublished {
     /// An event whose key was known has the id of the event that was stored first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ids: Option<Vec<EventId>>,
+    /// Id of the end, if the batch has closed the channel.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub end: Option<EventId>,
 }
 
 /// Body of every response with a 4xx or 5xx status.
@@ -103,11 +109,19 @@ pub enum GapReason {
     LostTail,
     /// The log file is damaged after the cursor, so these events cannot be read.
     Damaged,
+    /// The channel was deleted, and the events after the cursor with it.
+    Deleted,
 }
 
 impl GapReason {
     /// All reasons.
-    pub const ALL: [Self; 4] = [Self::Trimmed, Self::Unknown, Self::LostTail, Self::Damaged];
+    pub const ALL: [Self; 5] = [
+        Self::Trimmed,
+        Self::Unknown,
+        Self::LostTail,
+        Self::Damaged,
+        Self::Deleted,
+    ];
 
     /// The reason as it is written on the wire and in metric labels.
     #[must_use]
@@ -117,8 +131,20 @@ impl GapReason {
             Self::Unknown => "unknown",
             Self::LostTail => "lost-tail",
             Self::Damaged => "damaged",
+            Self::Deleted => "deleted",
         }
     }
+}
+
+/// Data of an `end` event, which reports that nothing follows in a channel.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct End {
+    /// The channel that has ended.
+    pub channel: Channel,
+    /// Why it has ended: `[a-z0-9_.-]{1,32}`. The reason `deleted` comes from the server.
+    pub reason: String,
+    /// Id of the last event before the end; `None` if the channel never had one.
+    pub last: Option<EventId>,
 }
 
 /// Data of every event of a stream with `?envelope=json`. A `gap` event has a [`Gap`] instead.

@@ -7,6 +7,7 @@
 //! | module | contents |
 //! |---|---|
 //! | [`event`] | [`Event`] and its validated parts [`Channel`] and [`EventType`] |
+//! | [`pattern`] | patterns of channel names |
 //! | [`cursor`] | [`EventId`], [`Position`] and [`Cursor`] |
 //! | [`wire`] | writes events, comments and `retry` as `text/event-stream` bytes |
 //! | [`moment`] | parses times and durations before now |
@@ -15,6 +16,7 @@
 //! | [`blocks`] | splits `text/event-stream` bytes into complete blocks |
 //! | [`api`] | JSON of responses, errors, history and batch lines |
 //! | [`json`] | JSON as event data: validated, and kept byte for byte |
+//! | [`json_depth`] | how deeply JSON may be nested |
 //! | [`record`] | lines of the record files, which are compared to count lost events |
 //! | [`units`] | durations, times and sizes on command lines, in variables and in URLs |
 
@@ -23,9 +25,11 @@ pub mod blocks;
 pub mod cursor;
 pub mod event;
 pub mod json;
+pub mod json_depth;
 pub mod lines;
 pub mod moment;
 pub mod notice;
+pub mod pattern;
 pub mod record;
 pub mod units;
 pub mod wire;
@@ -33,3 +37,4 @@ pub mod wire;
 pub use cursor::{Cursor, EventId, Position};
 pub use event::{Channel, Event, EventType};
 pub use notice::Notice;
+pub use pattern::Pattern;

@@ -68,6 +68,13 @@ pub fn time_text(ms: u64) -> String {
         .unwrap_or_default()
 }
 
+/// Formats a duration in the form that [`parse_duration`] reads, without spaces: `1h30m`.
+#[must_use]
+pub fn duration_text(duration: Duration) -> String {
+    let text = humantime::format_duration(duration).to_string();
+    text.replace(' ', "")
+}
+
 /// Parses a size, which is a number and a unit (`512KiB`, `1MiB`, `1GiB`) or a number of bytes.
 ///
 /// # Errors

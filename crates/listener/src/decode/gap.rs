@@ -51,6 +51,7 @@ const fn describe_reason(reason: GapReason) -> &'static str {
             "the server itself lost events, by a failover or by restoring an older log"
         }
         GapReason::Damaged => "the server's log is damaged there",
+        GapReason::Deleted => "the channel was deleted meanwhile",
     }
 }
 

@@ -3,7 +3,7 @@
 //! | file | contents |
 //! |---|---|
 //! | `rules` | what the configuration says: anonymous callers, API keys, issuers, the signing key |
-//! | `rights`, `pattern`, `template` | what a caller may do, for which channels |
+//! | `rights`, `template` | what a caller may do, for which channels |
 //! | `identity` | who a verified credential belongs to, what it may do and until when |
 //! | `credential_error` | why a credential is rejected |
 //! | `caller_check` | rules and revocations together, for callers and for open streams |
@@ -34,7 +34,6 @@ mod identity;
 mod jwt;
 pub(crate) mod keys;
 mod owner;
-mod pattern;
 pub mod revocations;
 mod rights;
 pub(crate) mod rules;
@@ -46,6 +45,8 @@ mod token_cache;
 pub mod token_facts;
 mod verify;
 
+pub use sse_proto::pattern::{InvalidPattern, Pattern};
+
 pub use self::{
     api_key::{Digest, create_api_key, digest, parse_digest, to_hex},
     caller_check::{AccessControl, AccessVersion},
@@ -53,7 +54,6 @@ pub use self::{
     credential_error::{CredentialError, RejectionWord},
     facts::{CreatorKey, CreatorToken},
     identity::{Creator, Identity, Principal},
-    pattern::{InvalidPattern, Pattern},
     rights::{Right, Rights, ServerRight},
     rules::AccessRules,
     secret::Secret,

@@ -2,6 +2,10 @@
 
 use std::time::Duration;
 
+use sse_proto::EventId;
+
+use super::lifecycle::CloseReason;
+
 /// Why a call of the broker failed.
 ///
 /// The events of a failed append are not in the log, except after
@@ -72,6 +76,34 @@ pub enum BrokerError {
         /// When the first of them counts no more.
         expires_in: Duration,
     },
+    /// The channel is closed. Nothing was stored.
+    #[error("the channel is closed ({reason}), and accepts nothing more")]
+    ChannelClosed {
+        /// Why it was closed.
+        reason: CloseReason,
+        /// The id of its end.
+        end: EventId,
+    },
+    /// The channel was deleted not long ago, and its class rejects publishes after that. Nothing was
+    /// stored.
+    #[error("the channel was deleted, and its class accepts no publish for a day after that")]
+    DeletedRecently,
+    /// The channel was deleted since the write began that this step belongs to. Nothing was stored.
+    #[error("the channel was deleted meanwhile")]
+    ChannelDeleted,
+    /// The channel does not exist, and its class lets only `PUT` create it. Nothing was stored.
+    #[error("no such channel: create it with PUT /channels/{{name}}")]
+    NoSuchChannel,
+    /// The condition of the write does not hold. Nothing was stored.
+    #[error("the condition does not hold: the newest id of the channel is {newest}")]
+    ConditionFailed {
+        /// Id of the newest record. In a channel without a record, it is the id after which the
+        /// channel begins.
+        newest: EventId,
+    },
+    /// This log cannot do it yet. Nothing was stored.
+    #[error("{0} is not supported by this log yet")]
+    NotSupported(&'static str),
     /// Too many searches wait to read the log. Nothing was read; the caller can retry.
     #[error("too many searches read the log; try again, perhaps with a smaller range or no filter")]
     TooManySearches,

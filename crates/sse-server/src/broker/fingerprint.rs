@@ -4,7 +4,7 @@ use bytestring::ByteString;
 use sha2::{Digest as _, Sha256};
 use sse_proto::{Event, EventType};
 
-use super::publisher::KeyOwner;
+use super::{lifecycle::CloseReason, publisher::KeyOwner};
 
 /// The first 128 bits of a SHA-256 hash.
 ///
@@ -52,6 +52,13 @@ impl Fingerprint {
     #[must_use]
     pub fn of_principal(self, number: Option<u64>) -> Self {
         number.map_or(self, |number| self.owned_by(number.into()))
+    }
+
+    /// Returns the fingerprint of this content together with the end of its channel.
+    #[must_use]
+    pub fn closing(self, reason: &CloseReason) -> Self {
+        let hash = Sha256::new_with_prefix("close:").chain_update(self.0.to_be_bytes());
+        Self::finish(hash.chain_update(reason.as_str()))
     }
 
     /// Returns the fingerprint as a number.

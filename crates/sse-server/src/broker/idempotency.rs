@@ -75,7 +75,7 @@ pub struct AppendOutcome {
 
 impl AppendOutcome {
     /// The outcome of an item that was stored now.
-    pub(super) const fn new(ids: Appended) -> Self {
+    pub(in crate::broker) const fn new(ids: Appended) -> Self {
         Self {
             ids,
             duplicate: false,

@@ -23,6 +23,7 @@
 //!   events: an entry of the type `gap` ([`Stored::is_gap`]) whose data is a `Gap`.
 //! - [`check_settled`](Broker::check_settled) guarantees that no event up to an id can still
 //!   appear.
+//! - A channel can be closed and deleted, and a write can have a condition: see [`lifecycle`].
 //! - A [`Watcher`] of a channel ([`follow`](Broker::follow)) is notified after every append to the
 //!   channel, by any node. A notification may be spurious. A caller that follows before it reads
 //!   misses nothing. An in-process log hands the events of each append over
@@ -38,6 +39,7 @@ mod error;
 mod fingerprint;
 mod id_order;
 pub mod idempotency;
+pub mod lifecycle;
 pub mod memory;
 pub mod notify;
 mod publisher;
@@ -231,7 +233,8 @@ impl Broker {
         }
     }
 
-    /// Returns the last id of `channel`. A subscriber without a cursor starts after this id.
+    /// Returns the last id of `channel`, before its end if it is closed. A subscriber without a
+    /// cursor starts after this id.
     ///
     /// # Errors
     ///

@@ -8,6 +8,8 @@ use sse_proto::{
     api::{Gap, GapReason, Lost},
 };
 
+use super::lifecycle::{END, is_control};
+
 /// The ids that an append assigned to a run of events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Appended {
@@ -56,7 +58,7 @@ impl PageLimits {
     }
 }
 
-/// An entry of the log: an event or a gap record.
+/// An entry of the log: an event, a gap record or the end of its channel.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stored {
     /// Position of the entry in its channel.
@@ -76,6 +78,18 @@ impl Stored {
     #[must_use]
     pub fn is_gap(&self) -> bool {
         self.kind == GAP
+    }
+
+    /// Returns true if the entry is the end of its channel, after which no other entry follows.
+    #[must_use]
+    pub fn is_end(&self) -> bool {
+        self.kind == END
+    }
+
+    /// Returns true if the entry is an event, which limits count and filters check.
+    #[must_use]
+    pub fn is_event(&self) -> bool {
+        !is_control(&self.kind)
     }
 
     /// Decodes the entry as a gap record. Returns `None` if the entry is an event.
@@ -136,6 +150,19 @@ pub struct Page {
 }
 
 impl Page {
+    /// Returns the page, which was read from the oldest event on, as one that follows a gap.
+    pub(super) fn after_gap(self, reason: GapReason) -> Self {
+        let oldest = self.events.first().map(|event| event.id);
+        Self {
+            start: Continuity::Gap {
+                reason,
+                oldest,
+                lost: None,
+            },
+            ..self
+        }
+    }
+
     /// Returns the position from which to read on. `asked` is the argument of the read.
     #[must_use]
     pub fn end(&self, asked: ReadFrom) -> Position {
@@ -154,14 +181,14 @@ impl Page {
     }
 }
 
-/// A run of events that was read towards the start of the log.
+/// A run of events that was read towards the start of the log, without the end of the channel.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BackPage {
     /// The events in descending id order. Only damaged events can be missing between them.
     pub events: Vec<Stored>,
     /// True if the page ended at its limits: older events precede it.
     pub more: bool,
-    /// The last id ever assigned in the channel, as seen by this read.
+    /// The last id in the channel before its end, as seen by this read.
     pub last: EventId,
 }
 

@@ -8,7 +8,7 @@ use sse_proto::{
 };
 
 use super::{encode::EventEncoder, frame::Frame};
-use crate::broker::Stored;
+use crate::broker::{GAP, Stored, lifecycle::is_control};
 
 /// A chunk of frames has at most this many bytes, or one event.
 pub(super) const CHUNK_BYTES_MAX: usize = 64 << 10;
@@ -18,7 +18,7 @@ pub(super) const CHUNK_BYTES_MAX: usize = 64 << 10;
 pub struct Chunk {
     /// The blocks, at least one.
     pub bytes: Bytes,
-    /// Number of events in the blocks. A gap is not an event.
+    /// Number of events in the blocks. A gap and the end of a channel are no events.
     pub events: usize,
     /// The reason of the gap, if the chunk reports one.
     pub gap: Option<GapReason>,
@@ -106,7 +106,7 @@ impl<'a> ChunkBuilder<'a> {
             }
         };
         if is_added {
-            self.count_entry(frame.is_gap());
+            self.count_entry(&frame.kind);
         }
         is_added
     }
@@ -115,7 +115,7 @@ impl<'a> ChunkBuilder<'a> {
     pub(super) fn add_event(&mut self, event: &Stored) {
         if let Blocks::Encoded(out) = &mut self.blocks {
             self.encoder.encode_event(out, event);
-            self.count_entry(event.is_gap());
+            self.count_entry(&event.kind);
         }
     }
 
@@ -127,10 +127,10 @@ impl<'a> ChunkBuilder<'a> {
         }
     }
 
-    fn count_entry(&mut self, is_gap: bool) {
-        if is_gap {
+    fn count_entry(&mut self, kind: &str) {
+        if kind == GAP {
             self.gap.get_or_insert(GapReason::LostTail);
-        } else {
+        } else if !is_control(kind) {
             self.events += 1;
         }
     }
@@ -165,10 +165,7 @@ mod tests {
     use sse_proto::EventId;
 
     use super::*;
-    use crate::{
-        broker::GAP,
-        channel::encode::{Envelope, IdAffixes},
-    };
+    use crate::channel::encode::{Envelope, IdAffixes};
 
     fn frame(ms: u64, kind: &'static str, data: &'static str) -> Frame {
         let event = Stored {

@@ -26,7 +26,7 @@ use sse_proto::{
 };
 
 use super::frame::Frame;
-use crate::broker::{GAP, Stored};
+use crate::broker::{GAP, Stored, lifecycle::wire_kind};
 
 /// How the data of events is wrapped.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
@@ -34,7 +34,7 @@ pub enum Envelope {
     /// The data is sent as it was published.
     #[default]
     None,
-    /// The data is wrapped as [`api::Envelope`]. A gap is not wrapped.
+    /// The data is wrapped as [`api::Envelope`]. A gap and the end of a channel are not wrapped.
     Json,
 }
 
@@ -82,11 +82,11 @@ impl<'a> EventEncoder<'a> {
     /// Encodes an event of a page.
     pub(super) fn encode_event(&self, out: &mut BytesMut, event: &Stored) {
         let cursor = self.cursor(Position::After(event.id));
-        if self.envelope == Envelope::Json && !event.is_gap() {
+        if self.envelope == Envelope::Json && event.is_event() {
             let data = self.wrap_data(event.id, &event.kind, &event.data);
             wire::event(out, cursor, &event.kind, &data);
         } else {
-            wire::event(out, cursor, &event.kind, &event.data);
+            wire::event(out, cursor, wire_kind(&event.kind), &event.data);
         }
     }
 
@@ -106,7 +106,7 @@ impl<'a> EventEncoder<'a> {
 
     /// Returns the block that all streams of one channel with this envelope share.
     pub(super) fn shared_block<'f>(&self, frame: &'f Frame) -> &'f Bytes {
-        if self.envelope == Envelope::None || frame.is_gap() {
+        if self.envelope == Envelope::None || !frame.is_event() {
             return &frame.bytes;
         }
         frame.enveloped(|data| {
@@ -143,6 +143,7 @@ impl<'a> EventEncoder<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::broker::lifecycle::END;
 
     fn stored(kind: &'static str, data: &'static str) -> Stored {
         Stored {
@@ -179,12 +180,13 @@ mod tests {
 
     #[test]
     fn an_envelope_wraps_events_of_pages_and_frames_alike_but_no_gap() {
-        for (kind, data) in [("click", "a\r\nb"), (GAP, "{}")] {
+        for (kind, data) in [("click", "a\r\nb"), (GAP, "{}"), (END, "{}")] {
             let [from_page, from_frame] =
                 encode_both(Envelope::Json, IdAffixes::NONE, &stored(kind, data));
             assert_eq!(from_page, from_frame);
             let is_wrapped = from_page.contains(r#""channel":"b""#);
-            assert_eq!(is_wrapped, kind != GAP, "{from_page}");
+            assert_eq!(is_wrapped, kind == "click", "{from_page}");
+            assert!(from_page.contains("event: ") && !from_page.contains('\0'));
         }
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use sse_proto::EventType;
 
-use crate::broker::GAP;
+use crate::broker::lifecycle::is_control;
 
 /// Which event types a reader wants. The default passes every type.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
@@ -26,19 +26,20 @@ impl Filter {
         self.0.is_none()
     }
 
-    /// Whether events of type `kind` pass. A gap record passes every filter.
+    /// Whether events of type `kind` pass. A gap record and the end of a channel pass every filter.
     #[must_use]
     pub fn passes(&self, kind: &str) -> bool {
         let Some(kinds) = &self.0 else {
             return true;
         };
-        kind == GAP || kinds.iter().any(|wanted| wanted.as_str() == kind)
+        is_control(kind) || kinds.iter().any(|wanted| wanted.as_str() == kind)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::broker::{GAP, lifecycle::END};
 
     fn filter(kinds: &[&str]) -> Filter {
         Filter::new(kinds.iter().map(|kind| kind.parse().unwrap()).collect())
@@ -48,6 +49,7 @@ mod tests {
     fn a_filter_passes_its_types_and_every_gap() {
         let clicks = filter(&["click", "key"]);
         assert!(clicks.passes("click") && clicks.passes("key") && clicks.passes(GAP));
+        assert!(clicks.passes(END) && !clicks.passes("end"));
         assert!(!clicks.passes("view") && !clicks.is_all());
         assert!(filter(&[]).is_all() && filter(&[]).passes("view"));
     }

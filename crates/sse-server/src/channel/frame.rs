@@ -10,7 +10,11 @@ use bytestring::ByteString;
 use sse_proto::{EventId, wire};
 
 use crate::{
-    broker::{GAP, Stored, lost_of},
+    broker::{
+        GAP, Stored,
+        lifecycle::{END, is_control, wire_kind},
+        lost_of,
+    },
     budget::allocated_bytes,
 };
 
@@ -71,12 +75,12 @@ impl Frame {
     pub(super) fn block_len(event: &Stored) -> usize {
         let digits = |number: u64| number.checked_ilog10().unwrap_or(0) as usize + 1;
         let id_length = digits(event.id.ms) + 1 + digits(event.id.seq);
-        wire::event_len(id_length, &event.kind, &event.data)
+        wire::event_len(id_length, wire_kind(&event.kind), &event.data)
     }
 
     /// Encodes `event` into `buffer`.
     pub(super) fn encode(event: Stored, buffer: &mut BytesMut) -> Self {
-        wire::event(buffer, event.id, &event.kind, &event.data);
+        wire::event(buffer, event.id, wire_kind(&event.kind), &event.data);
         let data = event.data.contains('\r').then(|| Box::from(&*event.data));
         Self {
             id: event.id,
@@ -88,7 +92,20 @@ impl Frame {
         }
     }
 
-    /// Whether this is a gap record. Every filter passes it, and no envelope wraps it.
+    /// Whether this is an event, and neither a gap record nor the end of the channel, which every
+    /// filter passes and no envelope wraps.
+    #[must_use]
+    pub fn is_event(&self) -> bool {
+        !is_control(&self.kind)
+    }
+
+    /// Whether this is the end of the channel, after which nothing follows.
+    #[must_use]
+    pub fn is_end(&self) -> bool {
+        self.kind == END
+    }
+
+    /// Whether this is a gap record.
     #[must_use]
     pub fn is_gap(&self) -> bool {
         self.kind == GAP

@@ -87,6 +87,19 @@ impl MultiSubscription {
         }
     }
 
+    /// Notes that the position in the n-th channel is after the end of the channel.
+    pub fn set_ended(&mut self, nth: usize) {
+        if let Some(channel) = self.channels.get_mut(nth) {
+            channel.set_ended();
+        }
+    }
+
+    /// Whether the client has the end of every channel.
+    #[must_use]
+    pub fn is_ended(&self) -> bool {
+        self.channels.iter().all(Subscription::is_ended)
+    }
+
     /// The channels, in order.
     pub fn channels(&self) -> impl Iterator<Item = &Channel> {
         self.channels.iter().map(Subscription::channel)

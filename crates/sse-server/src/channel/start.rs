@@ -208,7 +208,7 @@ impl<'a> BackwardScan<'a> {
         for event in &page.events {
             self.left.events_max = self.left.events_max.saturating_sub(1);
             self.left.bytes_max = self.left.bytes_max.saturating_sub(event.size());
-            if !event.is_gap() && self.filter.passes(&event.kind) {
+            if event.is_event() && self.filter.passes(&event.kind) {
                 self.oldest_match = Some(event.id);
                 self.missing -= 1;
                 if self.missing == 0 {

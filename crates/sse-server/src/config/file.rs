@@ -8,7 +8,8 @@
 //! [[tls]]                                             see `tls_pairs`
 //! ```
 //!
-//! Only the table `[access]` has no flags; `config::access` reads it.
+//! Only the tables `[access]` and `[[channel]]` have no flags; `config::access` and
+//! `config::channel_classes` read them.
 //!
 //! A value of the file takes the place of the flag's default, so flags and variables override it.
 
@@ -25,13 +26,15 @@ use toml::{
 };
 
 use super::{
-    access::{Notes, print_tables, read_access},
-    tls_pairs,
+    access::{Notes, print_section, print_tables, read_access},
+    channel_classes, tls_pairs,
 };
-use crate::{access::AccessRules, tls::CertificateFiles};
+use crate::{access::AccessRules, broker::lifecycle::ChannelClass, tls::CertificateFiles};
 
 /// The table of access rules, which has no flags.
 const ACCESS: &str = "access";
+/// The tables that have no flags.
+const TABLES: [&str; 3] = [ACCESS, tls_pairs::KEY, channel_classes::KEY];
 /// A larger file is rejected. It may not be a configuration file at all.
 const BYTES_MAX: u64 = 1 << 20;
 
@@ -42,6 +45,7 @@ pub(super) struct ConfigFile {
     text: String,
     settings: Vec<FileSetting>,
     tls_pairs: Vec<CertificateFiles>,
+    classes: Vec<ChannelClass>,
 }
 
 #[derive(Debug)]
@@ -74,7 +78,7 @@ impl ConfigFile {
         let text = String::from_utf8(bytes);
         let text = text.map_err(|_| format!("{} is not UTF-8 text", path.display()))?;
         let parsed = parse(&text, command);
-        let (settings, tls_pairs) = parsed.map_err(|(offset, message)| {
+        let (settings, tls_pairs, classes) = parsed.map_err(|(offset, message)| {
             format!("{}:{}: {message}", path.display(), line(&text, offset))
         })?;
         Ok(Self {
@@ -82,11 +86,29 @@ impl ConfigFile {
             text,
             settings,
             tls_pairs,
+            classes,
         })
     }
 
     pub(super) fn tls_pairs(&self) -> &[CertificateFiles] {
         &self.tls_pairs
+    }
+
+    /// Returns the classes of channels.
+    pub(super) fn classes(&self) -> &[ChannelClass] {
+        &self.classes
+    }
+
+    /// Returns the tables `[[channel]]` as `config print` shows them.
+    pub(super) fn print_classes(&self) -> String {
+        let mut text = String::new();
+        if let Ok(table) = parse_table(&self.text)
+            && let Some(classes) = table.get_ref().get(channel_classes::KEY)
+        {
+            let line = |offset| line(&self.text, offset);
+            print_section(&mut text, channel_classes::KEY, classes.get_ref(), &line);
+        }
+        text
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -188,15 +210,15 @@ fn parse_table(text: &str) -> Result<Spanned<DeTable<'_>>, ErrorAt> {
     })
 }
 
-fn parse(
-    text: &str,
-    command: &Command,
-) -> Result<(Vec<FileSetting>, Vec<CertificateFiles>), ErrorAt> {
+/// The settings that have flags, the certificates and the classes of channels.
+type Parsed = (Vec<FileSetting>, Vec<CertificateFiles>, Vec<ChannelClass>);
+
+fn parse(text: &str, command: &Command) -> Result<Parsed, ErrorAt> {
     let table = parse_table(text)?;
     let mut settings: Vec<_> = table
         .get_ref()
         .iter()
-        .filter(|(key, _)| ![ACCESS, tls_pairs::KEY].contains(&key.get_ref().as_ref()))
+        .filter(|(key, _)| !TABLES.contains(&key.get_ref().as_ref()))
         .map(|(key, value)| {
             let offset = key.span().start;
             let flag = find_flag(command, key.get_ref()).map_err(|message| (offset, message))?;
@@ -211,7 +233,13 @@ fn parse(
         .collect::<Result<_, _>>()?;
     settings.sort_by_key(|setting| setting.line);
     let tls_pairs = table.get_ref().get(tls_pairs::KEY).map(tls_pairs::parse);
-    Ok((settings, tls_pairs.transpose()?.unwrap_or_default()))
+    let classes = table.get_ref().get(channel_classes::KEY);
+    let classes = classes.map(channel_classes::parse).transpose()?;
+    Ok((
+        settings,
+        tls_pairs.transpose()?.unwrap_or_default(),
+        classes.unwrap_or_default(),
+    ))
 }
 
 /// Returns the number of the line that contains the byte at `offset`.
@@ -226,7 +254,7 @@ fn find_flag<'c>(command: &'c Command, key: &str) -> Result<&'c Arg, String> {
         return Ok(flag);
     }
     let known: Vec<_> = keys().map(|(_, known)| known).collect();
-    let known = known.iter().map(String::as_str).chain([ACCESS]);
+    let known = known.iter().map(String::as_str).chain(TABLES);
     Err(format!(
         "there is no setting {key}{}",
         nearest_key(known, key)

@@ -7,10 +7,12 @@
 //! | `environment` | how flags, variables and the file are read together |
 //! | `file` | the configuration file |
 //! | `access` | the table `[access]` of the file |
+//! | `channel_classes` | the tables `[[channel]]` of the file |
 //! | `commands` | `config`, `key` and `token`, which print and exit |
 //! | `tls_pairs` | the certificates that the flags and the file name |
 //! | `sources` | where a value comes from |
 //! | `print` | `config print` |
+//! | `unprinted` | a value that may contain secrets |
 //! | `values` | the forms of single values, such as a number of threads |
 //! | `bind_hint` | advice for `--host` and `--port` |
 //! | `broker_choice` | which broker the flags and variables choose |
@@ -22,6 +24,7 @@
 mod access;
 mod bind_hint;
 mod broker_choice;
+mod channel_classes;
 mod cli;
 mod commands;
 mod environment;
@@ -36,6 +39,7 @@ mod sources;
 mod stream_args;
 mod tls_args;
 mod tls_pairs;
+mod unprinted;
 mod validate;
 mod values;
 
@@ -50,6 +54,7 @@ pub use self::{
     broker_choice::{BrokerConfig, BrokerKind},
     environment::unknown_variables,
     file::FileAccess,
+    unprinted::Unprinted,
 };
 use self::{
     cli::Args,
@@ -59,7 +64,7 @@ use crate::{
     ListenAddress,
     access::AccessRules,
     access_log::{AccessLogTarget, LogFormat},
-    broker::{Retention, idempotency::KeyLimits},
+    broker::{Retention, idempotency::KeyLimits, lifecycle::ChannelClass},
     budget::largest_share,
     channel::TailLimits,
     fanout::{streams::StreamSettings, thread::FanoutSettings},
@@ -75,9 +80,9 @@ pub type SettingValues = BTreeMap<String, Vec<String>>;
 #[derive(Debug, Clone)]
 pub struct Config {
     /// The command line.
-    arguments: Arc<[OsString]>,
+    arguments: Unprinted<Arc<[OsString]>>,
     /// The values of all settings, to find those that change.
-    pub settings: SettingValues,
+    pub settings: Unprinted<SettingValues>,
     /// The configuration file, if there is one.
     pub file: Option<PathBuf>,
     /// Addresses to listen on, at least one; port 0 takes a free port.
@@ -104,6 +109,8 @@ pub struct Config {
     pub audit_log: Option<PathBuf>,
     /// Which callers exist and what they may do.
     pub access: AccessRules,
+    /// The classes of channels, in their order.
+    pub classes: Vec<ChannelClass>,
     /// All settings and where each comes from, for operators.
     pub printed: PrintedSettings,
     /// What in the settings is probably not meant, for the log.
@@ -182,10 +189,12 @@ impl Config {
         let broker = choose_broker(&given).map_err(misused)?;
         let certificates = tls_pairs::all(&given.args.tls, given.file.tls_pairs());
         let printed = print::printed(&given);
-        let settings = print::values(&given);
-        let arguments = given.arguments.into();
+        let settings = Unprinted(print::values(&given));
+        let arguments = Unprinted(given.arguments.into());
+        let classes = given.file.classes().to_vec();
         let config = Self::from_valid(given.args, given.access, broker, certificates);
         Ok(Self {
+            classes,
             arguments,
             settings,
             printed,
@@ -242,9 +251,10 @@ impl Config {
         certificates: Vec<CertificateFiles>,
     ) -> Self {
         Self {
-            arguments: Arc::new([]),
-            settings: SettingValues::new(),
+            arguments: Unprinted(Arc::new([])),
+            settings: Unprinted::default(),
             access: access.rules,
+            classes: Vec::new(),
             warnings: access.warnings,
             printed: PrintedSettings::default(),
             public_url: args.network.public_url(),
@@ -284,6 +294,7 @@ impl Config {
 fn choose_broker(given: &GivenSettings) -> Result<BrokerConfig, String> {
     let broker = broker_choice::choose(given)?;
     validate::validate(&given.args, &given.access.rules, &broker.kind)?;
+    validate::check_classes(given.file.classes(), &broker.kind)?;
     let addresses = given.args.network.all_addresses();
     tls_pairs::check(&given.args.tls, given.file.tls_pairs(), &addresses)?;
     Ok(broker)

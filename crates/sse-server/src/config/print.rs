@@ -7,6 +7,7 @@ use clap::{Arg, ArgAction, Command};
 use super::{
     SettingValues,
     access::EXAMPLE,
+    channel_classes,
     environment::GivenSettings,
     file::{flags, key_of},
     sources::Source,
@@ -33,7 +34,7 @@ pub(super) fn settings(given: &GivenSettings) -> String {
         );
     }
     text.push_str(&tls_pairs::print(given.file.tls_pairs()));
-    text + &given.file.print_access()
+    text + &given.file.print_classes() + &given.file.print_access()
 }
 
 /// Returns the settings as a running server shows them to operators.
@@ -107,6 +108,7 @@ pub(super) fn example(command: &Command) -> String {
         let _ = writeln!(text, "# {key} = {value}");
     }
     text.push_str(tls_pairs::EXAMPLE);
+    text.push_str(channel_classes::EXAMPLE);
     text + EXAMPLE
 }
 

@@ -94,7 +94,31 @@ async fn resolve_starts(
         let cursor = resolve_until_ok(&hub, &channel, start, search).await;
         resolved.push((channel, cursor));
     }
-    MultiSubscription::new(resolved, &options)
+    let ended = find_ended(hub.broker(), &resolved).await;
+    let mut subscription = MultiSubscription::new(resolved, &options);
+    for nth in ended {
+        subscription.set_ended(nth);
+    }
+    subscription
+}
+
+/// Returns the indices of the channels whose end the client has seen.
+///
+/// If the broker does not answer, the channel counts as open: nothing follows the end of a closed
+/// channel anyway, and the client asks again when it reconnects.
+async fn find_ended(
+    broker: &Broker,
+    resolved: &[(Channel, Result<Position, UnreadableCursor>)],
+) -> Vec<usize> {
+    let mut ended = Vec::new();
+    for (nth, (channel, cursor)) in resolved.iter().enumerate() {
+        if let Ok(position @ Position::After(_)) = cursor
+            && matches!(broker.is_ended(channel, *position).await, Ok(true))
+        {
+            ended.push(nth);
+        }
+    }
+    ended
 }
 
 async fn resolve_until_ok(

@@ -75,7 +75,7 @@ pub enum CloseReason {
     TooMuchInput,
     /// The keys of TLS must not encrypt more.
     TlsKeysUsed,
-    /// No event up to `until` can appear any more.
+    /// No event up to `until` can appear any more, or all channels of the stream have ended.
     UntilReached,
     /// The credential has expired.
     Expired,

@@ -17,9 +17,15 @@ pub(super) const fn retry_after(error: &BrokerError) -> Option<Duration> {
         | BrokerError::OutcomeUnknown(_)
         | BrokerError::TooManySearches
         | BrokerError::Damaged(_) => Some(RETRY_AFTER),
-        BrokerError::KeyReused { .. } | BrokerError::Full(_) | BrokerError::TooManyChannels(_) => {
-            None
-        }
+        BrokerError::KeyReused { .. }
+        | BrokerError::Full(_)
+        | BrokerError::TooManyChannels(_)
+        | BrokerError::ChannelClosed { .. }
+        | BrokerError::ChannelDeleted
+        | BrokerError::DeletedRecently
+        | BrokerError::NoSuchChannel
+        | BrokerError::ConditionFailed { .. }
+        | BrokerError::NotSupported(_) => None,
     }
 }
 
@@ -36,6 +42,12 @@ pub(super) const fn code(error: &BrokerError) -> ErrorCode {
         BrokerError::OutcomeUnknown(_) => ErrorCode::OutcomeUnknown,
         BrokerError::Damaged(_) => ErrorCode::LogDamaged,
         BrokerError::Full(_) | BrokerError::TooManyChannels(_) => ErrorCode::LogFull,
+        BrokerError::ChannelClosed { .. } => ErrorCode::ChannelClosed,
+        BrokerError::ChannelDeleted => ErrorCode::ChannelDeleted,
+        BrokerError::DeletedRecently => ErrorCode::DeletedRecently,
+        BrokerError::NoSuchChannel => ErrorCode::NoSuchChannel,
+        BrokerError::ConditionFailed { .. } => ErrorCode::ConditionFailed,
+        BrokerError::NotSupported(_) => ErrorCode::NotSupported,
     }
 }
 
@@ -64,6 +76,12 @@ pub(super) const fn general_message(error: &BrokerError) -> Option<&'static str>
         | BrokerError::KeyBytesFull { .. }
         | BrokerError::TooManyNewChannels { .. }
         | BrokerError::TooManySearches
+        | BrokerError::ChannelClosed { .. }
+        | BrokerError::ChannelDeleted
+        | BrokerError::DeletedRecently
+        | BrokerError::NoSuchChannel
+        | BrokerError::ConditionFailed { .. }
+        | BrokerError::NotSupported(_)
         | BrokerError::TooManyChannels(_) => None,
     }
 }

@@ -6,20 +6,20 @@
 
 use std::{fmt, time::Duration};
 
-use sse_proto::event::InvalidName;
+use sse_proto::{event::InvalidName, json_depth::DEPTH_MAX};
 
 use super::{
     access::challenge::{insufficient_message, unauthorized_message},
     broker_error,
     error_cause::ErrorCause,
     rejections::Rejection,
-    request::json_depth::DEPTH_MAX,
 };
 use crate::{access::RejectionWord, broker::BrokerError};
 
 /// The routes, for a client that requested another one.
 pub(super) const ROUTES: &str = "\
-    GET or POST /event/{action}, POST /events, GET /stream, GET /events, POST /tokens, \
+    GET or POST /event/{action}, POST /events, GET /stream, GET /events, GET /channels, \
+    GET, PUT or DELETE /channels/{name}, POST /channels/{name}/close, POST /tokens, \
     GET /health/live, GET /health/ready, GET /metrics, GET or DELETE /admin/streams, \
     POST /admin/revocations, GET /admin/stats, GET /admin/events, GET /admin/settings, \
     POST /admin/access, GET /client.js, GET /client.d.ts, GET /openapi.yaml";
@@ -149,6 +149,15 @@ pub enum ApiError {
     /// No open stream has this id.
     #[error("no stream of this node has this id; GET /admin/streams lists the streams")]
     NoSuchStream,
+    /// The channel does not exist.
+    #[error("no such channel")]
+    NoSuchChannel,
+    /// `If-Match` or `If-None-Match` is not a condition.
+    #[error("{0}")]
+    InvalidCondition(&'static str),
+    /// The condition does not hold, and the caller may not see the newest id.
+    #[error("the condition does not hold")]
+    ConditionFailed,
     /// The JSON is not what the route expects.
     #[error("the request is not valid: {0}")]
     InvalidRequest(String),

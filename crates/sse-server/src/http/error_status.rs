@@ -48,6 +48,12 @@ error_codes! {
     PreflightRejected, "preflight_rejected", FORBIDDEN;
     NotFound, "not_found", NOT_FOUND;
     MethodNotAllowed, "method_not_allowed", METHOD_NOT_ALLOWED;
+    NoSuchChannel, "no_such_channel", NOT_FOUND;
+    ChannelClosed, "channel_closed", CONFLICT;
+    DeletedRecently, "deleted_recently", CONFLICT;
+    ChannelDeleted, "channel_deleted", GONE;
+    ConditionFailed, "condition_failed", PRECONDITION_FAILED;
+    NotSupported, "not_supported", NOT_IMPLEMENTED;
     BodyTimeout, "body_timeout", REQUEST_TIMEOUT;
     TooLarge, "too_large", PAYLOAD_TOO_LARGE;
     UnsupportedMediaType, "unsupported_media_type", UNSUPPORTED_MEDIA_TYPE;

@@ -12,7 +12,6 @@
 //! | | `content_type` | the type of a body |
 //! | | `expectation` | rejects a large body before it is sent |
 //! | | `json_body` | a small JSON object as the body |
-//! | | `json_depth` | how deeply JSON may be nested |
 //! | | `listen_address` | the address that a request arrived at |
 //! | | `curl_line` | a command line that would have worked |
 //! | | `body`, `body_memory` | reads a body within its limits of size, time and memory |
@@ -114,7 +113,10 @@ pub use self::{
     ops::readiness::Readiness,
     rejections::{Rejections, record_rejections},
     request::{
-        body_memory::BodyMemory, expectation::check_expectation, ignored_upgrade::ignore_upgrade,
+        body_memory::BodyMemory,
+        channel_settings::{parse_count, parse_ms},
+        expectation::check_expectation,
+        ignored_upgrade::ignore_upgrade,
     },
     request_limits::RequestLimits,
     request_log::log_requests,
@@ -124,7 +126,7 @@ pub use self::{
 };
 use self::{
     admin::{access as credentials, events, page, revocations, settings, stats, streams},
-    api::{batch, history, publish, stream, tokens},
+    api::{batch, channels, history, publish, stream, tokens},
     error::{ApiError, ApiResult, shortened},
     ops::{health, metrics},
 };
@@ -149,12 +151,29 @@ fn event_routes(config: &mut ServiceConfig) {
     config
         .service(event_resource())
         .service(events_resource())
+        .configure(channel_routes)
         .service(resource("/stream", "GET", [web::get().to(stream::stream)]))
         .service(resource(
             "/tokens",
             "POST",
             [web::post().to(tokens::create)],
         ));
+}
+
+fn channel_routes(config: &mut ServiceConfig) {
+    let list = web::get().to(channels::list::list);
+    let describe = get_or_head().to(channels::describe::describe);
+    let configure = web::put().to(channels::configure::configure);
+    let remove = web::delete().to(channels::remove::remove);
+    let close = web::post().to(channels::close::close);
+    config
+        .service(resource("/channels", "GET", [list]))
+        .service(resource(
+            "/channels/{name}",
+            "GET, HEAD, PUT, DELETE",
+            [describe, configure, remove],
+        ))
+        .service(resource("/channels/{name}/close", "POST", [close]));
 }
 
 fn event_resource() -> Resource {

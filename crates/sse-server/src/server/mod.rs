@@ -17,7 +17,7 @@
 //! | `http2` | HTTP/2 |
 //! | `track_requests` | reports requests to their connection |
 //! | `protocol_errors` | logs clients that do not speak HTTP |
-//! | `reload` | replaces access rules, limits and certificates |
+//! | `reload` | replaces access rules, classes of channels, limits and certificates |
 //! | `announce` | the log lines and the URL at start |
 //! | `shutdown` | the order in which the parts end |
 

@@ -33,7 +33,7 @@ pub(super) async fn open(
     let retention = config.retention;
     let runtime = Handle::current();
     announce_broker(&config.broker);
-    Ok(match &config.broker.kind {
+    let broker = match &config.broker.kind {
         BrokerKind::Redis {
             url,
             login,
@@ -41,6 +41,7 @@ pub(super) async fn open(
             timeout,
             wait,
             followed_max,
+            flask_sse,
         } => {
             let options = redis::RedisOptions {
                 url,
@@ -49,6 +50,7 @@ pub(super) async fn open(
                 timeout: *timeout,
                 replicas_to_wait_for: *wait,
                 followed_max: *followed_max,
+                flask_sse,
                 event_bytes_max: config.requests.event_bytes_max,
             };
             Broker::Redis(RedisBroker::connect(options, retention, metrics, &runtime).await?)
@@ -66,5 +68,7 @@ pub(super) async fn open(
             runtime,
             failed,
         )?),
-    })
+    };
+    broker.classes().replace(config.classes.clone());
+    Ok(broker)
 }

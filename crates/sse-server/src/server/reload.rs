@@ -17,6 +17,7 @@ use super::{
 };
 use crate::{
     access::AccessControl,
+    broker::lifecycle::Classes,
     config::{Config, FileAccess, SettingValues},
     connections::ConnectionTable,
     fanout::{admission::Admission, stream_life::StreamLife},
@@ -46,6 +47,7 @@ const RELOADABLE: [&str; 9] = [
 /// The parts of the server that a reload changes.
 pub(super) struct Reloader {
     access: AccessControl,
+    classes: Classes,
     quotas: Arc<CallerQuotas>,
     admission: Admission,
     life: StreamLife,
@@ -78,6 +80,7 @@ impl Reloader {
     pub(super) fn new(state: &AppState, acceptor: &Acceptor) -> Self {
         Self {
             access: state.access.clone(),
+            classes: state.hub.broker().classes().clone(),
             quotas: state.quotas.clone(),
             admission: state.streams.admission.clone(),
             life: state.streams.life.clone(),
@@ -102,6 +105,7 @@ impl Reloader {
             tracing::warn!("{warning}");
         }
         self.apply_limits(&read);
+        self.apply_classes(&read);
         self.access.access().reload(access.rules);
         Ok(read)
     }
@@ -112,6 +116,12 @@ impl Reloader {
             (false, true) => Err(FIRST_RULES.to_owned()),
             _ => Ok(()),
         }
+    }
+
+    /// Replaces the classes of channels. Limits that become lower apply from the next write or sweep
+    /// of a channel on.
+    fn apply_classes(&self, read: &Config) {
+        self.classes.replace(read.classes.clone());
     }
 
     fn apply_limits(&self, read: &Config) {

@@ -10,6 +10,7 @@ mod checker;
 mod checking;
 mod damage;
 mod hand_over;
+mod lifecycle;
 mod model;
 mod multi_channel;
 mod reading;

@@ -34,7 +34,7 @@ use tokio::{
 
 use crate::common::{Backend, RedisServer, until, within};
 
-const ALL: PageLimits = PageLimits {
+pub(crate) const ALL: PageLimits = PageLimits {
     events_max: 100_000,
     bytes_max: usize::MAX,
 };
@@ -64,13 +64,13 @@ impl Watcher for Groups {
 }
 
 /// A broker that the test owns, and the resources that it needs.
-struct Own {
-    broker: Broker,
+pub(crate) struct Own {
+    pub(crate) broker: Broker,
     _redis: Option<RedisServer>,
-    directory: TempDir,
+    pub(crate) directory: TempDir,
 }
 
-fn retention() -> Retention {
+pub(crate) fn retention() -> Retention {
     Retention {
         events_max: NonZeroUsize::new(1_000_000).unwrap(),
         age_max: Duration::from_hours(1),
@@ -84,7 +84,7 @@ fn retention() -> Retention {
     }
 }
 
-async fn own(backend: Backend, change: impl FnOnce(&mut Retention)) -> Own {
+pub(crate) async fn own(backend: Backend, change: impl FnOnce(&mut Retention)) -> Own {
     let mut retention = retention();
     change(&mut retention);
     let directory = TempDir::new().unwrap();
@@ -103,6 +103,7 @@ async fn own(backend: Backend, change: impl FnOnce(&mut Retention)) -> Own {
                 timeout: Duration::from_secs(10),
                 replicas_to_wait_for: 0,
                 followed_max: 1000,
+                flask_sse: &[],
                 event_bytes_max: 1 << 20,
             };
             let broker =
@@ -124,7 +125,7 @@ async fn own(backend: Backend, change: impl FnOnce(&mut Retention)) -> Own {
     }
 }
 
-fn embedded(location: Location, retention: Retention) -> Broker {
+pub(crate) fn embedded(location: Location, retention: Retention) -> Broker {
     let (gave_up, _) = oneshot::channel();
     Broker::Embedded(
         Embedded::open(
@@ -139,11 +140,11 @@ fn embedded(location: Location, retention: Retention) -> Broker {
     )
 }
 
-fn channel(name: &str) -> Channel {
+pub(crate) fn channel(name: &str) -> Channel {
     name.parse().unwrap()
 }
 
-fn numbers(range: std::ops::Range<usize>) -> Vec<Event> {
+pub(crate) fn numbers(range: std::ops::Range<usize>) -> Vec<Event> {
     range
         .map(|number| Event {
             kind: "number".parse().unwrap(),
@@ -153,7 +154,7 @@ fn numbers(range: std::ops::Range<usize>) -> Vec<Event> {
 }
 
 /// An event with this data and key; key 0 means no key.
-fn part(key: u128, data: u128) -> AppendItem {
+pub(crate) fn part(key: u128, data: u128) -> AppendItem {
     let events = vec![Event {
         kind: "number".parse().unwrap(),
         data: data.to_string().into(),
@@ -168,7 +169,7 @@ fn part(key: u128, data: u128) -> AppendItem {
     }
 }
 
-async fn append(broker: &Broker, name: &str, range: std::ops::Range<usize>) -> EventId {
+pub(crate) async fn append(broker: &Broker, name: &str, range: std::ops::Range<usize>) -> EventId {
     broker
         .append(Publisher::default(), &channel(name), numbers(range))
         .await
@@ -176,7 +177,7 @@ async fn append(broker: &Broker, name: &str, range: std::ops::Range<usize>) -> E
         .last
 }
 
-async fn read(broker: &Broker, name: &str, from: ReadFrom) -> Page {
+pub(crate) async fn read(broker: &Broker, name: &str, from: ReadFrom) -> Page {
     broker.read(&channel(name), from, ALL).await.unwrap()
 }
 
@@ -201,7 +202,7 @@ async fn all(broker: &Broker, name: &str) -> Vec<(EventId, String)> {
 }
 
 /// Waits until no further event up to `bound` can appear; returns the last id at that time.
-async fn settled(broker: &Broker, name: &str, bound: EventId) -> EventId {
+pub(crate) async fn settled(broker: &Broker, name: &str, bound: EventId) -> EventId {
     let settled = async || match broker.check_settled(&channel(name), bound).await.unwrap() {
         Settled::Through(last) => Some(last),
         Settled::NotFor(_) => None,
@@ -209,11 +210,11 @@ async fn settled(broker: &Broker, name: &str, bound: EventId) -> EventId {
     until("the bound is settled", settled).await
 }
 
-fn data(page: &Page) -> Vec<&str> {
+pub(crate) fn data(page: &Page) -> Vec<&str> {
     page.events.iter().map(|event| &*event.data).collect()
 }
 
-const fn after(id: EventId) -> ReadFrom {
+pub(crate) const fn after(id: EventId) -> ReadFrom {
     ReadFrom::Position(Position::After(id))
 }
 

@@ -11,6 +11,7 @@
 //! | `blocked` (a) | Slow streams share a bound of memory, and one that is closed loses nothing. |
 //! | `broken_stderr` | A log that cannot be written costs lines and nothing else. |
 //! | `broker_contract` | The contract of `broker/mod.rs` holds on every broker, without HTTP. |
+//! | `channels` | Channels are listed, configured, closed and deleted, and each stream gets the end once. |
 //! | `client_shares` | A client that takes what it can get of a limit leaves a part for others. |
 //! | `common` | The harness: servers, Redis, a TCP proxy and a subscriber that reads the wire. |
 //! | `compressing_proxy` | A proxy that compresses streams does not hold back a part of an event. |
@@ -21,9 +22,12 @@
 //! | `failover` (a) | A wiped or shortened log is reported to each subscriber that it affects. |
 //! | `fanout` (a) | A slow, stalled or talkative client does not affect the other streams. |
 //! | `faults` (a) | Acknowledged events survive crashes and outages, and the server recovers. |
+//! | `flask_sse` | Messages of Flask-SSE and events cross once each, whatever happens to a node. |
 //! | `footprint` (a) | Memory and open files stay bounded under load. |
 //! | `http2` | Streams and publishes share a connection, and have the responses of HTTP/1. |
+//! | `http2_floods` | Hostile frames take bounded memory. |
 //! | `idempotency` | A publish that is sent again with its key is stored once. |
+//! | `lifecycle_contract` | Conditions, the end, deletion, settings and expiry of channels, without HTTP. |
 //! | `limits` (a) | Each limit (history, channels, connections) has its documented effect. |
 //! | `listen` | Each of several addresses is announced and serves the same channels. |
 //! | `listen_unix` (a) | HTTP over a unix socket is HTTP over TCP, and its file is never in the way. |
@@ -74,6 +78,7 @@ mod batch_channels;
 mod blocked;
 mod broken_stderr;
 mod broker_contract;
+mod channels;
 mod client_shares;
 mod common;
 mod compressing_proxy;
@@ -84,9 +89,12 @@ mod drain;
 mod failover;
 mod fanout;
 mod faults;
+mod flask_sse;
 mod footprint;
 mod http2;
+mod http2_floods;
 mod idempotency;
+mod lifecycle_contract;
 mod limits;
 mod listen;
 mod listen_unix;

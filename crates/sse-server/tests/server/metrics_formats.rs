@@ -157,7 +157,7 @@ async fn every_value_of_a_label_that_a_page_lists_exists_from_the_start() {
     );
     assert_eq!(
         values("sse_gaps_total{"),
-        reasons(&["trimmed", "unknown", "lost-tail", "damaged"])
+        reasons(&["trimmed", "unknown", "lost-tail", "damaged", "deleted"])
     );
 }
 

@@ -17,6 +17,7 @@ use sse_proto::Channel;
 
 use super::{
     error::{AppendError, StoreError},
+    life::delete_channel,
     record::ChannelRow,
     staged_log::StagedLog,
 };
@@ -62,6 +63,12 @@ fn forget_channel(
     channel: &Channel,
     row: ChannelRow,
 ) -> Result<(), StoreError> {
+    let life = log.channels.life(channel);
+    if life.is_some_and(|life| life.end.is_some()) {
+        // A forgotten channel would be open again. A deleted one is not.
+        delete_channel(log, channel);
+        return Ok(());
+    }
     log.replace_by_last_id(channel, row)?;
     if log.channels.forgotten_count() > log.retention().channels_max {
         log.drop_oldest_last_id();

@@ -19,6 +19,10 @@ use super::{
     committed_state::{CommittedChange, CommittedState},
     error::{AppendError, StoreError},
     keys::Keys,
+    life::{
+        check_settings, close_channel, delete_channel, drop_old_tombstones, expire_channel, gate,
+        keep_alive, set_settings, set_up,
+    },
     record::ChannelRow,
     revocations,
     staged_log::StagedLog,
@@ -28,19 +32,30 @@ use crate::broker::{
     Appended, BrokerError, Publisher, Retention,
     client_shares::{ClientShares, NewKeys},
     idempotency::{
-        AppendItem, AppendOutcome, Disposition, IdempotencyKey, count_new_keys, dispositions,
-        known_outcomes, store_new_items,
+        AppendItem, Disposition, IdempotencyKey, count_new_keys, dispositions, known_outcomes,
+        store_new_items,
     },
+    lifecycle::{ChannelSettings, Classes, Incarnation, Tombstone, Write, Written},
     publisher::KeyOwner,
     revocations::RevocationChange,
 };
 
-/// What an append has staged.
-#[derive(Debug, Default)]
-pub(super) struct StagedAppend {
-    /// The last id of the channel before the append.
+/// What a write has staged.
+#[derive(Debug)]
+pub(super) struct StagedWrite {
+    /// The last id of the channel before the write.
     pub(super) previous: EventId,
-    pub(super) outcomes: Vec<AppendOutcome>,
+    pub(super) written: Written,
+}
+
+impl StagedWrite {
+    /// The write stores nothing.
+    const fn unchanged(written: Written) -> Self {
+        Self {
+            previous: EventId::ZERO,
+            written,
+        }
+    }
 }
 
 /// A transaction that is being filled.
@@ -56,86 +71,173 @@ impl<'a> CommitBatch<'a> {
     pub(super) fn open(
         transaction: &'a WriteTransaction,
         state: &'a CommittedState,
-        retention: &'a Retention,
+        (retention, classes): (&'a Retention, &'a Classes),
         shares: &'a ClientShares,
         now_ms: u64,
         trims_max: u64,
     ) -> Result<Self, StoreError> {
+        let limits = (retention, classes);
         Ok(Self {
             transaction,
-            log: StagedLog::open(transaction, state, retention, now_ms, trims_max)?,
+            log: StagedLog::open(transaction, state, limits, now_ms, trims_max)?,
             keys: Keys::new(transaction, retention.keys, &state.channels),
             shares,
         })
     }
 
-    /// Appends the items that `channel` does not have yet: all or none.
+    /// Carries out a write: all of it or nothing.
     ///
     /// `room` states whether there is disk space for more events. Even without disk space, items
     /// whose key is already known still get their original ids.
-    pub(super) fn append(
+    pub(super) fn write(
         &mut self,
         publisher: Publisher,
         channel: &Channel,
-        items: &[AppendItem],
+        write: &Write,
         room: &Result<(), BrokerError>,
-    ) -> Result<StagedAppend, AppendError> {
+    ) -> Result<StagedWrite, AppendError> {
         let row = self.log.channels.row(channel);
-        let mut new_keys = NewKeys {
-            publisher,
-            channel,
-            count: 0,
-            log_ms: self.log.log_ms(),
-        };
-        let dispositions = self.decide(&mut new_keys, row, items)?;
-        if let Some(outcomes) = known_outcomes(&dispositions) {
-            return Ok(StagedAppend {
-                outcomes,
-                ..StagedAppend::default()
-            });
+        let owner = publisher.key_owner(&write.items);
+        let dispositions = self.decide(channel, row, owner, &write.items)?;
+        let life = self.log.channels.life(channel).cloned();
+        let gate = gate(&self.log, channel, row, life.as_deref());
+        gate.check_incarnation(write)?;
+        let known = known_outcomes(&dispositions).filter(|outcomes| !outcomes.is_empty());
+        if let Some(outcomes) = known {
+            if let Some(written) = gate.repeat(write, &outcomes) {
+                return Ok(StagedWrite::unchanged(written));
+            }
+        } else if let Some(written) = gate.check(write)? {
+            return Ok(StagedWrite::unchanged(written));
         }
         room.clone()?;
-        let mut row = match row {
-            Some(row) => row,
-            None => create_channel(&mut self.log, self.shares, publisher, channel)?,
+        let new_keys = NewKeys {
+            publisher,
+            channel,
+            count: count_new_keys(&dispositions) as u64,
+            log_ms: self.log.log_ms(),
+        };
+        self.check_new_keys(new_keys, row)?;
+        let mut row = if let Some(row) = row {
+            row
+        } else {
+            let is_empty = write.items.is_empty();
+            self.create(publisher, channel, write.settings, is_empty)?
         };
         let previous = row.last;
-        let owner = publisher.key_owner(items);
-        let outcomes = store_new_items(items, &dispositions, |item, key| {
+        let outcomes = store_new_items(&write.items, &dispositions, |item, key| {
             let key = key.map(|key| (key, owner));
             self.store_item(&mut row, item, key)
         })?;
         self.shares.record_keys(new_keys);
         self.log.channels.set_row(channel, Some(row));
-        trim::trim_to_count(&mut self.log, channel)?;
-        Ok(StagedAppend { previous, outcomes })
+        trim::trim_channel(&mut self.log, channel)?;
+        let end = match &write.close {
+            Some(reason) => Some(close_channel(&mut self.log, channel, row, reason.clone())),
+            None => None,
+        };
+        let last = outcomes.last().map(|outcome| outcome.ids.last);
+        let written = Written {
+            newest: end.or(last).unwrap_or(row.last),
+            outcomes,
+            end,
+            incarnation: Incarnation(row.number.into()),
+        };
+        Ok(StagedWrite { previous, written })
     }
 
-    /// Decides what to do with each item, counts the new keys, and makes room for them.
+    /// Creates a channel with these settings.
+    fn create(
+        &mut self,
+        publisher: Publisher,
+        channel: &Channel,
+        settings: ChannelSettings,
+        is_empty: bool,
+    ) -> Result<ChannelRow, AppendError> {
+        let row = create_channel(&mut self.log, self.shares, publisher, channel)?;
+        set_up(&mut self.log, channel, settings, is_empty);
+        Ok(row)
+    }
+
+    /// Decides what to do with each item.
     fn decide(
         &mut self,
-        new: &mut NewKeys<'_>,
+        channel: &Channel,
         row: Option<ChannelRow>,
+        owner: KeyOwner,
         items: &[AppendItem],
     ) -> Result<Vec<Disposition>, AppendError> {
-        let log_ms = new.log_ms;
-        let owner = new.publisher.key_owner(items);
-        let dispositions = dispositions(items, owner, |key| match row {
+        let log_ms = self.log.log_ms();
+        dispositions(items, owner, |key| match row {
             Some(row) => self
                 .keys
                 .find(row.number, key, log_ms)
-                .map_err(|error| AppendError::from_key_lookup(new.channel, error)),
+                .map_err(|error| AppendError::from_key_lookup(channel, error)),
             None => Ok(None),
-        })?;
-        new.count = count_new_keys(&dispositions) as u64;
+        })
+    }
+
+    /// Makes room for new keys, and checks that there is enough.
+    fn check_new_keys(
+        &mut self,
+        new: NewKeys<'_>,
+        row: Option<ChannelRow>,
+    ) -> Result<(), AppendError> {
         if new.count > 0 {
             // A channel without a row has no keys under any number.
             let number = row.map_or(self.log.next_number(), |row| row.number);
-            let stored = self.keys.make_room(number, new.count, log_ms)?;
+            let stored = self.keys.make_room(number, new.count, new.log_ms)?;
             let limits = self.log.retention().keys;
-            self.shares.check_keys(*new, stored, limits)?;
+            self.shares.check_keys(new, stored, limits)?;
         }
-        Ok(dispositions)
+        Ok(())
+    }
+
+    /// Deletes a channel. Returns its tombstone; `None` if the log knows nothing of the channel.
+    pub(super) fn delete(&mut self, channel: &Channel) -> Option<Tombstone> {
+        delete_channel(&mut self.log, channel)
+    }
+
+    /// Replaces the settings of a channel, and creates it if it does not exist. Returns whether it
+    /// was created.
+    pub(super) fn configure(
+        &mut self,
+        publisher: Publisher,
+        channel: &Channel,
+        settings: ChannelSettings,
+        room: &Result<(), BrokerError>,
+    ) -> Result<bool, AppendError> {
+        let Some(row) = self.log.channels.row(channel) else {
+            room.clone()?;
+            let row = self.create(publisher, channel, settings, true)?;
+            self.log.channels.set_row(channel, Some(row));
+            return Ok(true);
+        };
+        check_settings(&self.log, channel, settings)?;
+        set_settings(&mut self.log, channel, row, settings);
+        Ok(false)
+    }
+
+    /// Restarts the `ttl` of an incarnation.
+    pub(super) fn keep_alive(
+        &mut self,
+        channel: &Channel,
+        incarnation: Incarnation,
+    ) -> Result<(), AppendError> {
+        keep_alive(&mut self.log, channel, incarnation).map_err(AppendError::from)
+    }
+
+    /// Trims or deletes those of `channels` that are due, and drops old tombstones. Returns the
+    /// channels that were deleted.
+    pub(super) fn expire(&mut self, channels: &[Channel]) -> Result<Vec<Channel>, StoreError> {
+        drop_old_tombstones(&mut self.log);
+        let mut deleted = Vec::new();
+        for channel in channels {
+            if expire_channel(&mut self.log, &self.keys, channel)? {
+                deleted.push(channel.clone());
+            }
+        }
+        Ok(deleted)
     }
 
     /// Appends the events of an item, and stores its key.
@@ -177,6 +279,7 @@ impl<'a> CommitBatch<'a> {
         if self.keys.forget_all_expired(self.log.log_ms())? {
             self.log.defer_trimming();
         }
+        self.log.remove_deleted()?;
         trim::trim_all(&mut self.log)
     }
 

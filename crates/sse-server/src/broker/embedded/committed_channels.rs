@@ -8,13 +8,20 @@
 //! | `idle` | those with at most one event and without keys | the last id |
 //! | `with_events` | those with events | the oldest event |
 //! | `noted` | forgotten ones | the last id |
+//! | `buried` | deleted ones | the deletion |
 
-use std::collections::HashMap;
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+};
 
 use sse_proto::{Channel, EventId};
 
-use super::{key_record::KeyCount, record::ChannelRow};
-use crate::broker::id_order::IdOrder;
+use super::{key_record::KeyCount, record::ChannelRow, staged_channels::ChannelChanges};
+use crate::broker::{
+    id_order::IdOrder,
+    lifecycle::{ChannelLife, Tombstone},
+};
 
 /// All channels of the log.
 #[derive(Debug, Default)]
@@ -32,25 +39,62 @@ pub(super) struct Channels {
     idle: IdOrder,
     with_events: IdOrder,
     noted: IdOrder,
+    /// The lives of channels that have one.
+    lives: HashMap<Channel, Arc<ChannelLife>>,
+    tombstones: HashMap<Channel, Tombstone>,
+    buried: IdOrder,
+    /// The numbers of deleted channels whose events are still in the file.
+    deleted: BTreeSet<u32>,
 }
 
 impl Channels {
     /// Applies changes. `None` removes an entry, and so does a count of zero.
     pub(super) fn apply(
         &mut self,
-        rows: impl IntoIterator<Item = (Channel, Option<ChannelRow>)>,
+        changes: ChannelChanges,
         key_counts: impl IntoIterator<Item = (u32, KeyCount)>,
-        forgotten: impl IntoIterator<Item = (Channel, Option<EventId>)>,
     ) {
-        for (channel, row) in rows {
+        for (channel, row) in changes.rows {
             self.set_row(channel, row);
         }
         for (number, key_count) in key_counts {
             self.set_key_count(number, key_count);
         }
-        for (channel, last) in forgotten {
+        for (channel, last) in changes.last_ids {
             self.set_forgotten(channel, last);
         }
+        for (channel, life) in changes.lives {
+            set_entry(&mut self.lives, channel, life);
+        }
+        for (channel, tombstone) in changes.tombstones {
+            let old = self.tombstones.get(&channel).map(|old| old.at);
+            let new = tombstone.map(|tombstone| tombstone.at);
+            self.buried.replace(&channel, old, new);
+            set_entry(&mut self.tombstones, channel, tombstone);
+        }
+        for (number, is_left) in changes.deleted {
+            if is_left {
+                self.deleted.insert(number);
+            } else {
+                self.deleted.remove(&number);
+            }
+        }
+    }
+
+    pub(super) const fn lives(&self) -> &HashMap<Channel, Arc<ChannelLife>> {
+        &self.lives
+    }
+
+    pub(super) const fn tombstones(&self) -> &HashMap<Channel, Tombstone> {
+        &self.tombstones
+    }
+
+    pub(super) const fn buried(&self) -> &IdOrder {
+        &self.buried
+    }
+
+    pub(super) const fn deleted(&self) -> &BTreeSet<u32> {
+        &self.deleted
     }
 
     pub(super) const fn rows(&self) -> &HashMap<Channel, ChannelRow> {

@@ -8,10 +8,7 @@ use std::collections::HashMap;
 
 use sse_proto::{Channel, EventId};
 
-use super::{
-    committed_channels::Channels, key_record::KeyCount, record::ChannelRow,
-    staged_channels::Changes,
-};
+use super::{committed_channels::Channels, key_record::KeyCount, staged_channels::ChannelChanges};
 use crate::{broker::clock::Clock, metrics::LogSize};
 
 /// The state of the log as of the last commit.
@@ -30,14 +27,15 @@ pub(super) struct CommittedState {
 /// The changes of one commit batch. `None` removes an entry.
 #[derive(Debug)]
 pub(super) struct CommittedChange {
-    pub(super) rows: Changes<ChannelRow>,
+    pub(super) channels: ChannelChanges,
     /// The key counts that changed. A count of zero removes the entry.
     pub(super) key_counts: HashMap<u32, KeyCount>,
-    pub(super) forgotten: Changes<EventId>,
     pub(super) clock: Clock,
     pub(super) next_number: u32,
     pub(super) origin: EventId,
     pub(super) bytes: u64,
+    /// Channels that may be due, each from a time on.
+    pub(super) due: Vec<(u64, Channel)>,
     /// True if the batch did not trim everything, because it had reached the limit of one commit.
     pub(super) more_to_trim: bool,
 }
@@ -45,8 +43,7 @@ pub(super) struct CommittedChange {
 impl CommittedState {
     /// Applies a change that is on disk.
     pub(super) fn apply(&mut self, change: CommittedChange) {
-        self.channels
-            .apply(change.rows, change.key_counts, change.forgotten);
+        self.channels.apply(change.channels, change.key_counts);
         self.clock = change.clock;
         self.next_number = change.next_number;
         self.origin = change.origin;
@@ -77,9 +74,9 @@ impl CommittedChange {
     /// A change of `state` that changes nothing yet.
     pub(super) fn new(state: &CommittedState) -> Self {
         Self {
-            rows: HashMap::new(),
+            channels: ChannelChanges::default(),
             key_counts: HashMap::new(),
-            forgotten: HashMap::new(),
+            due: Vec::new(),
             clock: state.clock,
             next_number: state.next_number,
             origin: state.origin,
@@ -91,14 +88,14 @@ impl CommittedChange {
     /// Returns the channels whose last id changed, with that id. The id is `None` if nothing is
     /// known about the channel any more.
     pub(super) fn last_ids(&self) -> impl Iterator<Item = (&Channel, Option<EventId>)> {
-        let kept = self
-            .rows
+        let (rows, last_ids) = (&self.channels.rows, &self.channels.last_ids);
+        let changed = rows
             .iter()
-            .filter_map(|(channel, row)| row.map(|row| (channel, Some(row.last))));
-        let forgotten = self
-            .forgotten
+            .filter(|(channel, row)| row.is_some() || !last_ids.contains_key(*channel))
+            .map(|(channel, row)| (channel, row.map(|row| row.last)));
+        let forgotten = last_ids
             .iter()
-            .filter(|(channel, _)| !self.rows.get(*channel).is_some_and(Option::is_some));
-        kept.chain(forgotten.map(|(channel, last)| (channel, *last)))
+            .filter(|(channel, _)| !rows.get(*channel).is_some_and(Option::is_some));
+        changed.chain(forgotten.map(|(channel, last)| (channel, *last)))
     }
 }

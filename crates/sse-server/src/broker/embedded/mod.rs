@@ -13,13 +13,14 @@
 //! | file | holds |
 //! |---|---|
 //! | `writer`, `request` | the thread that gathers requests, commits them and replies |
-//! | `commit` | one commit batch: appends |
-//! | `staged_log`, `staged_channels`, `staged_order` | the log as a transaction has it |
+//! | `commit`, `stage` | one commit batch: writes and the other requests |
+//! | `staged_log`, `staged_channels`, `staged_lives`, `staged_order` | the log as a transaction has it |
+//! | `life`, `expiry`, `lifecycle` | settings, ends, deletion, expiry and lists of channels |
 //! | `channels`, `trim`, `keys` | creating channels, trimming, idempotency keys |
 //! | `committed_state`, `committed_channels`, `last_ids`, `shared` | what memory holds of the log |
 //! | `reader`, `chain` | a page from a snapshot, with the proof that it is complete |
 //! | `revocations` | the stored revocations, in a table of their own |
-//! | `record`, `key_record`, `checksum`, `tables` | the format of the file |
+//! | `record`, `life_record`, `key_record`, `checksum`, `tables` | the format of the file |
 //! | `data_files` | permissions of the directory and its files |
 //! | `open`, `recover`, `store` | opening the file, loading its state, transactions |
 //! | `catch_panic`, `damage_log`, `failure_log`, `disk`, `error` | faults |
@@ -35,10 +36,14 @@ mod damage_log;
 mod data_files;
 mod disk;
 mod error;
+mod expiry;
 mod failure_log;
 mod key_record;
 mod keys;
 mod last_ids;
+mod life;
+mod life_record;
+mod lifecycle;
 mod open;
 mod reader;
 mod record;
@@ -46,7 +51,9 @@ mod recover;
 mod request;
 mod revocations;
 mod shared;
+mod stage;
 mod staged_channels;
+mod staged_lives;
 mod staged_log;
 mod staged_order;
 mod store;
@@ -72,6 +79,7 @@ pub use self::{
 };
 use self::{
     disk::FreeSpace,
+    expiry::Expiry,
     failure_log::FailureLog,
     recover::load_state,
     request::{ReplySender, Request},
@@ -85,9 +93,10 @@ use super::{
     client_shares::ClientShares,
     clock,
     idempotency::{AppendItem, AppendOutcome, ids_of_only_item},
+    lifecycle::{Classes, Write},
     notify::ChangeNotifier,
 };
-use crate::metrics::{Metrics, Waiting};
+use crate::metrics::Metrics;
 
 /// Requests that may wait for the writer. A publish beyond this limit is rejected (503), and
 /// nothing is stored.
@@ -101,6 +110,8 @@ pub struct Embedded {
     requests: Arc<Mutex<Option<SyncSender<Request>>>>,
     writer: Arc<Mutex<Option<WriterThread>>>,
     blocking: Handle,
+    classes: Classes,
+    retention: Retention,
 }
 
 impl Embedded {
@@ -127,12 +138,15 @@ impl Embedded {
             why: error.to_string(),
         })?;
         let shared = Arc::new(Shared::new(store, &state, metrics));
+        let classes = Classes::default();
         let (requests, receiver) = sync_channel(QUEUE_MAX);
         let writer = Writer {
             shared: shared.clone(),
             requests: receiver,
+            expiry: Expiry::new(&state, &retention, &classes),
             state,
             retention,
+            classes: classes.clone(),
             free_space: FreeSpace::new(directory.clone(), disk_reserve_bytes),
             failure_log: FailureLog::new(),
             channel_usage: ChannelUsage::new(retention.channels_max),
@@ -147,6 +161,8 @@ impl Embedded {
             requests: Arc::new(Mutex::new(Some(requests))),
             writer: Arc::new(Mutex::new(Some(writer))),
             blocking,
+            classes,
+            retention,
         })
     }
 
@@ -184,17 +200,8 @@ impl Embedded {
         channel: &Channel,
         items: Vec<AppendItem>,
     ) -> Result<Vec<AppendOutcome>, BrokerError> {
-        let bytes = items.iter().map(AppendItem::size).sum();
-        let channel = channel.clone();
-        let append = |reply| Request::Append {
-            publisher,
-            channel,
-            items,
-            bytes,
-            reply,
-        };
-        let _waiting = Waiting::new(&self.shared.waiting);
-        self.request(append, BrokerError::OutcomeUnknown).await
+        let write = Write::of_items(items);
+        Ok(self.write(publisher, channel, write).await?.outcomes)
     }
 
     pub(super) async fn check(&self) -> Result<(), BrokerError> {
@@ -305,7 +312,7 @@ impl Embedded {
     /// Returns the last id of `channel` if the log's clock is past `bound`.
     fn last_id_if_past(&self, channel: &Channel, bound: EventId) -> Option<EventId> {
         let last_ids = self.shared.last_ids();
-        (last_ids.highest() >= bound).then(|| last_ids.last_id(channel))
+        (last_ids.highest() >= bound).then(|| last_ids.newest(channel))
     }
 
     pub(super) fn now_ms(&self) -> u64 {

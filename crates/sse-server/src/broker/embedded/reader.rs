@@ -13,18 +13,90 @@ use sse_proto::{Channel, EventId, Position, api::GapReason};
 use super::{
     chain::{BackChain, Chain, Run},
     error::StoreError,
+    life_record::{decode_life, decode_tombstone},
     record::{ChannelRow, Key, decode_event, decode_forgotten, event_key},
-    tables::{CHANNELS, EVENTS, FORGOTTEN, read_header},
+    tables::{CHANNELS, EVENTS, FORGOTTEN, LIVES, TOMBSTONES, read_header},
 };
 use crate::broker::{
     BackPage, Continuity, Page, PageLimits, ReadFrom, Stored,
     continuity::{judge, judge_time},
+    lifecycle::{ChannelLife, Tombstone, TombstoneRead},
 };
 
 type Events = ReadOnlyTable<Key, &'static [u8]>;
 
 /// Reads a page of `channel`.
 pub(super) fn read_page(
+    transaction: &ReadTransaction,
+    channel: &Channel,
+    from: ReadFrom,
+    limits: PageLimits,
+) -> Result<Page, StoreError> {
+    let Some(tombstone) = read_tombstone(transaction, channel)? else {
+        return read_existing(transaction, channel, from, limits);
+    };
+    let exists = transaction
+        .open_table(CHANNELS)?
+        .get(channel.as_str())?
+        .is_some();
+    match tombstone.resolve(from, exists) {
+        TombstoneRead::Other(from) => read_existing(transaction, channel, from, limits),
+        TombstoneRead::GapAndNext => {
+            let page = read_existing(transaction, channel, ReadFrom::Oldest, limits)?;
+            Ok(page.after_gap(GapReason::Deleted))
+        }
+        TombstoneRead::End(start) => Ok(tombstone.page(start, Some(tombstone.record(channel)))),
+        TombstoneRead::Nothing => Ok(tombstone.page(Continuity::Contiguous, None)),
+    }
+}
+
+fn read_tombstone(
+    transaction: &ReadTransaction,
+    channel: &Channel,
+) -> Result<Option<Tombstone>, StoreError> {
+    let tombstones = transaction.open_table(TOMBSTONES)?;
+    let Some(row) = tombstones.get(channel.as_str())? else {
+        return Ok(None);
+    };
+    decode_tombstone(channel.as_str(), row.value())
+        .map(Some)
+        .ok_or_else(|| StoreError::damaged_channel(channel, "its tombstone has a wrong checksum"))
+}
+
+/// Reads a page of `channel` without a look at its tombstone.
+fn read_existing(
+    transaction: &ReadTransaction,
+    channel: &Channel,
+    from: ReadFrom,
+    limits: PageLimits,
+) -> Result<Page, StoreError> {
+    let Some(end) = read_life(transaction, channel)?.and_then(|life| life.end) else {
+        return read_events(transaction, channel, from, limits);
+    };
+    let Some(from) = end.resolve(from) else {
+        return Ok(end.nothing());
+    };
+    let mut page = read_events(transaction, channel, from, limits)?;
+    end.add_to(channel, &mut page);
+    Ok(page)
+}
+
+/// Reads the life of `channel`; returns `None` if it has none.
+pub(super) fn read_life(
+    transaction: &ReadTransaction,
+    channel: &Channel,
+) -> Result<Option<ChannelLife>, StoreError> {
+    let lives = transaction.open_table(LIVES)?;
+    let Some(row) = lives.get(channel.as_str())? else {
+        return Ok(None);
+    };
+    decode_life(channel.as_str(), row.value())
+        .map(Some)
+        .ok_or_else(|| StoreError::damaged_channel(channel, "its life has a wrong checksum"))
+}
+
+/// Reads a page of `channel` as if it were open.
+fn read_events(
     transaction: &ReadTransaction,
     channel: &Channel,
     from: ReadFrom,
@@ -102,11 +174,14 @@ fn read_row(transaction: &ReadTransaction, channel: &Channel) -> Result<ChannelR
     }
 }
 
-/// Reads where a channel without a row begins: after its last id if it was forgotten, and after the
-/// log's origin otherwise.
+/// Reads where a channel without a row begins: after its last id if it was forgotten, after its
+/// deletion if it was deleted, and after the log's origin otherwise.
 fn read_origin(transaction: &ReadTransaction, channel: &Channel) -> Result<EventId, StoreError> {
-    match transaction.open_table(FORGOTTEN)?.get(channel.as_str())? {
-        Some(last) => decode_last_id(channel, last.value()),
+    if let Some(last) = transaction.open_table(FORGOTTEN)?.get(channel.as_str())? {
+        return decode_last_id(channel, last.value());
+    }
+    match read_tombstone(transaction, channel)? {
+        Some(tombstone) => Ok(tombstone.at),
         None => read_header(transaction).map(|header| header.origin),
     }
 }

@@ -26,7 +26,10 @@ use crate::broker::{
 };
 
 /// Version of the format. It changes when an older version could not read what this one writes.
-pub(super) const FORMAT: u64 = 2;
+pub(super) const FORMAT: u64 = 3;
+
+/// The version before, whose files are converted when they are opened.
+pub(super) const FORMAT_BEFORE: u64 = 2;
 
 /// Key of an event: the number of its channel, and its id.
 pub(super) type Key = (u32, u64, u64);
@@ -175,6 +178,11 @@ impl ChannelRow {
             count: 0,
             bytes: 0,
         }
+    }
+
+    /// Whether an event was ever appended.
+    pub(super) fn has_had_events(&self) -> bool {
+        self.last != self.origin
     }
 
     /// Returns what decides whether a position can be continued.

@@ -5,6 +5,8 @@
 //! | header | highest id, origin, next number | checksum |
 //! | channels | every row | checksum; a lookup finds the row; their number |
 //! | forgotten | every last id | checksum; their number |
+//! | lives, tombstones | every one | checksum; a lookup finds the row; their number |
+//! | deleted | every number | nothing: a lost one costs space |
 //! | key counts | every count | checksum |
 //! | keys | nothing | checksum; a lookup finds the row; their number equals the counts |
 //!
@@ -13,9 +15,15 @@
 //! stored again. Events are not verified here: a log can hold gigabytes, so each read verifies its
 //! own page.
 
-use std::collections::HashMap;
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
 
-use redb::{ReadTransaction, ReadableTable as _, ReadableTableMetadata as _};
+use redb::{
+    ReadTransaction, ReadableTable as _, ReadableTableMetadata as _, TableDefinition,
+    TableHandle as _,
+};
 use sse_proto::{Channel, EventId};
 
 use super::{
@@ -23,9 +31,14 @@ use super::{
     committed_state::CommittedState,
     error::StoreError,
     key_record::{KeyCount, decode_key},
+    life_record::{decode_life, decode_tombstone},
     record::{ChannelRow, decode_forgotten},
+    staged_channels::{Changes, ChannelChanges},
     store::Store,
-    tables::{CHANNELS, FORGOTTEN, KEY_COUNTS, KEY_EXPIRIES, KEYS, read_header},
+    tables::{
+        CHANNELS, DELETED, FORGOTTEN, KEY_COUNTS, KEY_EXPIRIES, KEYS, LIVES, TOMBSTONES,
+        read_header,
+    },
 };
 use crate::broker::clock::Clock;
 
@@ -45,8 +58,17 @@ pub(super) fn load_state(store: &Store, assigned: EventId) -> Result<CommittedSt
         let last = rows.values().map(|row| row.last).max().unwrap_or_default();
         let last_number = rows.values().map(|row| row.number).max().unwrap_or(0);
         let bytes = rows.values().map(|row| row.bytes).sum();
+        let changes = ChannelChanges {
+            rows: changes(rows),
+            last_ids: changes(forgotten),
+            lives: load_rows(transaction, LIVES, |name, row| {
+                decode_life(name, row).map(Arc::new)
+            })?,
+            tombstones: load_rows(transaction, TOMBSTONES, decode_tombstone)?,
+            deleted: load_deleted(transaction)?,
+        };
         let mut channels = Channels::default();
-        channels.apply(changes(rows), key_counts, changes(forgotten));
+        channels.apply(changes, key_counts);
         Ok(CommittedState {
             bytes,
             channels,
@@ -59,9 +81,40 @@ pub(super) fn load_state(store: &Store, assigned: EventId) -> Result<CommittedSt
 }
 
 /// The changes that create these entries.
-fn changes<V>(entries: HashMap<Channel, V>) -> impl Iterator<Item = (Channel, Option<V>)> {
+fn changes<V>(entries: HashMap<Channel, V>) -> Changes<V> {
     let entries = entries.into_iter();
-    entries.map(|(channel, value)| (channel, Some(value)))
+    entries
+        .map(|(channel, value)| (channel, Some(value)))
+        .collect()
+}
+
+/// Loads and verifies a table that has one row for some channels.
+fn load_rows<V>(
+    transaction: &ReadTransaction,
+    table: TableDefinition<'static, &'static str, &'static [u8]>,
+    decode: impl Fn(&str, &[u8]) -> Option<V>,
+) -> Result<Changes<V>, StoreError> {
+    let rows = transaction.open_table(table)?;
+    let mut loaded = HashMap::new();
+    for entry in rows.iter()? {
+        let (name, row) = entry?;
+        let (name, row) = (name.value(), row.value());
+        let damaged =
+            || StoreError::Damaged(format!("the row of {name:?} in the table {}", table.name()));
+        let is_found = rows.get(name)?.is_some_and(|found| found.value() == row);
+        let decoded = decode(name, row).filter(|_| is_found).ok_or_else(damaged)?;
+        loaded.insert(name.parse().map_err(|_| damaged())?, Some(decoded));
+    }
+    verify_count(loaded.len() as u64, rows.len()?, table.name())?;
+    Ok(loaded)
+}
+
+fn load_deleted(transaction: &ReadTransaction) -> Result<BTreeMap<u32, bool>, StoreError> {
+    let mut deleted = BTreeMap::new();
+    for entry in transaction.open_table(DELETED)?.iter()? {
+        deleted.insert(entry?.0.value(), true);
+    }
+    Ok(deleted)
 }
 
 fn load_channels(

@@ -5,7 +5,7 @@ use tokio::sync::oneshot;
 
 use crate::broker::{
     BrokerError, Publisher,
-    idempotency::{AppendItem, AppendOutcome},
+    lifecycle::{ChannelSettings, Incarnation, Tombstone, Write, Written},
     revocations::RevocationChange,
 };
 
@@ -14,14 +14,33 @@ pub(super) type ReplySender<T> = oneshot::Sender<Result<T, BrokerError>>;
 
 /// A request to the writer.
 pub(super) enum Request {
-    /// Append the items that the channel does not have yet.
-    Append {
+    /// Carry out a write.
+    Write {
         publisher: Publisher,
         channel: Channel,
-        items: Vec<AppendItem>,
+        write: Write,
         /// Bytes of types and data, for the limit of the batch.
         bytes: usize,
-        reply: ReplySender<Vec<AppendOutcome>>,
+        reply: ReplySender<Written>,
+    },
+    /// Delete a channel.
+    Delete {
+        channel: Channel,
+        reply: ReplySender<Option<Tombstone>>,
+    },
+    /// Replace the settings of a channel, and create it if it does not exist. The reply states
+    /// whether it was created.
+    Configure {
+        publisher: Publisher,
+        channel: Channel,
+        settings: ChannelSettings,
+        reply: ReplySender<bool>,
+    },
+    /// Restart the `ttl` of an incarnation.
+    KeepAlive {
+        channel: Channel,
+        incarnation: Incarnation,
+        reply: ReplySender<()>,
     },
     /// Commit, to verify that a commit succeeds.
     Check { reply: ReplySender<()> },
@@ -50,8 +69,8 @@ impl Request {
     /// Returns what the request counts towards the bytes of a batch.
     pub(super) const fn bytes(&self) -> usize {
         match self {
-            Self::Append { bytes, .. } => *bytes,
-            Self::Check { .. } | Self::ChangeRevocations { .. } | Self::AdvanceClock { .. } => 0,
+            Self::Write { bytes, .. } => *bytes,
+            _ => 0,
         }
     }
 }

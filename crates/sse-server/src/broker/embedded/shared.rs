@@ -8,7 +8,7 @@ use std::sync::{
 use sse_proto::{Channel, EventId, api::GapReason};
 
 use super::{
-    commit::StagedAppend,
+    commit::StagedWrite,
     committed_state::{CommittedChange, CommittedState},
     damage_log::DamageLog,
     last_ids::LastIds,
@@ -75,13 +75,18 @@ impl Shared {
         &self,
         channel: &Channel,
         items: &[AppendItem],
-        staged: &StagedAppend,
+        staged: &StagedWrite,
     ) -> usize {
-        let StagedAppend { previous, outcomes } = staged;
+        let StagedWrite { previous, written } = staged;
+        let outcomes = &written.outcomes;
         let added = count_added(items, outcomes);
         if added > 0 {
             let group = CommittedGroup::new(*previous, self.reopenings(), items, outcomes);
             self.notifier.hand_over(channel, &group);
+        }
+        if written.end.is_some() {
+            // The end is no event, so it is read.
+            self.notifier.notify(channel);
         }
         added
     }

@@ -7,7 +7,12 @@
 //! row(a) = 1-0…6-0         row(b) = None   what the batch works on
 //! ```
 
-use std::{collections::HashMap, hash::Hash, mem};
+use std::{
+    collections::{BTreeMap, HashMap},
+    hash::Hash,
+    mem,
+    sync::Arc,
+};
 
 use sse_proto::{Channel, EventId};
 
@@ -16,51 +21,128 @@ use super::{
     record::ChannelRow,
     staged_order::StagedOrder,
 };
+use crate::broker::lifecycle::{ChannelLife, Tombstone};
 
 /// Changes by channel. `None` removes an entry.
 pub(super) type Changes<V> = HashMap<Channel, Option<V>>;
+
+/// All changes of channels in one batch.
+#[derive(Debug, Default)]
+pub(super) struct ChannelChanges {
+    pub(super) rows: Changes<ChannelRow>,
+    /// The last ids of forgotten channels.
+    pub(super) last_ids: Changes<EventId>,
+    pub(super) lives: Changes<Arc<ChannelLife>>,
+    pub(super) tombstones: Changes<Tombstone>,
+    /// Whether a deleted channel, by its number, has events left in the file.
+    pub(super) deleted: BTreeMap<u32, bool>,
+}
 
 /// The channels within a transaction.
 #[derive(Debug)]
 pub(super) struct StagedChannels<'a> {
     committed: &'a Channels,
-    rows: Changes<ChannelRow>,
-    last_ids: Changes<EventId>,
+    changed: ChannelChanges,
     count: usize,
     forgotten_count: usize,
+    tombstone_count: usize,
     idle: StagedOrder<'a>,
     with_events: StagedOrder<'a>,
     noted: StagedOrder<'a>,
+    buried: StagedOrder<'a>,
 }
 
 impl<'a> StagedChannels<'a> {
     pub(super) fn new(committed: &'a Channels) -> Self {
         Self {
             committed,
-            rows: HashMap::new(),
-            last_ids: HashMap::new(),
+            changed: ChannelChanges::default(),
             count: committed.rows().len(),
             forgotten_count: committed.forgotten().len(),
+            tombstone_count: committed.tombstones().len(),
             idle: StagedOrder::new(committed.idle()),
             with_events: StagedOrder::new(committed.with_events()),
             noted: StagedOrder::new(committed.noted()),
+            buried: StagedOrder::new(committed.buried()),
         }
     }
 
-    /// Takes the changed rows, and the changed last ids of forgotten channels, at the end of the
-    /// batch.
-    pub(super) fn take_changes(&mut self) -> (Changes<ChannelRow>, Changes<EventId>) {
-        (mem::take(&mut self.rows), mem::take(&mut self.last_ids))
+    /// Takes all changes, at the end of the batch.
+    pub(super) fn take_changes(&mut self) -> ChannelChanges {
+        mem::take(&mut self.changed)
+    }
+
+    /// Returns the life of `channel`.
+    pub(super) fn life(&self, channel: &Channel) -> Option<&Arc<ChannelLife>> {
+        match self.changed.lives.get(channel) {
+            Some(changed) => changed.as_ref(),
+            None => self.committed.lives().get(channel),
+        }
+    }
+
+    /// Sets the life of `channel`.
+    pub(super) fn set_life(&mut self, channel: &Channel, life: ChannelLife) {
+        let life = (!life.is_default()).then(|| Arc::new(life));
+        if life.is_some() || self.life(channel).is_some() {
+            self.changed.lives.insert(channel.clone(), life);
+        }
+    }
+
+    /// Returns the tombstone of `channel`.
+    pub(super) fn tombstone(&self, channel: &Channel) -> Option<Tombstone> {
+        get_staged(
+            self.committed.tombstones(),
+            &self.changed.tombstones,
+            channel,
+        )
+    }
+
+    /// Sets the tombstone of `channel`; `None` drops it.
+    pub(super) fn set_tombstone(&mut self, channel: &Channel, tombstone: Option<Tombstone>) {
+        let old = self.tombstone(channel);
+        self.tombstone_count =
+            self.tombstone_count + usize::from(tombstone.is_some()) - usize::from(old.is_some());
+        let id = |tombstone: Option<Tombstone>| tombstone.map(|tombstone| tombstone.at);
+        self.buried.replace(channel, id(old), id(tombstone));
+        self.changed.tombstones.insert(channel.clone(), tombstone);
+    }
+
+    /// Returns the number of tombstones.
+    pub(super) const fn tombstone_count(&self) -> usize {
+        self.tombstone_count
+    }
+
+    /// Returns the oldest tombstone.
+    pub(super) fn oldest_tombstone(&mut self) -> Option<(EventId, Channel)> {
+        let changed = &self.changed.tombstones;
+        self.buried.first(|channel| changed.contains_key(channel))
+    }
+
+    /// Notes whether a deleted channel has events left in the file.
+    pub(super) fn set_deleted(&mut self, number: u32, has_events: bool) {
+        self.changed.deleted.insert(number, has_events);
+    }
+
+    /// Returns a deleted channel that has events left in the file.
+    pub(super) fn first_deleted(&self) -> Option<u32> {
+        let changed = &self.changed.deleted;
+        let committed = self.committed.deleted().iter();
+        let mut unchanged = committed.filter(|number| !changed.contains_key(number));
+        let added = changed.iter().filter(|(_, is_left)| **is_left);
+        unchanged
+            .next()
+            .or_else(|| added.map(|(number, _)| number).next())
+            .copied()
     }
 
     /// Returns the row of `channel`, or `None` if the channel does not exist.
     pub(super) fn row(&self, channel: &Channel) -> Option<ChannelRow> {
-        get_staged(self.committed.rows(), &self.rows, channel)
+        get_staged(self.committed.rows(), &self.changed.rows, channel)
     }
 
     /// Returns the rows of all channels.
     pub(super) fn rows(&self) -> impl Iterator<Item = (&Channel, ChannelRow)> {
-        iter_staged(self.committed.rows(), &self.rows)
+        iter_staged(self.committed.rows(), &self.changed.rows)
     }
 
     /// Returns the number of channels.
@@ -74,12 +156,12 @@ impl<'a> StagedChannels<'a> {
         self.count = self.count + usize::from(row.is_some()) - usize::from(old.is_some());
         let (old, new) = (old.and_then(oldest_event), row.and_then(oldest_event));
         self.with_events.replace(channel, old, new);
-        self.rows.insert(channel.clone(), row);
+        self.changed.rows.insert(channel.clone(), row);
     }
 
     /// Returns the channel that has the oldest event of all.
     pub(super) fn with_oldest_event(&mut self) -> Option<Channel> {
-        let changed = &self.rows;
+        let changed = &self.changed.rows;
         let first = self
             .with_events
             .first(|channel| changed.contains_key(channel));
@@ -91,7 +173,7 @@ impl<'a> StagedChannels<'a> {
     /// A channel is idle if its last id is older than `cutoff_ms` and it has no keys. A channel
     /// that this batch has changed is not idle.
     pub(super) fn idlest(&mut self, cutoff_ms: u64) -> Option<(Channel, ChannelRow)> {
-        let changed = &self.rows;
+        let changed = &self.changed.rows;
         let (last, channel) = self
             .idle
             .first_unchanged(|channel| changed.contains_key(channel))?;
@@ -104,7 +186,8 @@ impl<'a> StagedChannels<'a> {
         // Counted each time, so that no call has many channels to count.
         let idle = self.committed.idle().count_before(cutoff_ms);
         // Channels that this batch has changed do not count. The bound saves looking them up.
-        idle >= needed + self.rows.len() || idle >= needed + self.count_changed_idle(cutoff_ms)
+        idle >= needed + self.changed.rows.len()
+            || idle >= needed + self.count_changed_idle(cutoff_ms)
     }
 
     /// Counts the channels that were idle, and that this batch has changed.
@@ -114,12 +197,12 @@ impl<'a> StagedChannels<'a> {
             let last = last.filter(|last| last.ms < cutoff_ms);
             last.is_some_and(|last| self.committed.idle().contains(channel, last))
         };
-        self.rows.keys().filter(was_idle).count()
+        self.changed.rows.keys().filter(was_idle).count()
     }
 
     /// Returns the last id of a forgotten channel.
     pub(super) fn last_id(&self, channel: &Channel) -> Option<EventId> {
-        get_staged(self.committed.forgotten(), &self.last_ids, channel)
+        get_staged(self.committed.forgotten(), &self.changed.last_ids, channel)
     }
 
     /// Sets the last id of a forgotten channel; `None` drops it.
@@ -128,7 +211,7 @@ impl<'a> StagedChannels<'a> {
         self.forgotten_count =
             self.forgotten_count + usize::from(last.is_some()) - usize::from(old.is_some());
         self.noted.replace(channel, old, last);
-        self.last_ids.insert(channel.clone(), last);
+        self.changed.last_ids.insert(channel.clone(), last);
     }
 
     /// Returns the number of forgotten channels whose last id is known.
@@ -138,7 +221,7 @@ impl<'a> StagedChannels<'a> {
 
     /// Returns the oldest last id of a forgotten channel.
     pub(super) fn oldest_last_id(&mut self) -> Option<(EventId, Channel)> {
-        let changed = &self.last_ids;
+        let changed = &self.changed.last_ids;
         self.noted.first(|channel| changed.contains_key(channel))
     }
 }

@@ -14,10 +14,14 @@ use super::{
     error::StoreError,
     key_record::KeyCount,
     record::{ChannelRow, Key, LogHeader, encode_event, encode_forgotten, event_key, id_of},
-    staged_channels::{Changes, StagedChannels},
+    staged_channels::StagedChannels,
+    staged_lives::{write_changes, write_lives},
     tables::{CHANNELS, EVENTS, FORGOTTEN, write_header},
 };
-use crate::broker::Retention;
+use crate::broker::{
+    Retention,
+    lifecycle::{ChannelLife, Classes, Effective},
+};
 
 /// The state of the log within a transaction.
 pub(super) struct StagedLog<'a> {
@@ -25,6 +29,7 @@ pub(super) struct StagedLog<'a> {
     pub(super) channels: StagedChannels<'a>,
     change: CommittedChange,
     retention: &'a Retention,
+    classes: &'a Classes,
     now_ms: u64,
     events: Table<'a, Key, &'static [u8]>,
     /// Reused for the encoding of every event.
@@ -38,7 +43,7 @@ impl<'a> StagedLog<'a> {
     pub(super) fn open(
         transaction: &'a WriteTransaction,
         committed: &'a CommittedState,
-        retention: &'a Retention,
+        (retention, classes): (&'a Retention, &'a Classes),
         now_ms: u64,
         trims_max: u64,
     ) -> Result<Self, StoreError> {
@@ -47,6 +52,7 @@ impl<'a> StagedLog<'a> {
             channels: StagedChannels::new(&committed.channels),
             change: CommittedChange::new(committed),
             retention,
+            classes,
             now_ms,
             events: transaction.open_table(EVENTS)?,
             record: Vec::new(),
@@ -56,6 +62,53 @@ impl<'a> StagedLog<'a> {
 
     pub(super) const fn retention(&self) -> &'a Retention {
         self.retention
+    }
+
+    pub(super) const fn classes(&self) -> &'a Classes {
+        self.classes
+    }
+
+    /// Returns what applies to `channel`.
+    pub(super) fn effective(&self, channel: &Channel) -> Effective {
+        let life = self.channels.life(channel);
+        let own = life.map(|life| life.settings).unwrap_or_default();
+        self.classes.effective(channel, own, self.retention)
+    }
+
+    /// Returns the time of the system's clock with which the batch was opened.
+    pub(super) const fn now_ms(&self) -> u64 {
+        self.now_ms
+    }
+
+    /// Assigns an id that belongs to no event.
+    pub(super) fn next_id(&mut self) -> EventId {
+        self.change.clock.next_id(self.now_ms)
+    }
+
+    /// Records that `channel` may be due from a time on.
+    pub(super) fn add_due(&mut self, channel: &Channel, due_ms: u64) {
+        self.change.due.push((due_ms, channel.clone()));
+    }
+
+    /// Raises the origin to `id`.
+    pub(super) fn raise_origin(&mut self, id: EventId) {
+        self.change.origin = self.change.origin.max(id);
+    }
+
+    /// Subtracts the bytes of a channel that is deleted. Its events are removed later.
+    pub(super) const fn subtract_bytes(&mut self, bytes: u64) {
+        self.change.bytes = self.change.bytes.saturating_sub(bytes);
+    }
+
+    /// Returns the id after which `channel` begins if it is created now.
+    pub(super) fn origin_of(&self, channel: &Channel) -> EventId {
+        let last = self.channels.last_id(channel);
+        let deleted = || {
+            self.channels
+                .tombstone(channel)
+                .map(|tombstone| tombstone.at)
+        };
+        last.or_else(deleted).unwrap_or(self.change.origin)
     }
 
     /// Returns the log's time, which never goes back.
@@ -100,11 +153,11 @@ impl<'a> StagedLog<'a> {
 
     /// Returns the id after which a new channel begins, and drops its last id if it was forgotten.
     fn take_origin(&mut self, channel: &Channel) -> EventId {
-        let last = self.channels.last_id(channel);
-        if last.is_some() {
+        let origin = self.origin_of(channel);
+        if self.channels.last_id(channel).is_some() {
             self.channels.set_last_id(channel, None);
         }
-        last.unwrap_or(self.change.origin)
+        origin
     }
 
     /// Replaces a channel and all its events by a note of its last id.
@@ -117,6 +170,7 @@ impl<'a> StagedLog<'a> {
         self.trims_left += row.count;
         self.remove_oldest(channel, row.count)?;
         self.channels.set_row(channel, None);
+        self.channels.set_life(channel, ChannelLife::default());
         self.channels.set_last_id(channel, Some(row.last));
         Ok(())
     }
@@ -174,6 +228,46 @@ impl<'a> StagedLog<'a> {
         Ok(removed)
     }
 
+    /// Removes events of deleted channels, as far as this commit may.
+    pub(super) fn remove_deleted(&mut self) -> Result<(), StoreError> {
+        while self.trims_left > 0
+            && let Some(number) = self.channels.first_deleted()
+        {
+            let keys = (number, 0, 0)..=(number, u64::MAX, u64::MAX);
+            let count = usize::try_from(self.trims_left).unwrap_or(usize::MAX);
+            let mut found = Vec::new();
+            for entry in self.events.range(keys)?.take(count) {
+                found.push(entry?.0.value());
+            }
+            for key in &found {
+                self.events.remove(*key)?;
+            }
+            self.trims_left -= found.len() as u64;
+            if found.len() < count {
+                self.channels.set_deleted(number, false);
+            }
+        }
+        self.change.more_to_trim |= self.channels.first_deleted().is_some();
+        Ok(())
+    }
+
+    /// Counts the oldest events whose removal leaves at most `bytes_max` bytes, without the newest.
+    pub(super) fn count_beyond_bytes(
+        &self,
+        row: &ChannelRow,
+        bytes_max: u64,
+    ) -> Result<u64, StoreError> {
+        let (mut count, mut bytes) = (0, row.bytes);
+        for entry in self.events.range(row.keys(row.oldest, row.last))? {
+            if bytes <= bytes_max || count + 1 >= row.count {
+                break;
+            }
+            bytes = bytes.saturating_sub(record_bytes(entry?.1.value().len()));
+            count += 1;
+        }
+        Ok(count)
+    }
+
     /// Returns how many of the `wanted` events this commit may remove.
     fn limit_trims(&mut self, wanted: u64) -> u64 {
         let allowed = wanted.min(self.trims_left);
@@ -216,21 +310,21 @@ impl<'a> StagedLog<'a> {
         key_counts: HashMap<u32, KeyCount>,
     ) -> Result<CommittedChange, StoreError> {
         self.change.key_counts = key_counts;
-        (self.change.rows, self.change.forgotten) = self.channels.take_changes();
+        self.change.channels = self.channels.take_changes();
         self.write_rows()?;
-        self.write_forgotten()?;
+        write_lives(self.transaction, &self.change.channels)?;
         self.write_header()?;
         Ok(self.change)
     }
 
     fn write_rows(&self) -> Result<(), StoreError> {
         let channels = self.transaction.open_table(CHANNELS)?;
-        write_changes(channels, &self.change.rows, |name, row| row.encode(name))
-    }
-
-    fn write_forgotten(&self) -> Result<(), StoreError> {
+        let changes = &self.change.channels;
+        write_changes(channels, &changes.rows, |name, row| row.encode(name))?;
         let forgotten = self.transaction.open_table(FORGOTTEN)?;
-        write_changes(forgotten, &self.change.forgotten, encode_forgotten)
+        write_changes(forgotten, &changes.last_ids, |name, last| {
+            encode_forgotten(name, *last)
+        })
     }
 
     fn write_header(&self) -> Result<(), StoreError> {
@@ -243,22 +337,6 @@ impl<'a> StagedLog<'a> {
             },
         )
     }
-}
-
-/// Writes the changes of a table that has one row per channel.
-fn write_changes<V: Copy>(
-    mut table: Table<'_, &'static str, &'static [u8]>,
-    changes: &Changes<V>,
-    encode: impl Fn(&str, V) -> Vec<u8>,
-) -> Result<(), StoreError> {
-    for (channel, change) in changes {
-        let name = channel.as_str();
-        match change {
-            Some(value) => drop(table.insert(name, encode(name, *value).as_slice())?),
-            None => drop(table.remove(name)?),
-        }
-    }
-    Ok(())
 }
 
 /// Returns what an event counts towards the limit of bytes: its record and its key.

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use super::{
     error::StoreError,
-    record::{FORMAT, Key, LogHeader},
+    record::{FORMAT, FORMAT_BEFORE, Key, LogHeader},
 };
 use redb::{
     Database, ReadTransaction, ReadableDatabase as _, TableDefinition, TableHandle as _,
@@ -30,6 +30,15 @@ pub(super) const KEY_COUNTS: TableDefinition<'static, u32, &[u8]> =
 /// Revoked credentials: what is revoked, and until which time in milliseconds it is stored.
 pub(super) const REVOCATIONS: TableDefinition<'static, &str, u64> =
     TableDefinition::new("revocations");
+/// The [`ChannelLife`](crate::broker::lifecycle::ChannelLife) of channels that have one; see
+/// [`life_record`](super::life_record).
+pub(super) const LIVES: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("lives");
+/// The [`Tombstone`](crate::broker::lifecycle::Tombstone) of deleted channels. Their number is
+/// limited.
+pub(super) const TOMBSTONES: TableDefinition<'static, &str, &[u8]> =
+    TableDefinition::new("tombstones");
+/// The numbers of deleted channels whose events are still in the file.
+pub(super) const DELETED: TableDefinition<'static, u32, ()> = TableDefinition::new("deleted");
 /// The [`LogHeader`], in one row.
 pub(super) const HEADER: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("numbers");
 /// The format. This table is the same in every version.
@@ -37,17 +46,21 @@ const META: TableDefinition<'static, &str, u64> = TableDefinition::new("meta");
 
 /// Creates the tables that are missing, and returns the format of the file.
 ///
-/// A file of another format is left unchanged.
+/// A file of the format before is converted, in the same commit: the new format adds tables, and
+/// every row of the old ones stays as it is. A file of another format is left unchanged.
 pub(super) fn prepare_tables(database: &Database) -> Result<u64, StoreError> {
     let found = read_format(database)?;
     if let Some(found) = found
         && found != FORMAT
+        && found != FORMAT_BEFORE
     {
         return Ok(found);
     }
     let transaction = database.begin_write()?;
-    if found.is_none() {
-        start_log(&transaction)?;
+    match found {
+        None => start_log(&transaction)?,
+        Some(FORMAT_BEFORE) => write_format(&transaction)?,
+        Some(_) => {}
     }
     transaction.open_table(EVENTS)?;
     transaction.open_table(CHANNELS)?;
@@ -56,14 +69,22 @@ pub(super) fn prepare_tables(database: &Database) -> Result<u64, StoreError> {
     transaction.open_table(KEY_EXPIRIES)?;
     transaction.open_table(KEY_COUNTS)?;
     transaction.open_table(REVOCATIONS)?;
+    transaction.open_table(LIVES)?;
+    transaction.open_table(TOMBSTONES)?;
+    transaction.open_table(DELETED)?;
     transaction.commit()?;
     Ok(FORMAT)
 }
 
 /// Writes the format and the header of a new log.
 fn start_log(transaction: &WriteTransaction) -> Result<(), StoreError> {
-    transaction.open_table(META)?.insert("format", FORMAT)?;
+    write_format(transaction)?;
     write_header(transaction, &LogHeader::NEW)
+}
+
+fn write_format(transaction: &WriteTransaction) -> Result<(), StoreError> {
+    transaction.open_table(META)?.insert("format", FORMAT)?;
+    Ok(())
 }
 
 /// Writes the header of the log.
@@ -86,8 +107,19 @@ fn read_format(database: &Database) -> Result<Option<u64>, StoreError> {
     }
     require_table(&tables, META.name())?;
     let format = read_meta(&transaction)?;
+    if format == FORMAT || format == FORMAT_BEFORE {
+        require_tables(
+            &tables,
+            &[
+                EVENTS.name(),
+                CHANNELS.name(),
+                FORGOTTEN.name(),
+                HEADER.name(),
+            ],
+        )?;
+    }
     if format == FORMAT {
-        require_tables(&tables)?;
+        require_tables(&tables, &[LIVES.name(), TOMBSTONES.name()])?;
     }
     Ok(Some(format))
 }
@@ -106,20 +138,14 @@ fn read_meta(transaction: &ReadTransaction) -> Result<u64, StoreError> {
         .ok_or_else(|| StoreError::Damaged("its format is missing".to_owned()))
 }
 
-/// Checks that the tables exist that every log has.
+/// Checks that the tables exist that every log of the format has.
 ///
 /// Opening a table for writing creates it. A table whose name is damaged would therefore begin
 /// again, empty, without an error.
-fn require_tables(tables: &HashSet<String>) -> Result<(), StoreError> {
-    for name in [
-        EVENTS.name(),
-        CHANNELS.name(),
-        FORGOTTEN.name(),
-        HEADER.name(),
-    ] {
-        require_table(tables, name)?;
-    }
-    Ok(())
+fn require_tables(tables: &HashSet<String>, names: &[&str]) -> Result<(), StoreError> {
+    names
+        .iter()
+        .try_for_each(|name| require_table(tables, name))
 }
 
 fn require_table(tables: &HashSet<String>, name: &str) -> Result<(), StoreError> {

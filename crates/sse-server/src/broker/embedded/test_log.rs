@@ -13,6 +13,7 @@ use crate::broker::{
     BrokerError, Continuity, PageLimits, Publisher, ReadFrom, Retention,
     client_shares::ClientShares,
     idempotency::{AppendItem, AppendOutcome, Fingerprint, IdempotencyKey, KeyLimits},
+    lifecycle::{Classes, Write},
 };
 
 /// A log with room for two channels of five events each, and for events up to one second old.
@@ -86,10 +87,19 @@ impl TestLog {
         let (outcomes, change) = self
             .store
             .write(|transaction| {
+                let classes = Classes::default();
+                let limits = (retention, &classes);
                 let mut batch =
-                    CommitBatch::open(transaction, state, retention, shares, now_ms, trims_max)?;
+                    CommitBatch::open(transaction, state, limits, shares, now_ms, trims_max)?;
                 let channel = channel.parse().unwrap();
-                let outcomes = match batch.append(self.publisher, &channel, items, &Ok(())) {
+                let write = Write::of_items(items.to_vec());
+                let written = if items.is_empty() {
+                    Ok(Vec::new())
+                } else {
+                    let written = batch.write(self.publisher, &channel, &write, &Ok(()));
+                    written.map(|staged| staged.written.outcomes)
+                };
+                let outcomes = match written {
                     Err(AppendError::Store(error)) => return Err(error),
                     Err(AppendError::Rejected(error)) => Err(error),
                     Ok(staged) => Ok(staged.outcomes),

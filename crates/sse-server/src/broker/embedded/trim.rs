@@ -2,7 +2,7 @@
 //!
 //! | limit | scope | which events go |
 //! |---|---|---|
-//! | count | channel | the oldest of the channel |
+//! | count, bytes | channel | the oldest of the channel |
 //! | age   | channel | those older than the limit, but never the newest of the channel |
 //! | bytes | log     | the oldest of all channels |
 //!
@@ -15,7 +15,10 @@ use sse_proto::Channel;
 use super::{
     committed_state::CommittedState, error::StoreError, record::ChannelRow, staged_log::StagedLog,
 };
-use crate::broker::Retention;
+use crate::broker::{
+    Retention,
+    lifecycle::{Classes, Effective},
+};
 
 /// Events that are removed from one channel before the oldest event of all channels is searched
 /// again.
@@ -24,54 +27,72 @@ const TRIM_BATCH: u64 = 64;
 const AGE_BATCH: usize = 1024;
 
 /// Returns true if a channel has events that are too old or too many, or keys that have expired.
-pub(super) fn is_sweep_needed(state: &CommittedState, retention: &Retention, now_ms: u64) -> bool {
+pub(super) fn is_sweep_needed(
+    state: &CommittedState,
+    (retention, classes): (&Retention, &Classes),
+    now_ms: u64,
+) -> bool {
     let log_ms = state.clock.log_ms(now_ms);
-    let cutoff_ms = retention.cutoff_ms(log_ms);
-    let events_max = retention.events_max.get() as u64;
-    let mut rows = state.channels.rows().values();
-    let mut key_counts = state.channels.key_counts().values();
-    rows.any(|row| row.count > events_max || row.has_events_before(cutoff_ms))
+    let channels = &state.channels;
+    let mut key_counts = channels.key_counts().values();
+    let is_excess = |(channel, row): (&Channel, &ChannelRow)| {
+        let life = channels.lives().get(channel);
+        let own = life.map(|life| life.settings).unwrap_or_default();
+        has_excess(row, &classes.effective(channel, own, retention), log_ms)
+    };
+    !channels.deleted().is_empty()
+        || channels.rows().iter().any(is_excess)
         || key_counts.any(|key_count| key_count.has_expired(log_ms))
+}
+
+/// Whether a channel has events beyond its limits at this time.
+fn has_excess(row: &ChannelRow, limits: &Effective, now_ms: u64) -> bool {
+    let bytes_max = limits.settings.history_bytes.unwrap_or(u64::MAX);
+    row.count > limits.events_max()
+        || row.has_events_before(limits.cutoff_ms(now_ms))
+        || row.count > 1 && row.bytes > bytes_max
 }
 
 /// Applies all limits to all channels.
 pub(super) fn trim_all(log: &mut StagedLog<'_>) -> Result<(), StoreError> {
-    let events_max = events_max(log);
-    for channel in select_channels(log, |row| row.count > events_max) {
-        trim_to_count(log, &channel)?;
-    }
-    let cutoff_ms = log.cutoff_ms();
-    for channel in select_channels(log, |row| row.has_events_before(cutoff_ms)) {
-        trim_to_age(log, &channel, cutoff_ms)?;
+    let now_ms = log.now_ms();
+    let with_excess = log.channels.rows().filter_map(|(channel, row)| {
+        let limits = log.effective(channel);
+        has_excess(&row, &limits, now_ms).then(|| (channel.clone(), limits))
+    });
+    for (channel, limits) in with_excess.collect::<Vec<_>>() {
+        trim_to_limits(log, &channel, &limits)?;
+        trim_to_age(log, &channel, limits.cutoff_ms(now_ms))?;
     }
     trim_to_bytes(log)
 }
 
-fn select_channels(log: &StagedLog<'_>, is_selected: impl Fn(&ChannelRow) -> bool) -> Vec<Channel> {
-    log.channels
-        .rows()
-        .filter(|(_, row)| is_selected(row))
-        .map(|(channel, _)| channel.clone())
-        .collect()
+/// Removes the events of `channel` beyond its limits of count and bytes.
+pub(super) fn trim_channel(log: &mut StagedLog<'_>, channel: &Channel) -> Result<(), StoreError> {
+    let limits = log.effective(channel);
+    trim_to_limits(log, channel, &limits)
 }
 
-/// Removes the events of `channel` beyond the limit of events per channel.
-pub(super) fn trim_to_count(log: &mut StagedLog<'_>, channel: &Channel) -> Result<(), StoreError> {
-    let excess = count_excess(log, channel);
+fn trim_to_limits(
+    log: &mut StagedLog<'_>,
+    channel: &Channel,
+    limits: &Effective,
+) -> Result<(), StoreError> {
+    let Some(row) = log.channels.row(channel) else {
+        return Ok(());
+    };
+    let excess = row.count.saturating_sub(limits.events_max());
     if excess > 0 {
         log.remove_oldest(channel, excess)?;
     }
+    let bytes_max = limits.settings.history_bytes.unwrap_or(u64::MAX);
+    if row.bytes > bytes_max
+        && let Some(row) = log.channels.row(channel)
+    {
+        let excess = log.count_beyond_bytes(&row, bytes_max)?;
+        log.remove_oldest(channel, excess)?;
+    }
     Ok(())
-}
-
-/// Returns how many events `channel` has beyond the limit of events per channel.
-fn count_excess(log: &StagedLog<'_>, channel: &Channel) -> u64 {
-    let count = log.channels.row(channel).map_or(0, |row| row.count);
-    count.saturating_sub(events_max(log))
-}
-
-fn events_max(log: &StagedLog<'_>) -> u64 {
-    log.retention().events_max.get() as u64
 }
 
 fn trim_to_age(

@@ -14,7 +14,7 @@
 //! hold.
 
 use std::{
-    io,
+    io, mem,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc,
@@ -24,21 +24,25 @@ use std::{
     time::Instant,
 };
 
+use sse_proto::Channel;
 use tokio::sync::oneshot;
 
 use super::{
-    commit::{CommitBatch, StagedAppend},
+    commit::CommitBatch,
     committed_state::{CommittedChange, CommittedState},
     disk::FreeSpace,
-    error::{AppendError, StoreError},
+    error::StoreError,
+    expiry::Expiry,
     failure_log::FailureLog,
     recover::load_state,
     request::Request,
     shared::Shared,
+    stage::{Reply, reply_all, stage_requests},
     trim::is_sweep_needed,
 };
 use crate::broker::{
-    BrokerError, Retention, channel_usage::ChannelUsage, client_shares::ClientShares, clock::now_ms,
+    BrokerError, Retention, channel_usage::ChannelUsage, client_shares::ClientShares,
+    clock::now_ms, lifecycle::Classes,
 };
 
 /// A batch takes no more appends once it has this many bytes. A single append may be larger.
@@ -49,15 +53,14 @@ const TRIMS_PER_COMMIT_MAX: u64 = 1000;
 /// Ends with an error if the log was given up.
 pub(super) type WriterThread = JoinHandle<Result<(), BrokerError>>;
 
-/// The result of a request. Requests other than appends have no outcomes.
-type Reply = Result<StagedAppend, BrokerError>;
-
 /// The state of the writer thread.
 pub(super) struct Writer {
     pub(super) shared: Arc<Shared>,
     pub(super) requests: Receiver<Request>,
     pub(super) state: CommittedState,
     pub(super) retention: Retention,
+    pub(super) classes: Classes,
+    pub(super) expiry: Expiry,
     pub(super) free_space: FreeSpace,
     pub(super) failure_log: FailureLog,
     pub(super) channel_usage: ChannelUsage,
@@ -98,7 +101,7 @@ impl Writer {
         let interval = self.retention.sweep_interval();
         let mut sweep_due = Instant::now() + interval;
         loop {
-            let Some(batch) = self.next_batch(sweep_due) else {
+            let Some(batch) = self.next_batch(self.expiry.next_before(sweep_due)) else {
                 return self.save_clock();
             };
             let batch = self.advance_clock(batch);
@@ -106,10 +109,15 @@ impl Writer {
             if is_due {
                 sweep_due = Instant::now() + interval;
             }
-            if !self.is_commit_needed(&batch, is_due) {
+            let (retention, classes) = (&self.retention, &self.classes);
+            self.expiry.follow_classes(&self.state, retention, classes);
+            let log_ms = self.state.clock.log_ms(now_ms());
+            let (expired, has_old_tombstones) = self.expiry.take_due(&self.state, log_ms);
+            let is_expiry = !expired.is_empty() || has_old_tombstones;
+            if !is_expiry && !self.is_commit_needed(&batch, is_due) {
                 continue;
             }
-            if self.commit(batch, is_due)? {
+            if self.commit(batch, &expired, is_due)? {
                 sweep_due = Instant::now();
             }
         }
@@ -120,7 +128,7 @@ impl Writer {
         !batch.is_empty()
             || is_due && self.is_clock_unsaved
             || self.is_too_large()
-            || is_sweep_needed(&self.state, &self.retention, now_ms())
+            || is_due && is_sweep_needed(&self.state, (&self.retention, &self.classes), now_ms())
     }
 
     /// Carries out a batch without a commit if its requests concern the clock only. Returns the
@@ -143,7 +151,7 @@ impl Writer {
     /// Commits the clock before the log is closed.
     fn save_clock(&mut self) -> Result<(), BrokerError> {
         if self.is_clock_unsaved {
-            self.commit(Vec::new(), false)?;
+            self.commit(Vec::new(), &[], false)?;
         }
         Ok(())
     }
@@ -176,16 +184,27 @@ impl Writer {
         batch
     }
 
-    /// Commits a batch and sends the replies. Returns true if trimming is left to do.
-    fn commit(&mut self, batch: Vec<Request>, is_sweep: bool) -> Result<bool, BrokerError> {
+    /// Commits a batch and sends the replies. `expired` are channels that may be due. Returns true if
+    /// trimming is left to do.
+    fn commit(
+        &mut self,
+        batch: Vec<Request>,
+        expired: &[Channel],
+        is_sweep: bool,
+    ) -> Result<bool, BrokerError> {
         let room = self.free_space.check();
-        match self.stage(&batch, is_sweep, &room) {
-            Ok((replies, change)) => {
+        match self.stage(&batch, expired, is_sweep, &room) {
+            Ok((replies, deleted, mut change)) => {
+                self.expiry.add(mem::take(&mut change.due));
                 let more_to_trim = change.more_to_trim;
                 self.shared.publish_change(&change);
                 self.apply(change);
                 self.is_clock_unsaved = false;
-                self.reply(batch, replies);
+                self.expiry.observe_clock(self.state.clock.log_ms(now_ms()));
+                for channel in &deleted {
+                    self.shared.notifier.notify(channel);
+                }
+                reply_all(&self.shared, batch, replies);
                 self.log_success();
                 Ok(more_to_trim)
             }
@@ -203,30 +222,33 @@ impl Writer {
         }
     }
 
-    /// Writes and commits a batch. Returns the replies, and the change that is now on disk.
+    /// Writes and commits a batch. Returns the replies, the channels that were deleted because they
+    /// were due, and the change that is now on disk.
     fn stage(
         &self,
         batch: &[Request],
+        expired: &[Channel],
         is_sweep: bool,
         room: &Result<(), BrokerError>,
-    ) -> Result<(Vec<Reply>, CommittedChange), StoreError> {
+    ) -> Result<(Vec<Reply>, Vec<Channel>, CommittedChange), StoreError> {
         let (state, retention) = (&self.state, &self.retention);
         self.shared.store.write(|transaction| {
             let mut staged = CommitBatch::open(
                 transaction,
                 state,
-                retention,
+                (retention, &self.classes),
                 &self.client_shares,
                 now_ms(),
                 TRIMS_PER_COMMIT_MAX,
             )?;
             let replies = stage_requests(&mut staged, batch, room)?;
+            let deleted = staged.expire(expired)?;
             if is_sweep {
                 staged.sweep()?;
             } else if self.is_too_large() {
                 staged.trim_to_bytes()?;
             }
-            Ok((replies, staged.finish()?))
+            Ok((replies, deleted, staged.finish()?))
         })
     }
 
@@ -237,7 +259,7 @@ impl Writer {
         let reopened = self.reopen();
         let unknown = BrokerError::OutcomeUnknown(format!("writing the log failed ({error})"));
         let replies = batch.iter().map(|_| Err(unknown.clone())).collect();
-        self.reply(batch, replies);
+        reply_all(&self.shared, batch, replies);
         reopened
     }
 
@@ -250,6 +272,8 @@ impl Writer {
         self.state = load_state(store, self.state.clock.highest())
             .map_err(|error| lost(error.to_string()))?;
         self.shared.publish_state(&self.state);
+        let (retention, classes) = (&self.retention, &self.classes);
+        self.expiry.index_all(&self.state, retention, classes);
         self.shared.record_reopening();
         // The failed commit may be in the file, and each tail must be proved before the next group
         // is handed over to it.
@@ -272,70 +296,4 @@ impl Writer {
             );
         }
     }
-
-    /// Sends the replies in order, after the new events were handed over to the watchers.
-    fn reply(&self, batch: Vec<Request>, replies: Vec<Reply>) {
-        let mut events_count = 0;
-        for (request, result) in batch.into_iter().zip(replies) {
-            // Sending fails if the publisher is gone. Its events are in the log all the same.
-            match request {
-                Request::Append {
-                    channel,
-                    items,
-                    reply,
-                    ..
-                } => {
-                    if let Ok(staged) = &result {
-                        events_count += self.shared.hand_over(&channel, &items, staged);
-                    }
-                    let _ = reply.send(result.map(|staged| staged.outcomes));
-                }
-                Request::ChangeRevocations { reply, .. } => {
-                    self.shared.revocation_version.advance();
-                    let _ = reply.send(result.map(|_| ()));
-                }
-                Request::Check { reply } | Request::AdvanceClock { reply, .. } => {
-                    let _ = reply.send(result.map(|_| ()));
-                }
-            }
-        }
-        if events_count > 0 {
-            self.shared.metrics.batch_committed(events_count);
-        }
-    }
-}
-
-/// Carries out the requests of a batch. A rejected request leaves the others unaffected.
-fn stage_requests(
-    staged: &mut CommitBatch<'_>,
-    batch: &[Request],
-    room: &Result<(), BrokerError>,
-) -> Result<Vec<Reply>, StoreError> {
-    let mut replies = Vec::with_capacity(batch.len());
-    for request in batch {
-        replies.push(match stage_request(staged, request, room) {
-            Ok(staged_append) => Ok(staged_append),
-            Err(error) => Err(error.into_rejection()?),
-        });
-    }
-    Ok(replies)
-}
-
-fn stage_request(
-    staged: &mut CommitBatch<'_>,
-    request: &Request,
-    room: &Result<(), BrokerError>,
-) -> Result<StagedAppend, AppendError> {
-    match request {
-        Request::Append {
-            publisher,
-            channel,
-            items,
-            ..
-        } => return staged.append(*publisher, channel, items, room),
-        Request::Check { .. } => room.clone()?,
-        Request::ChangeRevocations { change, .. } => staged.change_revocations(change)?,
-        Request::AdvanceClock { bound, .. } => staged.advance_clock_past(*bound),
-    }
-    Ok(StagedAppend::default())
 }

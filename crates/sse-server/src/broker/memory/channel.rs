@@ -4,13 +4,14 @@ use std::collections::VecDeque;
 
 use bytes::BytesMut;
 use bytestring::ByteString;
-use sse_proto::{Event, EventId, Position};
+use sse_proto::{Channel, Event, EventId, Position};
 
 use super::keys::Keys;
 use crate::broker::{
     Appended, BackPage, Continuity, Page, PageLimits, ReadFrom, Stored,
     clock::Clock,
     continuity::{Extent, Trimmed, judge, judge_time},
+    lifecycle::{ChannelLife, ChannelSettings, EndMark},
     types::event_size,
 };
 
@@ -24,6 +25,8 @@ const BLOCK_LIMITS: PageLimits = PageLimits {
 /// The log of one channel.
 #[derive(Debug)]
 pub(super) struct ChannelLog {
+    /// Identifies the incarnation.
+    pub(super) number: u64,
     /// The id after which the channel began.
     origin: EventId,
     /// The last id assigned in the channel.
@@ -31,7 +34,10 @@ pub(super) struct ChannelLog {
     /// The newest trimmed id; `origin` if nothing was trimmed.
     trimmed: EventId,
     events: VecDeque<Stored>,
+    /// What the events count towards the limits of bytes.
+    bytes: u64,
     pub(super) keys: Keys,
+    life: Option<Box<ChannelLife>>,
 }
 
 /// Returns what an event counts towards the limit of bytes.
@@ -41,18 +47,55 @@ pub(super) fn event_bytes(event: &Stored) -> u64 {
 
 impl ChannelLog {
     /// Creates a channel without events.
-    pub(super) fn new(origin: EventId) -> Self {
+    pub(super) fn new(number: u64, origin: EventId) -> Self {
         Self {
+            number,
             origin,
             last: origin,
             trimmed: origin,
             events: VecDeque::new(),
+            bytes: 0,
             keys: Keys::default(),
+            life: None,
         }
     }
 
+    /// Returns the last id before the end.
     pub(super) const fn last(&self) -> EventId {
         self.last
+    }
+
+    /// Returns the last id, that of the end included.
+    pub(super) fn newest(&self) -> EventId {
+        self.end().map_or(self.last, |end| end.id)
+    }
+
+    /// Whether an event was ever appended.
+    pub(super) fn has_had_events(&self) -> bool {
+        self.last != self.origin
+    }
+
+    pub(super) fn end(&self) -> Option<&EndMark> {
+        self.life.as_ref()?.end.as_ref()
+    }
+
+    pub(super) fn settings(&self) -> ChannelSettings {
+        let life = self.life.as_ref();
+        life.map_or(ChannelSettings::NONE, |life| life.settings)
+    }
+
+    /// Returns the settings, the end and the times of the channel.
+    pub(super) fn life(&self) -> ChannelLife {
+        self.life.as_deref().cloned().unwrap_or_default()
+    }
+
+    pub(super) fn set_life(&mut self, life: ChannelLife) {
+        self.life = (!life.is_default()).then(|| Box::new(life));
+    }
+
+    /// What the events count towards the limits of bytes.
+    pub(super) const fn bytes(&self) -> u64 {
+        self.bytes
     }
 
     pub(super) const fn events(&self) -> &VecDeque<Stored> {
@@ -105,6 +148,7 @@ impl ChannelLog {
     fn push(&mut self, event: Stored) -> u64 {
         let bytes = event_bytes(&event);
         self.last = event.id;
+        self.bytes += bytes;
         self.events.push_back(event);
         bytes
     }
@@ -113,11 +157,26 @@ impl ChannelLog {
     pub(super) fn remove_oldest(&mut self) -> Option<u64> {
         let oldest = self.events.pop_front()?;
         self.trimmed = oldest.id;
-        Some(event_bytes(&oldest))
+        let bytes = event_bytes(&oldest);
+        self.bytes -= bytes;
+        Some(bytes)
     }
 
-    /// Reads a page.
-    pub(super) fn read(&self, from: ReadFrom, limits: PageLimits) -> Page {
+    /// Reads a page of `channel`, which has this log.
+    pub(super) fn read(&self, channel: &Channel, from: ReadFrom, limits: PageLimits) -> Page {
+        let Some(end) = self.end() else {
+            return self.read_events(from, limits);
+        };
+        let Some(from) = end.resolve(from) else {
+            return end.nothing();
+        };
+        let mut page = self.read_events(from, limits);
+        end.add_to(channel, &mut page);
+        page
+    }
+
+    /// Reads a page as if the channel were open.
+    fn read_events(&self, from: ReadFrom, limits: PageLimits) -> Page {
         let start = self.judge(from);
         let first = match start {
             Continuity::Contiguous => self.index_of(from),
@@ -220,7 +279,7 @@ mod tests {
             kind: "click".parse().unwrap(),
             data: "x".repeat(10_000).into(),
         };
-        let mut channel = ChannelLog::new(EventId::ZERO);
+        let mut channel = ChannelLog::new(1, EventId::ZERO);
         let mut clock = Clock::new(EventId::ZERO, 0);
         channel.append(&vec![event.clone(); 3], &mut clock, 1);
         let stored: Vec<&Stored> = channel.events().iter().collect();

@@ -4,12 +4,24 @@
 //! id without a gap. The number of these ids is limited as well: if the oldest one is dropped, the
 //! origin rises to it, so that no older position passes as proved.
 
-use std::collections::HashMap;
+use std::{
+    collections::{BTreeSet, HashMap},
+    ops::Bound,
+};
 
 use sse_proto::{Channel, EventId};
 
-use super::channel::ChannelLog;
-use crate::broker::{BrokerError, id_order::IdOrder};
+use super::{
+    channel::ChannelLog,
+    deleted::Deleted,
+    orders::{Orders, Ranks},
+};
+use crate::broker::{
+    BrokerError,
+    clock::Clock,
+    id_order::IdOrder,
+    lifecycle::{DueIndex, Tombstone},
+};
 
 /// All channels of a log.
 #[derive(Debug)]
@@ -26,42 +38,13 @@ pub(super) struct Channels {
     noted: IdOrder,
     /// Where all other new channels begin: after every channel whose last id is no longer known.
     origin: EventId,
-}
-
-/// The orders in which channels are searched, so that no search looks at every channel.
-#[derive(Debug, Default)]
-struct Orders {
-    /// Channels with events, by the oldest event.
-    with_events: IdOrder,
-    /// Channels that are idle once their last id is too old, by that id.
-    idle: IdOrder,
-}
-
-/// Where a channel is in each order.
-#[derive(Debug, Default, Clone, Copy)]
-struct Ranks {
-    oldest: Option<EventId>,
-    idle_since: Option<EventId>,
-}
-
-impl Ranks {
-    fn of(log: &ChannelLog) -> Self {
-        Self {
-            oldest: log.oldest(),
-            idle_since: log.can_be_idle().then(|| log.last()),
-        }
-    }
-}
-
-impl Orders {
-    fn replace(&mut self, channel: &Channel, old: Ranks, new: Ranks) {
-        if old.oldest != new.oldest {
-            self.with_events.replace(channel, old.oldest, new.oldest);
-        }
-        if old.idle_since != new.idle_since {
-            self.idle.replace(channel, old.idle_since, new.idle_since);
-        }
-    }
+    pub(super) deleted: Deleted,
+    /// The channels that may be due, with a time that is not later than the due time.
+    pub(super) due: DueIndex,
+    /// All names, for lists.
+    names: BTreeSet<Channel>,
+    /// The number of the next new channel.
+    next_number: u64,
 }
 
 impl Channels {
@@ -75,6 +58,10 @@ impl Channels {
             forgotten: HashMap::new(),
             noted: IdOrder::default(),
             origin,
+            deleted: Deleted::default(),
+            due: DueIndex::default(),
+            names: BTreeSet::new(),
+            next_number: 1,
         }
     }
 
@@ -124,12 +111,15 @@ impl Channels {
     }
 
     /// Changes one channel after another, until `change` returns false.
-    pub(super) fn update_each(&mut self, mut change: impl FnMut(&mut ChannelLog) -> bool) {
+    pub(super) fn update_each(
+        &mut self,
+        mut change: impl FnMut(&Channel, &mut ChannelLog) -> bool,
+    ) {
         for (channel, log) in &mut self.by_name {
             let old = Ranks::of(log);
             self.events -= event_count(log);
             self.keys -= log.keys.count();
-            let continues = change(log);
+            let continues = change(channel, log);
             self.events += event_count(log);
             self.keys += log.keys.count();
             self.orders.replace(channel, old, Ranks::of(log));
@@ -144,8 +134,34 @@ impl Channels {
         self.by_name
             .get(channel)
             .map(ChannelLog::last)
-            .or_else(|| self.forgotten.get(channel).copied())
+            .or_else(|| self.noted_id(channel))
+            .or_else(|| {
+                self.deleted
+                    .tombstone(channel)
+                    .map(|tombstone| tombstone.at)
+            })
             .unwrap_or(self.origin)
+    }
+
+    /// Returns the last id of a channel that was forgotten to make room.
+    pub(super) fn noted_id(&self, channel: &Channel) -> Option<EventId> {
+        self.forgotten.get(channel).copied()
+    }
+
+    /// Returns up to `count_max` names after `after` that begin with `prefix`.
+    pub(super) fn names_after<'a>(
+        &'a self,
+        prefix: &'a str,
+        after: Option<&'a Channel>,
+    ) -> impl Iterator<Item = &'a Channel> {
+        let start = match (after, prefix.parse::<Channel>()) {
+            (Some(after), _) if after.as_str() >= prefix => Bound::Excluded(after.clone()),
+            (_, Ok(first)) => Bound::Included(first),
+            // No prefix, or one that no name has.
+            (_, Err(_)) => Bound::Unbounded,
+        };
+        let names = self.names.range((start, Bound::Unbounded));
+        names.take_while(move |name| name.as_str().starts_with(prefix))
     }
 
     /// Whether the channel has, or had, events.
@@ -164,11 +180,14 @@ impl Channels {
         new: &Channel,
         channels_max: usize,
         cutoff_ms: u64,
+        clock: &mut Clock,
     ) -> Result<u64, BrokerError> {
-        let freed_bytes = self.make_room(channels_max, cutoff_ms)?;
-        let log = ChannelLog::new(self.take_origin(new));
+        let freed_bytes = self.make_room(channels_max, cutoff_ms, clock)?;
+        let log = ChannelLog::new(self.next_number, self.take_origin(new));
+        self.next_number += 1;
         self.orders.replace(new, Ranks::default(), Ranks::of(&log));
         self.by_name.insert(new.clone(), log);
+        self.names.insert(new.clone());
         Ok(freed_bytes)
     }
 
@@ -193,20 +212,30 @@ impl Channels {
 
     /// Returns the id after which a new channel begins, and drops its last id if it was forgotten.
     fn take_origin(&mut self, channel: &Channel) -> EventId {
+        let origin = self.last_id(channel);
         let last = self.forgotten.remove(channel);
         self.noted.replace(channel, last, None);
-        last.unwrap_or(self.origin)
+        origin
     }
 
     /// Forgets an idle channel if there are `channels_max` channels. Returns the bytes of its
     /// events.
-    fn make_room(&mut self, channels_max: usize, cutoff_ms: u64) -> Result<u64, BrokerError> {
+    fn make_room(
+        &mut self,
+        channels_max: usize,
+        cutoff_ms: u64,
+        clock: &mut Clock,
+    ) -> Result<u64, BrokerError> {
         let count = self.by_name.len();
         if count < channels_max {
             return Ok(0);
         }
         let idle = self.find_idle(cutoff_ms);
         let idle = idle.ok_or(BrokerError::TooManyChannels(count))?;
+        if self.get(&idle).is_some_and(|log| log.end().is_some()) {
+            // A forgotten channel would be open again. A deleted one is not.
+            return Ok(self.delete(&idle, clock, 0, channels_max).1);
+        }
         Ok(self.forget(&idle, channels_max))
     }
 
@@ -218,19 +247,52 @@ impl Channels {
 
     /// Replaces a channel by its last id. Returns the bytes of its events.
     fn forget(&mut self, channel: &Channel, forgotten_max: usize) -> u64 {
-        let Some(mut log) = self.by_name.remove(channel) else {
+        let Some(mut log) = self.remove(channel) else {
             return 0;
         };
-        self.events -= event_count(&log);
-        self.keys -= log.keys.count();
-        self.orders
-            .replace(channel, Ranks::of(&log), Ranks::default());
         self.noted.replace(channel, None, Some(log.last()));
         self.forgotten.insert(channel.clone(), log.last());
         if self.forgotten.len() > forgotten_max {
             self.drop_oldest_last_id();
         }
         std::iter::from_fn(|| log.remove_oldest()).sum()
+    }
+
+    fn remove(&mut self, channel: &Channel) -> Option<ChannelLog> {
+        let log = self.by_name.remove(channel)?;
+        self.names.remove(channel);
+        self.events -= event_count(&log);
+        self.keys -= log.keys.count();
+        self.orders
+            .replace(channel, Ranks::of(&log), Ranks::default());
+        Some(log)
+    }
+
+    /// Deletes a channel, and keeps a tombstone of it. Returns the tombstone, and the bytes that the
+    /// channel counted. The channel was forgotten before, or it exists.
+    pub(super) fn delete(
+        &mut self,
+        channel: &Channel,
+        clock: &mut Clock,
+        now_ms: u64,
+        tombstones_max: usize,
+    ) -> (Tombstone, u64) {
+        let last = self.last_id(channel);
+        let (noted_id, log) = (self.forgotten.remove(channel), self.remove(channel));
+        self.noted.replace(channel, noted_id, None);
+        let end = log.as_ref().and_then(|log| log.end().map(|end| end.id));
+        let tombstone = Tombstone {
+            last,
+            end: end.unwrap_or_else(|| clock.next_id(now_ms)),
+            at: clock.next_id(now_ms),
+            has_events: log.as_ref().is_none_or(ChannelLog::has_had_events),
+        };
+        let bytes = log.as_ref().map_or(0, ChannelLog::bytes);
+        self.deleted.add(channel, tombstone, log);
+        if let Some(at) = self.deleted.drop_oldest_beyond(tombstones_max) {
+            self.origin = self.origin.max(at);
+        }
+        (tombstone, bytes)
     }
 
     /// Drops the oldest last id of a forgotten channel, and raises the origin to it.

@@ -43,6 +43,11 @@ impl Keys {
         self.forget_expired(log_ms, wanted + FORGET_PER_APPEND)
     }
 
+    /// Returns when the last key expires; zero if there are no keys.
+    pub(super) fn last_expiry_ms(&self) -> u64 {
+        self.expiries.back().map_or(0, |(expiry_ms, _)| *expiry_ms)
+    }
+
     /// Returns what there is, if all channels together have `in_all` keys.
     pub(super) fn stored_beside(&self, in_all: u64) -> StoredKeys {
         StoredKeys {

@@ -1,24 +1,29 @@
 //! The log in memory: appends and reads within the limits. It has no clock of its own; the caller
 //! passes the time.
 
-use sse_proto::{Channel, EventId};
+use sse_proto::{Channel, EventId, api::GapReason};
 
 use super::{
     channel::ChannelLog,
     channels::Channels,
     keys::Keys,
-    trim::{trim_to_age, trim_to_bytes, trim_to_count},
+    trim::{trim_channel, trim_to_age, trim_to_bytes},
 };
 use crate::{
     broker::{
-        BackPage, BrokerError, Page, PageLimits, Publisher, ReadFrom, Retention, Settled,
+        BackPage, BrokerError, Continuity, Page, PageLimits, Publisher, ReadFrom, Retention,
+        Settled,
         channel_usage::ChannelUsage,
         client_shares::{ClientShares, NewKeys},
         clock::Clock,
         idempotency::{
-            AppendItem, AppendOutcome, Disposition, count_new_keys, dispositions, known_outcomes,
-            store_new_items,
+            AppendItem, Disposition, count_new_keys, dispositions, known_outcomes, store_new_items,
         },
+        lifecycle::{
+            ChannelSettings, Classes, ClockGuard, Effective, EndMark, Incarnation, Tombstone,
+            TombstoneRead, Write, Written,
+        },
+        publisher::KeyOwner,
     },
     metrics::LogSize,
 };
@@ -26,113 +31,172 @@ use crate::{
 /// The log.
 #[derive(Debug)]
 pub(super) struct Log {
-    retention: Retention,
-    clock: Clock,
-    channels: Channels,
+    pub(super) retention: Retention,
+    pub(super) classes: Classes,
+    pub(super) clock: Clock,
+    pub(super) channels: Channels,
+    pub(super) clock_guard: ClockGuard,
+    /// The version of the classes by which the channels are indexed.
+    pub(super) classes_version: u64,
     usage: ChannelUsage,
     shares: ClientShares,
     /// What all events count towards the limit of bytes.
-    bytes: u64,
+    pub(super) bytes: u64,
 }
 
 impl Log {
     /// Creates an empty log, whose ids start with `first_seq` in each millisecond.
-    pub(super) fn new(retention: Retention, first_seq: u64) -> Self {
+    pub(super) fn new(retention: Retention, classes: Classes, first_seq: u64) -> Self {
         let origin = EventId::new(0, first_seq);
         Self {
             retention,
+            classes,
             clock: Clock::new(origin, first_seq),
             channels: Channels::new(origin),
+            clock_guard: ClockGuard::default(),
+            classes_version: 0,
             usage: ChannelUsage::new(retention.channels_max),
             shares: ClientShares::new(&retention),
             bytes: 0,
         }
     }
 
-    /// Appends the items that `channel` does not have yet: all or none.
+    /// Carries out a write, all of it or nothing.
     ///
     /// # Errors
     ///
-    /// [`BrokerError::Full`], [`BrokerError::TooManyNewChannels`], [`BrokerError::KeyReused`],
-    /// [`BrokerError::TooManyKeys`].
-    pub(super) fn append(
+    /// Those of [`Broker::write`](crate::broker::Broker::write) that come from the log.
+    pub(super) fn write(
         &mut self,
         publisher: Publisher,
         channel: &Channel,
-        items: &[AppendItem],
+        write: &Write,
         now_ms: u64,
-    ) -> Result<Vec<AppendOutcome>, BrokerError> {
+    ) -> Result<Written, BrokerError> {
         let log_ms = self.log_ms(now_ms);
-        let mut new_keys = NewKeys {
+        let owner = publisher.key_owner(&write.items);
+        let dispositions = self.decide(channel, owner, &write.items, log_ms)?;
+        let gate = self.gate(channel);
+        gate.check_incarnation(write)?;
+        let known = known_outcomes(&dispositions).filter(|outcomes| !outcomes.is_empty());
+        if let Some(outcomes) = known {
+            if let Some(written) = gate.repeat(write, &outcomes) {
+                return Ok(written);
+            }
+        } else if let Some(written) = gate.check(write)? {
+            return Ok(written);
+        }
+        let new_keys = NewKeys {
             publisher,
             channel,
-            count: 0,
+            count: count_new_keys(&dispositions) as u64,
             log_ms,
         };
-        let dispositions = self.decide(&mut new_keys, items)?;
-        if let Some(outcomes) = known_outcomes(&dispositions) {
-            return Ok(outcomes);
+        self.check_new_keys(new_keys)?;
+        let new = (write.settings, write.items.is_empty());
+        self.ensure_exists(publisher, channel, new, now_ms)?;
+        let written = self.store(channel, write, &dispositions, owner, now_ms)?;
+        self.shares.record_keys(new_keys);
+        self.bytes = trim_to_bytes(&mut self.channels, self.bytes, self.retention.bytes_max);
+        Ok(written)
+    }
+
+    /// Decides what to do with each item.
+    fn decide(
+        &self,
+        channel: &Channel,
+        owner: KeyOwner,
+        items: &[AppendItem],
+        log_ms: u64,
+    ) -> Result<Vec<Disposition>, BrokerError> {
+        let log = self.channels.get(channel);
+        dispositions(items, owner, |key| {
+            Ok(log.and_then(|log| log.keys.find(key, log_ms)))
+        })
+    }
+
+    /// Makes room for new keys, and checks that there is enough.
+    fn check_new_keys(&mut self, new: NewKeys<'_>) -> Result<(), BrokerError> {
+        if new.count == 0 {
+            return Ok(());
         }
-        self.ensure_exists(publisher, channel, now_ms)?;
-        let Retention {
-            keys, events_max, ..
-        } = self.retention;
-        let (owner, expiry_ms) = (publisher.key_owner(items), keys.expiry_ms(log_ms));
-        let store = |log: &mut ChannelLog| {
-            let outcomes = store_new_items(items, &dispositions, |item, key| {
-                let (ids, bytes) = log.append(&item.events, &mut self.clock, now_ms);
-                self.bytes += bytes;
+        let stored = self.channels.keys();
+        let (limits, shares) = (self.retention.keys, &self.shares);
+        let count = usize::try_from(new.count).unwrap_or(usize::MAX);
+        let check = |keys: &mut Keys| {
+            let forgotten = keys.make_room(count, new.log_ms) as u64;
+            shares.check_keys(new, keys.stored_beside(stored - forgotten), limits)
+        };
+        let checked = self
+            .channels
+            .update(new.channel, |log| check(&mut log.keys));
+        checked.unwrap_or_else(|| check(&mut Keys::default()))
+    }
+
+    /// Stores the new items of a write, and the end if the write closes. The channel exists.
+    fn store(
+        &mut self,
+        channel: &Channel,
+        write: &Write,
+        dispositions: &[Disposition],
+        owner: KeyOwner,
+        now_ms: u64,
+    ) -> Result<Written, BrokerError> {
+        let expiry_ms = self.retention.keys.expiry_ms(self.log_ms(now_ms));
+        let (class, ..) = self.classes.rules_of(channel);
+        let (clock, bytes, retention) = (&mut self.clock, &mut self.bytes, &self.retention);
+        let stored = self.channels.update(channel, |log| {
+            let outcomes = store_new_items(&write.items, dispositions, |item, key| {
+                let (ids, added) = log.append(&item.events, clock, now_ms);
+                *bytes += added;
                 if let Some(key) = key {
                     let known = key.stored_with(ids, owner);
                     log.keys.remember(key.key, known, expiry_ms);
                 }
                 Ok::<_, BrokerError>(ids)
-            });
-            self.bytes -= trim_to_count(log, events_max.get()).bytes;
-            outcomes
-        };
-        let outcomes = self
-            .channels
-            .update(channel, store)
-            .expect("the channel exists, or was created")?;
-        self.shares.record_keys(new_keys);
-        self.bytes = trim_to_bytes(&mut self.channels, self.bytes, self.retention.bytes_max);
-        Ok(outcomes)
-    }
-
-    /// Decides what to do with each item, counts the new keys, and makes room for them.
-    fn decide(
-        &mut self,
-        new: &mut NewKeys<'_>,
-        items: &[AppendItem],
-    ) -> Result<Vec<Disposition>, BrokerError> {
-        let (channel, log_ms, stored) = (new.channel, new.log_ms, self.channels.keys());
-        let (limits, shares) = (self.retention.keys, &self.shares);
-        let owner = new.publisher.key_owner(items);
-        let mut decide = |keys: &mut Keys| {
-            let find = |key| Ok::<_, BrokerError>(keys.find(key, log_ms));
-            let dispositions = dispositions(items, owner, find)?;
-            let count = count_new_keys(&dispositions);
-            if count > 0 {
-                let forgotten = keys.make_room(count, log_ms) as u64;
-                new.count = count as u64;
-                shares.check_keys(*new, keys.stored_beside(stored - forgotten), limits)?;
+            })?;
+            let mut life = log.life();
+            let effective = Effective::new(life.settings, class, retention);
+            *bytes -= trim_channel(log, &effective).bytes;
+            if let Some(reason) = &write.close {
+                life.end = Some(EndMark {
+                    id: clock.next_id(now_ms),
+                    after: log.last(),
+                    has_events: log.has_had_events(),
+                    reason: reason.clone(),
+                });
+                log.set_life(life);
             }
-            Ok(dispositions)
-        };
-        let decided = self.channels.update(channel, |log| decide(&mut log.keys));
-        decided.unwrap_or_else(|| decide(&mut Keys::default()))
+            let end = log.end().map(|end| end.id);
+            let due_ms = end.and_then(|end| effective.due_ms(true, end.ms));
+            let last = outcomes.last().map(|outcome| outcome.ids.last);
+            let written = Written {
+                newest: end.or(last).unwrap_or(log.last()),
+                outcomes,
+                end,
+                incarnation: Incarnation(log.number),
+            };
+            Ok::<_, BrokerError>((written, due_ms))
+        });
+        let (written, due_ms) = stored.expect("the channel exists, or was created")?;
+        if let Some(due_ms) = due_ms {
+            self.channels.due.add(channel, due_ms);
+        }
+        Ok(written)
     }
 
-    /// Creates `channel` if it does not exist.
-    fn ensure_exists(
+    /// Creates `channel` if it does not exist, with these settings. The flag states that no event
+    /// follows.
+    pub(super) fn ensure_exists(
         &mut self,
         publisher: Publisher,
         channel: &Channel,
+        (settings, is_empty): (ChannelSettings, bool),
         now_ms: u64,
     ) -> Result<(), BrokerError> {
         if self.channels.get(channel).is_none() {
             self.create(publisher, channel, now_ms)?;
+            self.set_up(channel, settings, is_empty, now_ms);
             self.usage.record_growth(self.channels.count());
         }
         Ok(())
@@ -152,19 +216,20 @@ impl Log {
         self.shares.check_new_channel(publisher, log_ms, |needed| {
             channels.has_free(needed, channels_max, cutoff_ms)
         })?;
-        self.bytes -= channels.create(channel, channels_max, cutoff_ms)?;
+        self.bytes -= channels.create(channel, channels_max, cutoff_ms, &mut self.clock)?;
         self.shares.record_new_channel(publisher, log_ms);
         Ok(())
     }
 
     /// Removes up to `remove_max` old events and expired keys. Returns true if there may be more.
     pub(super) fn sweep(&mut self, now_ms: u64, remove_max: usize) -> bool {
-        let cutoff_ms = self.retention.cutoff_ms(now_ms);
         let log_ms = self.log_ms(now_ms);
-        let mut left = remove_max;
-        self.channels.update_each(|log| {
+        let mut left = remove_max - self.channels.deleted.free(remove_max);
+        let (classes, retention) = (&self.classes, &self.retention);
+        self.channels.update_each(|channel, log| {
             left -= log.keys.forget_expired(log_ms, left);
-            let removed = trim_to_age(log, cutoff_ms, left);
+            let effective = classes.effective(channel, log.settings(), retention);
+            let removed = trim_to_age(log, effective.cutoff_ms(now_ms), left);
             self.bytes -= removed.bytes;
             left -= removed.events;
             left > 0
@@ -174,7 +239,27 @@ impl Log {
 
     /// Reads a page of a channel.
     pub(super) fn read(&self, channel: &Channel, from: ReadFrom, limits: PageLimits) -> Page {
-        self.with_channel(channel, |log| log.read(from, limits))
+        match self.channels.deleted.tombstone(channel) {
+            Some(tombstone) => self.read_beside(tombstone, channel, from, limits),
+            None => self.with_channel(channel, |log| log.read(channel, from, limits)),
+        }
+    }
+
+    /// Reads a page of a channel that has a tombstone.
+    fn read_beside(
+        &self,
+        tombstone: Tombstone,
+        channel: &Channel,
+        from: ReadFrom,
+        limits: PageLimits,
+    ) -> Page {
+        let read = |from| self.with_channel(channel, |log| log.read(channel, from, limits));
+        match tombstone.resolve(from, self.channels.get(channel).is_some()) {
+            TombstoneRead::Other(from) => read(from),
+            TombstoneRead::GapAndNext => read(ReadFrom::Oldest).after_gap(GapReason::Deleted),
+            TombstoneRead::End(start) => tombstone.page(start, Some(tombstone.record(channel))),
+            TombstoneRead::Nothing => tombstone.page(Continuity::Contiguous, None),
+        }
     }
 
     /// Reads a page of a channel backwards.
@@ -191,7 +276,7 @@ impl Log {
     fn with_channel<T>(&self, channel: &Channel, read: impl FnOnce(&ChannelLog) -> T) -> T {
         match self.channels.get(channel) {
             Some(log) => read(log),
-            None => read(&ChannelLog::new(self.last_id(channel))),
+            None => read(&ChannelLog::new(0, self.last_id(channel))),
         }
     }
 
@@ -214,7 +299,8 @@ impl Log {
         now_ms: u64,
     ) -> Settled {
         if self.advance_clock_past(bound, now_ms) {
-            return Settled::Through(self.last_id(channel));
+            let newest = self.channels.get(channel).map(ChannelLog::newest);
+            return Settled::Through(newest.unwrap_or_else(|| self.last_id(channel)));
         }
         Settled::not_before(bound, now_ms)
     }

@@ -2,11 +2,12 @@
 //!
 //! | limit | scope | which events go | when |
 //! |---|---|---|---|
-//! | count | channel | the oldest of the channel | at every append |
+//! | count, bytes | channel | the oldest of the channel | at every append |
 //! | bytes | log     | the oldest of all channels | at every append |
 //! | age   | channel | those beyond the age, but never the newest of the channel | in sweeps |
 
 use super::{channel::ChannelLog, channels::Channels};
+use crate::broker::lifecycle::Effective;
 
 /// Events that are removed from one channel before the oldest event of all channels is searched
 /// again.
@@ -35,9 +36,19 @@ fn remove_while(
     removed
 }
 
-/// Removes the events of a channel beyond `events_max`.
-pub(super) fn trim_to_count(channel: &mut ChannelLog, events_max: usize) -> Removed {
-    remove_while(channel, |channel, _| channel.events().len() > events_max)
+/// Removes the events of a channel beyond its own limits of count and bytes.
+pub(super) fn trim_channel(channel: &mut ChannelLog, limits: &Effective) -> Removed {
+    let events_max = usize::try_from(limits.events_max()).unwrap_or(usize::MAX);
+    let bytes_max = limits.settings.history_bytes.unwrap_or(u64::MAX);
+    remove_while(channel, |channel, _| {
+        let count = channel.events().len();
+        count > events_max || count > 1 && channel.bytes() > bytes_max
+    })
+}
+
+/// Removes up to `remove_max` events of a channel, also the newest.
+pub(super) fn trim_all(channel: &mut ChannelLog, remove_max: usize) -> Removed {
+    remove_while(channel, |_, removed| removed.events < remove_max)
 }
 
 /// Removes the events of a channel that are older than `cutoff_ms`, up to `remove_max` of them. The
@@ -73,11 +84,14 @@ mod tests {
     use sse_proto::{Event, EventId};
 
     use super::*;
-    use crate::broker::clock::Clock;
+    use crate::broker::{
+        clock::Clock,
+        lifecycle::{ChannelSettings, SettingSource},
+    };
 
     /// A channel with one event in each of these milliseconds.
     fn channel(times_ms: &[u64]) -> ChannelLog {
-        let mut channel = ChannelLog::new(EventId::ZERO);
+        let mut channel = ChannelLog::new(1, EventId::ZERO);
         let mut clock = Clock::new(EventId::ZERO, 0);
         let event = Event {
             kind: "click".parse().unwrap(),
@@ -89,12 +103,25 @@ mod tests {
         channel
     }
 
+    fn limits(events: u64, bytes: u64) -> Effective {
+        Effective {
+            settings: ChannelSettings {
+                history_events: Some(events),
+                history_bytes: Some(bytes),
+                ..ChannelSettings::NONE
+            },
+            sources: [SettingSource::Channel; 5],
+        }
+    }
+
     #[test]
     fn the_count_leaves_the_newest_events() {
         let mut log = channel(&[1, 2, 3, 4]);
-        assert_eq!(trim_to_count(&mut log, 3).events, 1);
+        assert_eq!(trim_channel(&mut log, &limits(3, u64::MAX)).events, 1);
         assert_eq!(log.oldest(), Some(EventId::new(2, 0)));
-        assert_eq!(trim_to_count(&mut log, 3), Removed::default());
+        let none = trim_channel(&mut log, &limits(3, u64::MAX));
+        assert_eq!(none, Removed::default());
+        assert_eq!(trim_channel(&mut log, &limits(3, 1)).events, 2);
     }
 
     #[test]

@@ -13,6 +13,7 @@
 //! | `entries`, `foreign_entries` | the entries of a stream; reads past those of other programs |
 //! | `idempotency` | the script that appends items with an idempotency key |
 //! | `retention` | trims by age, forgets expired keys and dead channels |
+//! | `lifecycle` | the life of channels, which is not supported yet |
 //! | `revocations` | the stored revocations, in one hash |
 //! | `registry` | the set of all channels, and its limit |
 //! | `connection`, `tasks` | the connections for commands; starts the tasks |
@@ -26,6 +27,7 @@
 //! | `follow_limit` | how many channels a node follows, and the part of one client |
 //! | `failover` | finds events that Redis has lost, and records the loss |
 //! | `known_ids`, `verification` | which ids a node remembers for that; how it verifies one |
+//! | `flask_sse` | the bridge to Flask-SSE |
 //! | `durability` | whether Redis is set up to keep what it acknowledges |
 //! | `names` | names of keys |
 //! | `replies`, `errors`, `info` | pure parsers: replies, error replies, `INFO` |
@@ -44,6 +46,7 @@ mod durability;
 mod entries;
 mod errors;
 mod failover;
+mod flask_sse;
 mod follow_limit;
 mod foreign_entries;
 mod forward_read;
@@ -52,6 +55,7 @@ mod health;
 mod idempotency;
 mod info;
 mod known_ids;
+mod lifecycle;
 mod lookups;
 mod names;
 mod outage_log;
@@ -86,8 +90,8 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 pub(crate) use self::follow_limit::FollowPermit;
 use self::{
-    dial::Dialer, failover::LossDetector, follow_limit::FollowLimit, names::Names,
-    outage_log::OutageLog, pubsub::PubSubListener, read_gate::ReadKind,
+    dial::Dialer, failover::LossDetector, flask_sse::FlaskBridge, follow_limit::FollowLimit,
+    names::Names, outage_log::OutageLog, pubsub::PubSubListener, read_gate::ReadKind,
     reply_limit::reply_cost_max, streams::Streams, subscriptions::Subscriptions, target::Target,
     tasks::Tasks,
 };
@@ -100,6 +104,7 @@ use super::{
     Appended, BackPage, BrokerError, Page, PageLimits, Publisher, ReadFrom, Retention, Settled,
     Warning,
     idempotency::{AppendItem, AppendOutcome},
+    lifecycle::Classes,
     notify::ChangeNotifier,
 };
 use crate::{budget::ClientNet, metrics::Metrics};
@@ -111,7 +116,10 @@ pub struct RedisBroker {
     notifier: ChangeNotifier,
     subscriptions: Arc<Subscriptions>,
     follow_limit: FollowLimit,
+    flask_bridge: Option<Arc<FlaskBridge>>,
     metrics: Metrics,
+    classes: Classes,
+    retention: Retention,
     _tasks: Arc<DropGuard>,
 }
 
@@ -130,6 +138,8 @@ pub struct RedisOptions<'a> {
     pub replicas_to_wait_for: u32,
     /// Channels that this node follows at a time; one client gets a quarter.
     pub followed_max: usize,
+    /// Channels that are bridged to Flask-SSE.
+    pub flask_sse: &'a [Channel],
     /// Bytes of the data of the largest event. Replies can be larger if it is.
     pub event_bytes_max: usize,
 }
@@ -162,7 +172,7 @@ impl RedisBroker {
         connection.wait_for_first().await?;
         let commands = connection.health.clone();
         let notifier = ChangeNotifier::default();
-        let broker = Self {
+        let mut broker = Self {
             streams: Arc::new(Streams::new(
                 connection,
                 names.clone(),
@@ -173,9 +183,14 @@ impl RedisBroker {
             subscriptions: Arc::new(Subscriptions::new(notifier.clone())),
             notifier,
             follow_limit: FollowLimit::new(options.followed_max, metrics.clone()),
+            flask_bridge: None,
             metrics,
+            classes: Classes::default(),
+            retention,
             _tasks: Arc::new(guard),
         };
+        broker.flask_bridge =
+            FlaskBridge::start(&broker, &options, (&dialer, &primary), &tasks).await;
         tasks.start_notifications(PubSubListener {
             dialer,
             names,
@@ -311,7 +326,9 @@ impl RedisBroker {
     }
 
     pub(super) async fn check(&self) -> Result<Vec<Warning>, BrokerError> {
-        self.streams.check_health().await
+        let mut warnings = self.streams.check_health().await?;
+        warnings.extend(FlaskBridge::warning(self.flask_bridge.as_deref()));
+        Ok(warnings)
     }
 }
 

@@ -139,7 +139,7 @@ impl HistoryMerge {
     }
 
     fn add_entry(&mut self, nth: usize, entry: &Stored) {
-        self.events += usize::from(!entry.is_gap());
+        self.events += usize::from(entry.is_event());
         self.bytes += entry.size();
         self.add_line(nth, line(entry));
         self.add_loss(nth);

@@ -24,7 +24,7 @@ use sse_proto::{
 
 pub use self::query::{HistoryQuery, HistoryStart};
 use super::Settlement;
-use crate::broker::{Continuity, GAP, Page, PageLimits, ReadFrom, Stored};
+use crate::broker::{Continuity, GAP, Page, PageLimits, ReadFrom, Stored, lifecycle::wire_kind};
 
 /// What one response may read, including the events that the filter keeps back: this many bytes of
 /// types and data, or one event.
@@ -159,7 +159,7 @@ impl HistoryPager {
     /// Drops the events beyond the limit. Returns the last event that stays.
     fn cut_at_limit(&self, page: &mut Page) -> Option<EventId> {
         let missing = self.query.limit - self.events;
-        let counts = |event: &Stored| !event.is_gap() && self.query.filter.passes(&event.kind);
+        let counts = |event: &Stored| event.is_event() && self.query.filter.passes(&event.kind);
         let (last, event) = page
             .events
             .iter()
@@ -183,7 +183,7 @@ impl HistoryPager {
             .into_iter()
             .filter(|event| reported != Some(event.id) && filter.passes(&event.kind));
         for event in wanted {
-            self.events += usize::from(!event.is_gap());
+            self.events += usize::from(event.is_event());
             self.entries.push(event);
         }
     }
@@ -215,7 +215,7 @@ impl HistoryPager {
         }
     }
 
-    /// The number of events, without gap records.
+    /// The number of events, without gap records and the end of the channel.
     #[must_use]
     pub const fn events(&self) -> usize {
         self.events
@@ -238,7 +238,7 @@ fn line(event: &Stored) -> HistoryEvent {
     HistoryEvent {
         id: event.id.to_string(),
         channel: None,
-        event: event.kind.to_string(),
+        event: wire_kind(&event.kind).to_owned(),
         data: event.data.to_string(),
         time: time_text(event.id.ms),
     }

@@ -10,6 +10,7 @@
 //! |---|---|
 //! | `Progress` | Which position has the subscriber, and is it verified? |
 //! | `Until` | Does the subscription end here? |
+//! | `is_ended` | Has the client the end of the channel? |
 //! | `LostTail` | Was this event sent before the log lost its newest events? |
 
 mod lost_tail;
@@ -64,6 +65,8 @@ pub struct Subscription {
     newest_sent: EventId,
     /// Set once the log lost its newest events under this subscriber, which is rare.
     lost_tail: Option<Box<LostTail>>,
+    /// Whether the client has the end of the channel, after which nothing follows.
+    is_ended: bool,
 }
 
 impl Subscription {
@@ -84,7 +87,18 @@ impl Subscription {
             is_behind: false,
             newest_sent: EventId::ZERO,
             lost_tail: None,
+            is_ended: false,
         }
+    }
+
+    /// Notes that the position of the client is after the end of the channel.
+    pub(super) const fn set_ended(&mut self) {
+        self.is_ended = true;
+    }
+
+    /// Whether the client has the end of the channel.
+    pub(super) const fn is_ended(&self) -> bool {
+        self.is_ended
     }
 
     /// The channel.
@@ -120,6 +134,9 @@ impl Subscription {
 
     /// Returns what to do next.
     pub fn next(&mut self, tail: &Frames, affixes: IdAffixes<'_>) -> Step {
+        if self.is_ended {
+            return Step::End;
+        }
         if !tail.is_joined() {
             return Step::Wait;
         }
@@ -193,6 +210,10 @@ impl Subscription {
                 last_sent = Some(frame.id);
             }
             end = Some(frame.id);
+            if frame.is_end() {
+                self.is_ended = true;
+                break;
+            }
         }
         let chunk = chunk.finish();
         if let Some(end) = end {
@@ -234,6 +255,10 @@ impl Subscription {
             if self.filter.passes(&event.kind) && !self.was_sent(event.id) {
                 chunk.add_event(event);
                 last_sent = Some(event.id);
+            }
+            if event.is_end() {
+                self.is_ended = true;
+                break;
             }
         }
         let chunk = chunk.finish();

@@ -28,14 +28,14 @@ use toml::{Spanned, de::DeValue};
 
 pub(super) use self::{
     callers::check_name,
-    print::{EXAMPLE, print_tables},
+    print::{EXAMPLE, print_section, print_tables},
+    table::TableReader,
 };
 use self::{
     callers::{ANONYMOUS_KEYS, KEY_KEYS, read_caller, read_key},
     issuers::{ISSUER_KEYS, read_issuer},
     named_files::NamedFiles,
     signing::{SIGNING_KEYS, read_signing},
-    table::TableReader,
 };
 use super::file::ErrorAt;
 use crate::access::{

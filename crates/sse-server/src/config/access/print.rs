@@ -88,7 +88,7 @@ fn print_table(text: &mut String, path: &str, table: &DeTable<'_>, line: &dyn Fn
     }
 }
 
-fn print_section(
+pub(in crate::config) fn print_section(
     text: &mut String,
     path: &str,
     section: &DeValue<'_>,
@@ -116,7 +116,7 @@ fn print_line(text: &mut String, setting: &str, source: &str) {
 /// Returns whether a value has a header of its own. Limits and grants are written in one line.
 fn is_section(key: &str, value: &DeValue<'_>) -> bool {
     match value {
-        DeValue::Table(_) => !["limits", "grants"].contains(&key),
+        DeValue::Table(_) => !["limits", "grants", "max", "headers"].contains(&key),
         DeValue::Array(items) => items.iter().any(|item| item.get_ref().is_table()),
         _ => false,
     }

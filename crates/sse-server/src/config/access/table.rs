@@ -13,18 +13,18 @@ use crate::config::file::{ErrorAt, nearest_key};
 
 /// A table, of which the keys are known.
 #[derive(Debug)]
-pub(super) struct TableReader<'t> {
+pub(in crate::config) struct TableReader<'t> {
     name: &'static str,
     table: &'t DeTable<'t>,
     offset: usize,
 }
 
 /// A text, and where it is.
-pub(super) type TextAt<'t> = (usize, &'t str);
+pub(in crate::config) type TextAt<'t> = (usize, &'t str);
 
 impl<'t> TableReader<'t> {
     /// Reads `value` as the table `name`, which has no keys but `known`.
-    pub(super) fn new(
+    pub(in crate::config) fn new(
         name: &'static str,
         value: &'t Spanned<DeValue<'t>>,
         known: &[&str],
@@ -48,28 +48,28 @@ impl<'t> TableReader<'t> {
     }
 
     /// Returns where the table is.
-    pub(super) fn offset(&self) -> usize {
+    pub(in crate::config) fn offset(&self) -> usize {
         self.offset
     }
 
-    pub(super) fn find_value(&self, key: &str) -> Option<&'t Spanned<DeValue<'t>>> {
+    pub(in crate::config) fn find_value(&self, key: &str) -> Option<&'t Spanned<DeValue<'t>>> {
         self.table.get(key)
     }
 
     /// Returns the text of `key`; `None` if there is no such key.
-    pub(super) fn read_text(&self, key: &str) -> Result<Option<TextAt<'t>>, ErrorAt> {
+    pub(in crate::config) fn read_text(&self, key: &str) -> Result<Option<TextAt<'t>>, ErrorAt> {
         self.find_value(key)
             .map(|value| read_text_at(key, value))
             .transpose()
     }
 
     /// Returns the text of a key that must be there.
-    pub(super) fn read_required_text(&self, key: &str) -> Result<TextAt<'t>, ErrorAt> {
+    pub(in crate::config) fn read_required_text(&self, key: &str) -> Result<TextAt<'t>, ErrorAt> {
         self.read_text(key)?.ok_or_else(|| self.missing(key))
     }
 
     /// Returns the parsed text of `key`; `None` if there is no such key.
-    pub(super) fn parse_text<T, E: Display>(
+    pub(in crate::config) fn parse_text<T, E: Display>(
         &self,
         key: &str,
         parse: impl FnOnce(&str) -> Result<T, E>,
@@ -83,8 +83,30 @@ impl<'t> TableReader<'t> {
         }
     }
 
+    /// Returns the parsed number of `key`, which can also be written as a text with a unit; `None` if
+    /// there is no such key.
+    pub(in crate::config) fn parse_number<T, E: Display>(
+        &self,
+        key: &str,
+        parse: impl FnOnce(&str) -> Result<T, E>,
+    ) -> Result<Option<T>, ErrorAt> {
+        let Some(value) = self.find_value(key) else {
+            return Ok(None);
+        };
+        let (offset, text) = match value.get_ref() {
+            DeValue::Integer(number) if number.radix() == 10 => {
+                (value.span().start, number.as_str())
+            }
+            _ => read_text_at(key, value)?,
+        };
+        match parse(text) {
+            Ok(parsed) => Ok(Some(parsed)),
+            Err(error) => Err((offset, format!("{key}: {error}"))),
+        }
+    }
+
     /// Returns the texts of a list, or the single text that is written instead of a list.
-    pub(super) fn read_texts(&self, key: &str) -> Result<Vec<TextAt<'t>>, ErrorAt> {
+    pub(in crate::config) fn read_texts(&self, key: &str) -> Result<Vec<TextAt<'t>>, ErrorAt> {
         let Some(value) = self.find_value(key) else {
             return Ok(Vec::new());
         };
@@ -99,7 +121,7 @@ impl<'t> TableReader<'t> {
     }
 
     /// Returns the parsed texts of a list.
-    pub(super) fn parse_texts<T, E: Display>(
+    pub(in crate::config) fn parse_texts<T, E: Display>(
         &self,
         key: &str,
         parse: impl Fn(&str) -> Result<T, E>,
@@ -111,7 +133,7 @@ impl<'t> TableReader<'t> {
         parsed.collect()
     }
 
-    pub(super) fn read_switch(&self, key: &str) -> Result<bool, ErrorAt> {
+    pub(in crate::config) fn read_switch(&self, key: &str) -> Result<bool, ErrorAt> {
         match self
             .find_value(key)
             .map(|value| (value.span().start, value.get_ref()))
@@ -123,7 +145,7 @@ impl<'t> TableReader<'t> {
     }
 
     /// Returns the tables of a list `[[name]]`.
-    pub(super) fn read_tables(
+    pub(in crate::config) fn read_tables(
         &self,
         key: &str,
         name: &'static str,
@@ -145,7 +167,7 @@ impl<'t> TableReader<'t> {
     }
 
     /// The error for a key that must be there.
-    pub(super) fn missing(&self, key: &str) -> ErrorAt {
+    pub(in crate::config) fn missing(&self, key: &str) -> ErrorAt {
         (self.offset, format!("{} needs {key}", self.name))
     }
 }

@@ -207,6 +207,21 @@ impl Caller {
         Err(self.lacks(right.as_str(), lacking.map(ToString::to_string).collect()))
     }
 
+    /// Rejects a caller that has none of `rights` for any channel.
+    pub(crate) fn require_some_of(&self, rights: &[Right]) -> ApiResult<()> {
+        let mut results = rights.iter().map(|right| self.require_some(*right));
+        let first = results.next().unwrap_or(Ok(()));
+        first.or_else(|error| results.find(Result::is_ok).unwrap_or(Err(error)))
+    }
+
+    /// Rejects a caller that has none of `rights` for `channel`.
+    pub(crate) fn require_one_of(&self, rights: &[Right], channel: &Channel) -> ApiResult<()> {
+        let channels = std::slice::from_ref(channel);
+        let mut results = rights.iter().map(|right| self.require(*right, channels));
+        let first = results.next().unwrap_or(Ok(()));
+        first.or_else(|error| results.find(Result::is_ok).unwrap_or(Err(error)))
+    }
+
     /// Rejects a caller that lacks a right for the whole server.
     pub(crate) fn require_server(&self, right: ServerRight) -> ApiResult<()> {
         self.note_action(right.as_str(), &[]);

@@ -6,9 +6,15 @@ use sse_proto::Channel;
 use super::{caller::Caller, credential::ACCESS_TOKEN};
 use crate::{
     access::Right,
+    broker::lifecycle::{ChannelSettings, CloseReason},
     http::{
+        api::channels::check_settings,
         error::{ApiError, ApiResult},
-        request::query::Params,
+        request::{
+            channel_settings::{self, PARAMETERS},
+            query::Params,
+        },
+        state::AppState,
     },
 };
 
@@ -21,14 +27,17 @@ pub(crate) struct ChannelQuery {
 }
 
 impl ChannelQuery {
-    /// Returns the channel of a publish.
-    pub(crate) fn channel_of_publish(query: &str, caller: &Caller) -> ApiResult<Channel> {
+    /// Reads the query of a publish.
+    pub(crate) fn of_publish(
+        query: &str,
+        caller: &Caller,
+    ) -> ApiResult<(Channel, LifecycleParams)> {
         caller.require_some(Right::Publish)?;
         let params = Params::parse_any(query)?;
         let channel = params.channel()?;
         caller.require(Right::Publish, std::slice::from_ref(&channel))?;
-        params.check_known(&["channel"])?;
-        Ok(channel)
+        params.check_known(&[&["channel"], &PARAMETERS[..]].concat())?;
+        Ok((channel, LifecycleParams::read(&params)?))
     }
 
     /// Reads the query of a stream or of history, which has the parameters `known`.
@@ -42,6 +51,42 @@ impl ChannelQuery {
     }
 }
 
+/// The parameters of a publish that concern its channel.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct LifecycleParams {
+    /// The end that follows the events.
+    pub(crate) close: Option<CloseReason>,
+    /// The settings of the channel, if the publish creates it.
+    pub(crate) settings: ChannelSettings,
+}
+
+impl LifecycleParams {
+    fn read(params: &Params) -> ApiResult<Self> {
+        Ok(Self {
+            close: channel_settings::close_reason(params)?,
+            settings: channel_settings::from_params(params)?,
+        })
+    }
+
+    /// Checks that the caller may close the channel with a publish and set it up, and that the
+    /// settings are allowed.
+    pub(crate) fn check(
+        &self,
+        state: &AppState,
+        caller: &Caller,
+        channel: &Channel,
+    ) -> ApiResult<()> {
+        if self.close.is_none() && self.settings.is_default() {
+            return Ok(());
+        }
+        let class = state.hub.broker().classes().class_of(channel);
+        if class.is_some_and(|class| class.manage_to_close) {
+            caller.require(Right::Manage, std::slice::from_ref(channel))?;
+        }
+        check_settings(state, channel, self.settings)
+    }
+}
+
 /// The query of a batch.
 ///
 /// Lines of a batch may name their channels, so a caller without the right for the default channel
@@ -50,6 +95,8 @@ impl ChannelQuery {
 pub(crate) struct BatchQuery {
     /// The channel of the lines that name none.
     pub(crate) channel: Channel,
+    /// What concerns the channel itself.
+    pub(crate) lifecycle: LifecycleParams,
     /// Lines are stored as they arrive.
     pub(crate) is_stream: bool,
     /// The error of lines that name no channel.
@@ -67,11 +114,15 @@ impl BatchQuery {
             Err(error) if params.one("channel")?.is_some() => return Err(error),
             permitted => permitted.err(),
         };
-        let checked = params.check_known(&["channel", "mode"]);
-        let is_stream = checked.and_then(|()| params.is_given("mode", "stream"));
-        match (is_stream, missing_right) {
-            (Ok(is_stream), missing_right) => Ok(Self {
+        let checked = params.check_known(&[&["channel", "mode"], &PARAMETERS[..]].concat());
+        let read = checked.and_then(|()| {
+            let is_stream = params.is_given("mode", "stream")?;
+            Ok((is_stream, LifecycleParams::read(&params)?))
+        });
+        match (read, missing_right) {
+            (Ok((is_stream, lifecycle)), missing_right) => Ok(Self {
                 channel,
+                lifecycle,
                 is_stream,
                 missing_right,
             }),

@@ -21,12 +21,16 @@ use sse_proto::api::BatchPublished;
 
 use super::{
     batch_channels,
+    channels::etag,
     idempotency::{self, HEADER_KEY, Target, append_item},
     publish_quota::PublishQuota,
     streaming_publish,
 };
 use crate::{
-    broker::idempotency::{AppendItem, Fingerprint},
+    broker::{
+        idempotency::{AppendItem, Fingerprint},
+        lifecycle::Written,
+    },
     http::{
         access::{caller::Caller, channel_query::BatchQuery},
         error::{ApiError, ApiResult},
@@ -50,6 +54,7 @@ pub(crate) async fn events(
 ) -> ApiResult<HttpResponse> {
     state.origins.check_publish(&request)?;
     let query = BatchQuery::parse(request.query_string(), &caller)?;
+    query.lifecycle.check(&state, &caller, &query.channel)?;
     if query.is_stream {
         return streaming_publish::publish(&request, payload, &state, &caller, query).await;
     }
@@ -69,8 +74,10 @@ pub(crate) async fn events(
     }
     quota.take_channel(&state, &target).await?;
     let batch = Batch::new(events, target.key, &state.limits)?;
-    let published = batch.append(&state, &target).await?;
-    Ok(HttpResponse::Ok().json(published))
+    let (published, written) = batch.append(&state, &target).await?;
+    Ok(HttpResponse::Ok()
+        .insert_header(etag(written.newest))
+        .json(published))
 }
 
 /// A batch that is read and checked.
@@ -88,7 +95,7 @@ async fn receive<'a>(
     caller: &Caller,
     query: &BatchQuery,
 ) -> ApiResult<Received<'a>> {
-    let target = Target::new(request, caller, query.channel.clone())?;
+    let target = Target::new(request, caller, query.channel.clone(), &query.lifecycle)?;
     let format = BatchFormat::of(request)?;
     let quota = PublishQuota::take(request, state, caller, 0)?;
     let limit = state.limits.batch_bytes();
@@ -206,23 +213,26 @@ impl Batch {
         }
     }
 
-    /// Appends the events and returns the response.
+    /// Appends the events. Returns the response, and what the log reports.
     pub(super) async fn append(
         self,
         state: &AppState,
         target: &Target,
-    ) -> ApiResult<BatchPublished> {
+    ) -> ApiResult<(BatchPublished, Written)> {
         let Self { items, places } = self;
         let count = items.iter().map(|item| item.events.len()).sum();
         let describe_key = |item| describe_key(places.as_deref(), item);
-        let outcomes = idempotency::append(state, target, items, describe_key).await?;
-        let ids = idempotency::first_and_last_id(&outcomes)?;
-        Ok(BatchPublished {
+        let written = idempotency::append(state, target, items, describe_key).await?;
+        let outcomes = &written.outcomes;
+        let ids = idempotency::first_and_last_id(outcomes)?;
+        let published = BatchPublished {
             first_id: ids.first,
             last_id: ids.last,
             count,
             ids: places.map(|_| outcomes.iter().map(|line| line.ids.first).collect()),
-        })
+            end: written.end,
+        };
+        Ok((published, written))
     }
 }
 

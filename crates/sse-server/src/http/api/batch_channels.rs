@@ -45,6 +45,13 @@ pub(super) async fn publish(
     quota: &PublishQuota,
     events: Vec<BatchEvent>,
 ) -> ApiResult<HttpResponse> {
+    if target.has_lifecycle() {
+        return Err(ApiError::InvalidRequest(
+            "close=, settings and conditions concern one channel: send a batch whose lines name no \
+             channel"
+                .to_owned(),
+        ));
+    }
     let parts = split_by_channel(events, &target.channel);
     let channels: Vec<Channel> = parts.iter().map(|(channel, _)| channel.clone()).collect();
     caller.require(Right::Publish, &channels)?;
@@ -57,7 +64,7 @@ pub(super) async fn publish(
     }
     let append = async |(target, batch): (Target, Batch)| {
         let result = batch.append(state, &target).await;
-        (target.channel, result)
+        (target.channel, result.map(|(published, _)| published))
     };
     let results = stream::iter(batches).map(append).buffered(APPENDS_MAX);
     Ok(respond(results.collect().await))

@@ -14,14 +14,18 @@ use sse_proto::{Channel, Event};
 
 use crate::{
     broker::{
-        Appended, Broker, BrokerError, Publisher,
+        Appended, BrokerError, Publisher,
         idempotency::{AppendItem, AppendOutcome, Fingerprint, IdempotencyKey},
+        lifecycle::{ChannelSettings, CloseReason, Condition, Incarnation, Write, Written},
     },
     budget::ClientNet,
     http::{
-        access::{caller::Caller, channel_query::ChannelQuery},
+        access::{
+            caller::Caller,
+            channel_query::{ChannelQuery, LifecycleParams},
+        },
         error::{ApiError, ApiResult},
-        request::idempotency_key,
+        request::{condition, idempotency_key},
         state::AppState,
     },
     metrics::Metrics,
@@ -39,17 +43,57 @@ pub(super) struct Target {
     pub(super) principal: Option<u64>,
     /// The key in the header.
     pub(super) key: Option<Fingerprint>,
+    /// The end that follows the events.
+    pub(super) close: Option<CloseReason>,
+    /// What must hold.
+    pub(super) condition: Option<Condition>,
+    /// The settings of the channel, if the publish creates it.
+    pub(super) settings: ChannelSettings,
+    /// The incarnation that the publish belongs to, once a part of it is stored.
+    pub(super) incarnation: Option<Incarnation>,
 }
 
 impl Target {
-    /// Reads the request, after checking that the caller may publish to its channel.
-    pub(super) fn parse(request: &HttpRequest, caller: &Caller) -> ApiResult<Self> {
-        let channel = ChannelQuery::channel_of_publish(request.query_string(), caller)?;
-        Self::new(request, caller, channel)
+    /// Returns the write of these items.
+    ///
+    /// The end is a part of what the key in the header identifies. A key of a line identifies the
+    /// line.
+    fn write(&self, mut items: Vec<AppendItem>) -> Write {
+        if let (Some(_), Some(reason)) = (self.key, &self.close) {
+            for idempotency in items
+                .iter_mut()
+                .filter_map(|item| item.idempotency.as_mut())
+            {
+                idempotency.content = idempotency.content.closing(reason);
+            }
+        }
+        Write {
+            items,
+            close: self.close.clone(),
+            condition: self.condition,
+            incarnation: self.incarnation,
+            settings: self.settings,
+        }
     }
 
-    /// Reads the header of a request whose caller may publish to `channel`.
-    pub(super) fn new(request: &HttpRequest, caller: &Caller, channel: Channel) -> ApiResult<Self> {
+    /// Reads the request, after checking that the caller may publish to its channel.
+    pub(super) fn parse(
+        request: &HttpRequest,
+        state: &AppState,
+        caller: &Caller,
+    ) -> ApiResult<Self> {
+        let (channel, lifecycle) = ChannelQuery::of_publish(request.query_string(), caller)?;
+        lifecycle.check(state, caller, &channel)?;
+        Self::new(request, caller, channel, &lifecycle)
+    }
+
+    /// Reads the headers of a request whose caller may publish to `channel`.
+    pub(super) fn new(
+        request: &HttpRequest,
+        caller: &Caller,
+        channel: Channel,
+        lifecycle: &LifecycleParams,
+    ) -> ApiResult<Self> {
         let principal = caller.identity().owner_number();
         Ok(Self {
             principal,
@@ -57,17 +101,33 @@ impl Target {
             publisher: Publisher::of_client(ClientNet::of_request(request))
                 .with_principal(principal),
             key: idempotency_key::from_header(request)?.map(|key| key.of_principal(principal)),
+            close: lifecycle.close.clone(),
+            settings: lifecycle.settings,
+            condition: condition::parse(request)?,
+            incarnation: None,
         })
     }
 
     /// Returns the same publisher with another channel.
-    pub(super) const fn with_channel(&self, channel: Channel) -> Self {
+    pub(super) fn with_channel(&self, channel: Channel) -> Self {
         Self {
-            publisher: self.publisher,
             channel,
-            principal: self.principal,
-            key: self.key,
+            ..self.clone()
         }
+    }
+
+    /// Makes what follows belong to what was stored: to the same incarnation, and, with a condition,
+    /// only if nothing was stored since.
+    pub(super) fn follow(&mut self, written: &Written) {
+        self.incarnation = Some(written.incarnation);
+        if self.condition.is_some() {
+            self.condition = Some(Condition::Newest(written.newest));
+        }
+    }
+
+    /// Whether the publish concerns more than the events of its channel.
+    pub(super) fn has_lifecycle(&self) -> bool {
+        self.close.is_some() || self.condition.is_some() || !self.settings.is_default()
     }
 }
 
@@ -95,13 +155,15 @@ pub(super) async fn append(
     target: &Target,
     items: Vec<AppendItem>,
     describe_key: impl Fn(usize) -> String,
-) -> ApiResult<Vec<AppendOutcome>> {
+) -> ApiResult<Written> {
     let started = Instant::now();
     let sizes: Vec<Size> = items.iter().map(Size::of).collect();
-    let appended = append_items(state.hub.broker(), target, items).await;
-    let outcomes = appended.map_err(|error| append_error(error, describe_key))?;
-    count(&state.metrics, &outcomes, &sizes, started.elapsed());
-    Ok(outcomes)
+    let write = target.write(items);
+    let broker = state.hub.broker();
+    let written = broker.write(target.publisher, &target.channel, write).await;
+    let written = written.map_err(|error| append_error(error, describe_key))?;
+    count(&state.metrics, &written.outcomes, &sizes, started.elapsed());
+    Ok(written)
 }
 
 fn append_error(error: BrokerError, describe_key: impl Fn(usize) -> String) -> ApiError {
@@ -122,28 +184,6 @@ fn count(metrics: &Metrics, outcomes: &[AppendOutcome], sizes: &[Size], latency:
     }
     metrics.published(added.events, added.bytes, latency);
     metrics.deduplicated(duplicate.events);
-}
-
-/// Appends all items as one batch if none has a key, which needs fewer steps in the broker.
-async fn append_items(
-    broker: &Broker,
-    Target {
-        publisher, channel, ..
-    }: &Target,
-    items: Vec<AppendItem>,
-) -> Result<Vec<AppendOutcome>, BrokerError> {
-    if items.iter().any(|item| item.idempotency.is_some()) {
-        return broker.append_idempotent(*publisher, channel, items).await;
-    }
-    let ids = broker.append(*publisher, channel, events_of(items)).await?;
-    Ok(vec![AppendOutcome {
-        ids,
-        duplicate: false,
-    }])
-}
-
-fn events_of(items: Vec<AppendItem>) -> Vec<Event> {
-    items.into_iter().flat_map(|item| item.events).collect()
 }
 
 /// Size of an item, for metrics.

@@ -10,6 +10,7 @@ mod stream_shares;
 mod streaming_publish;
 
 pub(crate) mod batch;
+pub(crate) mod channels;
 pub(crate) mod history;
 pub(crate) mod publish;
 pub(crate) mod stream;

@@ -5,15 +5,19 @@ use actix_web_lab::extract::LocalData;
 use bytes::Bytes;
 use bytestring::ByteString;
 use chrono::Local;
-use sse_proto::{Event, EventId, EventType, api::Published, json};
+use sse_proto::{Event, EventType, api::Published, json, json_depth::is_too_deep};
 use uuid::Uuid;
 
 use super::{
+    channels::etag,
     idempotency::{self, HEADER_KEY, Target},
     publish_quota::PublishQuota,
 };
 use crate::{
-    broker::idempotency::{AppendItem, Fingerprint, IdempotencyKey},
+    broker::{
+        idempotency::{AppendItem, Fingerprint, IdempotencyKey},
+        lifecycle::Written,
+    },
     http::{
         access::caller::Caller,
         error::{ApiError, ApiResult},
@@ -21,7 +25,6 @@ use crate::{
             body::{self, Body},
             content_type::{self, ContentType},
             curl_line::curl_line,
-            json_depth::is_too_deep,
             query::percent_decode,
         },
         state::AppState,
@@ -39,14 +42,16 @@ pub(crate) async fn event(
     caller: Caller,
 ) -> ApiResult<HttpResponse> {
     state.origins.check_publish(&request)?;
-    let target = Target::parse(&request, &caller)?;
+    let target = Target::parse(&request, &state, &caller)?;
     let kind = action(&request)?;
     let quota = PublishQuota::take(&request, &state, &caller, 1)?;
     quota.take_channel(&state, &target).await?;
     if request.method() != Method::POST {
-        append(&state, &target, append_item(kind, None, target.key)).await?;
+        let written = append(&state, &target, append_item(kind, None, target.key)).await?;
         // The response that the tutorial's clients expect.
-        return Ok(HttpResponse::Ok().json(serde_json::json!({})));
+        return Ok(HttpResponse::Ok()
+            .insert_header(etag(written.newest))
+            .json(serde_json::json!({})));
     }
     // `body` holds its memory until the event is stored.
     let limit = state.limits.event_bytes();
@@ -55,14 +60,17 @@ pub(crate) async fn event(
     let data = data_of(&request, &body)?;
     let what = || "the data of the event".to_owned();
     state.limits.check_data(&data, what)?;
-    let id = append(&state, &target, append_item(kind, Some(data), target.key)).await?;
-    Ok(HttpResponse::Ok().json(Published { id }))
+    let written = append(&state, &target, append_item(kind, Some(data), target.key)).await?;
+    let id = idempotency::first_and_last_id(&written.outcomes)?.first;
+    let end = written.end;
+    Ok(HttpResponse::Ok()
+        .insert_header(etag(written.newest))
+        .json(Published { id, end }))
 }
 
-async fn append(state: &AppState, target: &Target, item: AppendItem) -> ApiResult<EventId> {
+async fn append(state: &AppState, target: &Target, item: AppendItem) -> ApiResult<Written> {
     let describe_key = |_| HEADER_KEY.to_owned();
-    let outcomes = idempotency::append(state, target, vec![item], describe_key).await?;
-    Ok(idempotency::first_and_last_id(&outcomes)?.first)
+    idempotency::append(state, target, vec![item], describe_key).await
 }
 
 /// Returns the action: what follows `/event/` in the path, decoded.

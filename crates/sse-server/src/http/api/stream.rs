@@ -10,7 +10,7 @@ use bytes::Bytes;
 use sse_proto::Channel;
 
 use super::{
-    stream_response::{event_stream, rejection, rejection_retry, streamed_once},
+    stream_response::{add_class_headers, event_stream, rejection, rejection_retry, streamed_once},
     stream_shares::{NoShare, StreamShares, TOO_MANY_STREAMS, take_shares},
 };
 use crate::http::{
@@ -28,7 +28,7 @@ use crate::http::{
 use crate::{
     access::Right,
     budget::ClientNet,
-    channel::{Envelope, StartAt, SubscriptionOptions},
+    channel::{Envelope, MultiSubscription, StartAt, SubscriptionOptions},
     fanout::{
         TransferCoding,
         admission::{AdmissionDecision, RejectReason},
@@ -143,6 +143,10 @@ async fn open_stream(
     StreamShares { reserved, permit }: StreamShares,
 ) -> HttpResponse {
     let comment = opening_comment(&channels);
+    let class = match &*channels {
+        [channel] => state.hub.broker().classes().class_of(channel),
+        _ => None,
+    };
     let client = ClientNet::of_request(request);
     let searcher = state.streams.pages.searches().of_client(client);
     let until = options.until;
@@ -157,8 +161,8 @@ async fn open_stream(
     let starts =
         start_params::start_positions(start.as_ref(), StartAt::Now, channels, broker).await;
     let subscription = start_subscription(&state.hub, starts, &options, searcher.clone()).await;
-    if let (Some(bound), NewSubscription::Ready(subscription)) = (until, &subscription)
-        && is_over(&state.hub, subscription, &options.filter, bound).await
+    if let NewSubscription::Ready(subscription) = &subscription
+        && (subscription.is_ended() || is_until_over(state, subscription, &options).await)
     {
         return no_content();
     }
@@ -181,7 +185,21 @@ async fn open_stream(
         starting,
     };
     let body = stream_body::stream_body(state.streams.clone(), stream, &comment);
-    with_note(event_stream(request, body), ResponseNote::StreamStart)
+    let mut response = event_stream(request, body);
+    add_class_headers(response.headers_mut(), class);
+    with_note(response, ResponseNote::StreamStart)
+}
+
+/// Whether the stream has an end, and nothing is left to send before it.
+async fn is_until_over(
+    state: &AppState,
+    subscription: &MultiSubscription,
+    options: &SubscriptionOptions,
+) -> bool {
+    match options.until {
+        Some(bound) => is_over(&state.hub, subscription, &options.filter, bound).await,
+        None => false,
+    }
 }
 
 /// Adds a stream to those that the dashboard shows.

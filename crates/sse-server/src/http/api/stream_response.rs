@@ -8,7 +8,7 @@ use actix_web::{
     dev::ResponseHead,
     http::{
         ConnectionType,
-        header::{self, HeaderName},
+        header::{self, HeaderMap, HeaderName},
     },
 };
 use bytes::{Bytes, BytesMut};
@@ -17,6 +17,7 @@ use rand::RngExt as _;
 use sse_proto::{EventId, wire};
 
 use crate::{
+    broker::lifecycle::ChannelClass,
     fanout::drain::Drain,
     http::{request::ignored_upgrade::has_chunks, response_headers::NO_STORE_NO_TRANSFORM},
 };
@@ -51,6 +52,15 @@ pub(in crate::http) fn event_stream(
     let mut response = stream_headers().body(body);
     set_framing(response.head_mut(), request);
     response
+}
+
+/// Adds the headers of the class of a stream's only channel.
+pub(super) fn add_class_headers(headers: &mut HeaderMap, class: Option<ChannelClass>) {
+    for (name, value) in class.into_iter().flat_map(|class| class.headers) {
+        if let (Ok(name), Ok(value)) = (name.parse::<HeaderName>(), value.parse()) {
+            headers.insert(name, value);
+        }
+    }
 }
 
 fn stream_headers() -> HttpResponseBuilder {

@@ -10,7 +10,7 @@ use serde::Serialize;
 use sse_proto::api::{ErrorBody, ErrorDetail};
 
 use super::ApiError;
-use crate::http::access::challenge::challenge;
+use crate::{broker::BrokerError, http::access::challenge::challenge};
 
 /// The body of an error with further members.
 #[derive(Serialize)]
@@ -56,6 +56,9 @@ impl ApiError {
         }
         if let Some(challenge) = challenge(self) {
             response.insert_header((header::WWW_AUTHENTICATE, challenge));
+        }
+        if let Self::Broker(BrokerError::ConditionFailed { newest }) = self {
+            response.insert_header((header::ETAG, format!("\"{newest}\"")));
         }
         if let Self::MethodNotAllowed { allow, .. } = self {
             response.insert_header((header::ALLOW, *allow));

@@ -202,7 +202,7 @@ impl Deployment {
             .server
             .http
             .request(method.clone(), self.server.at(path));
-        if *method == Method::POST {
+        if *method == Method::POST || *method == Method::PUT {
             request
                 .header("content-type", "application/json")
                 .body(body_of(path))
@@ -251,6 +251,8 @@ pub(super) fn body_of(path: &str) -> String {
         "/tokens" => json!({"subscribe": ["orders.1"]}),
         "/admin/revocations" => json!({"key": "nothing"}),
         "/admin/access" => json!({"token": "nothing"}),
+        path if path.ends_with("/close") => json!({"reason": "completed"}),
+        path if path.starts_with("/channels/") => json!({}),
         _ => json!({"page": "/"}),
     }
     .to_string()

@@ -93,7 +93,7 @@ async fn send_over_http_2(
         Some(credential) => request.header("authorization", format!("Bearer {credential}")),
         None => request,
     };
-    if *method == Method::POST {
+    if *method == Method::POST || *method == Method::PUT {
         let request = request.header("content-type", "application/json");
         client.send(request, body_of(path).as_bytes()).await
     } else {

@@ -17,6 +17,7 @@ use crate::broker::{
     client_shares::ClientShares,
     clock::Clock,
     idempotency::{AppendItem, KeyLimits},
+    lifecycle::{Classes, Write},
 };
 
 const LIMITS: PageLimits = PageLimits {
@@ -51,16 +52,18 @@ fn log(change: impl FnOnce(&WriteTransaction)) -> Store {
         data: "x".into(),
     };
     let append = |transaction: &WriteTransaction| {
-        let mut batch = CommitBatch::open(transaction, &state, &retention, &shares, 1, 0)?;
+        let classes = Classes::default();
+        let limits = (&retention, &classes);
+        let mut batch = CommitBatch::open(transaction, &state, limits, &shares, 1, 0)?;
         let item = AppendItem {
             events: vec![event; 10],
             idempotency: None,
         };
         batch
-            .append(
+            .write(
                 Publisher::default(),
                 &Channel::default_channel(),
-                &[item],
+                &Write::of_items(vec![item]),
                 &Ok(()),
             )
             .unwrap();

@@ -24,7 +24,7 @@ fn log() -> Log {
             bytes_max: u64::MAX,
         },
     };
-    Log::new(retention, 0)
+    Log::new(retention, Classes::default(), 0)
 }
 
 fn events(data: &str, count: usize) -> Vec<Event> {
@@ -45,7 +45,8 @@ impl Log {
             idempotency: None,
         };
         let publisher = Publisher::default();
-        self.append(publisher, &channel.parse().unwrap(), &[item], now_ms)?;
+        let write = Write::of_items(vec![item]);
+        self.write(publisher, &channel.parse().unwrap(), &write, now_ms)?;
         while self.sweep(now_ms, 2) {}
         self.assert_bytes();
         Ok(())
@@ -65,15 +66,14 @@ impl Log {
             key: key.into(),
             content: Fingerprint::of_events(&events),
         });
-        let outcomes = self.append(
-            Publisher::default(),
-            &channel.parse().unwrap(),
-            &[AppendItem {
-                events,
-                idempotency,
-            }],
-            now_ms,
-        )?;
+        let write = Write::of_items(vec![AppendItem {
+            events,
+            idempotency,
+        }]);
+        let publisher = Publisher::default();
+        let outcomes = self
+            .write(publisher, &channel.parse().unwrap(), &write, now_ms)?
+            .outcomes;
         self.assert_bytes();
         Ok((outcomes[0].ids.first.ms, outcomes[0].duplicate))
     }

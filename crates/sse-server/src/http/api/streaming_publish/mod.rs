@@ -42,7 +42,10 @@ use super::{
     stream::may_stream,
 };
 use crate::{
-    broker::BrokerError,
+    broker::{
+        BrokerError,
+        lifecycle::{CloseReason, Write, Written},
+    },
     budget::ClientNet,
     fanout::publish_permit::PublishPermit,
     http::{
@@ -67,7 +70,10 @@ pub(super) async fn publish(
     caller: &Caller,
     query: BatchQuery,
 ) -> ApiResult<HttpResponse> {
-    let target = Target::new(request, caller, query.into_channel()?)?;
+    let lifecycle = query.lifecycle.clone();
+    let channel = query.into_channel()?;
+    lifecycle.check(state, caller, &channel)?;
+    let mut target = Target::new(request, caller, channel, &lifecycle)?;
     check_request(request, &target)?;
     let permits = take_permits(request, state, caller)?;
     let quota = PublishQuota::of_lines(request, state, caller);
@@ -79,6 +85,8 @@ pub(super) async fn publish(
     let publish = StreamingPublish {
         state: state.clone(),
         groups: LineGroups::new(body, quota, state.limits, target.principal),
+        // The channel is closed when the whole body is stored.
+        close: target.close.take(),
         target,
         progress: Progress::default(),
         in_flight: None,
@@ -142,10 +150,12 @@ where
 {
     state: AppState,
     target: Target,
+    /// The end that follows the last line of a complete body.
+    close: Option<CloseReason>,
     groups: LineGroups<'a, S>,
     progress: Progress,
     /// The append in progress. A client that is gone does not cancel it.
-    in_flight: Option<JoinHandle<ApiResult<BatchPublished>>>,
+    in_flight: Option<JoinHandle<ApiResult<(BatchPublished, Written)>>>,
     /// The publish has a response.
     is_over: bool,
     _permits: Permits,
@@ -181,7 +191,10 @@ where
                 continue;
             }
             if self.groups.body().is_complete() {
-                return Ending::Complete;
+                return match self.close_channel().await {
+                    Ok(()) => Ending::Complete,
+                    Err(error) => Ending::Failed(error),
+                };
             }
             let silent_at = self.groups.last_line() + SILENCE_MAX;
             tokio::select! {
@@ -197,6 +210,19 @@ where
         }
     }
 
+    /// Closes the channel after a complete body, if the publish does so.
+    async fn close_channel(&mut self) -> ApiResult<()> {
+        if let Some(reason) = self.close.take() {
+            let write = closing_write(&self.target, reason);
+            let Target {
+                publisher, channel, ..
+            } = &self.target;
+            let broker = self.state.hub.broker();
+            broker.write(*publisher, channel, write).await?;
+        }
+        Ok(())
+    }
+
     async fn store(&mut self, events: Vec<BatchEvent>) -> ApiResult<()> {
         if events.is_empty() {
             return Ok(());
@@ -205,8 +231,9 @@ where
         let in_flight = self.in_flight.insert(tokio::spawn(append));
         let published = in_flight.await;
         self.in_flight = None;
-        self.progress
-            .add(&published.map_err(|error| append_ended(&error))??);
+        let (published, written) = published.map_err(|error| append_ended(&error))??;
+        self.progress.add(&published);
+        self.target.follow(&written);
         self.groups.body().release();
         Ok(())
     }
@@ -216,9 +243,20 @@ async fn append(
     state: AppState,
     target: Target,
     events: Vec<BatchEvent>,
-) -> ApiResult<BatchPublished> {
+) -> ApiResult<(BatchPublished, Written)> {
     let batch = Batch::new(events, None, &state.limits)?;
     batch.append(&state, &target).await
+}
+
+/// Returns the write that closes the channel.
+fn closing_write(target: &Target, reason: CloseReason) -> Write {
+    Write {
+        close: Some(reason),
+        condition: target.condition,
+        incarnation: target.incarnation,
+        settings: target.settings,
+        items: Vec::new(),
+    }
 }
 
 /// The task of an append ends early only if the server ends.
@@ -239,18 +277,20 @@ where
             return;
         }
         let groups = self.groups.take_arrived();
-        let (state, target) = (self.state.clone(), self.target.clone());
+        let (state, mut target) = (self.state.clone(), self.target.clone());
         let in_flight = self.in_flight.take();
         // The permits are free already: the task is short.
         drop(runtime.spawn(async move {
-            if let Some(in_flight) = in_flight
-                && !matches!(in_flight.await, Ok(Ok(_)))
-            {
-                return;
+            if let Some(in_flight) = in_flight {
+                match in_flight.await {
+                    Ok(Ok((_, written))) => target.follow(&written),
+                    _ => return,
+                }
             }
             for events in groups {
-                if append(state.clone(), target.clone(), events).await.is_err() {
-                    return;
+                match append(state.clone(), target.clone(), events).await {
+                    Ok((_, written)) => target.follow(&written),
+                    Err(_) => return,
                 }
             }
         }));

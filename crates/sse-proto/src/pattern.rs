@@ -6,7 +6,8 @@
 use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
-use sse_proto::Channel;
+
+use crate::event::Channel;
 
 /// A pattern of channel names.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
