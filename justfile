@@ -27,3 +27,7 @@ bench *options:
 check:
     cargo fmt --all --check
     cargo clippy --workspace --all-targets -- -D warnings
+
+# Build the packages: .deb files, and an archive of the binaries
+package *options:
+    scripts/package {{ options }}

@@ -46,6 +46,9 @@ fn main() -> ExitCode {
     if let Some(shell) = settings.completions {
         return completions::print(shell);
     }
+    if let Some(directory) = &settings.man {
+        return completions::write_manual(directory);
+    }
     for variable in settings::unknown_variables() {
         write_line(format_args!(
             "unknown setting {variable}; `event-generator --help` lists all settings"

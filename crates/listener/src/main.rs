@@ -14,7 +14,7 @@ use listener::{
         follow::FollowSettings,
     },
 };
-use sse_cli::environment::unknown_variables;
+use sse_cli::{environment::unknown_variables, manual::write_man_pages};
 
 /// Time for a running write to stdout and the state file to finish at the end. A busy disk needs
 /// some time, and an event whose position is not stored is printed again by the next run.
@@ -23,6 +23,9 @@ const LAST_WRITE_MAX: Duration = Duration::from_secs(2);
 fn main() -> ExitCode {
     let result = match Invocation::from_args(std::env::args_os()) {
         Ok(Invocation::Completions(shell)) => print_completions(shell),
+        Ok(Invocation::ManPages(directory)) => {
+            write_man_pages(command_line::command(), &directory).map_err(anyhow::Error::msg)
+        }
         Ok(Invocation::Follow(settings)) => {
             warn_about_unknown_variables();
             follow(&settings)

@@ -9,6 +9,7 @@
 //! | [`environment`] | variables that are probably mistyped |
 //! | [`log_throttle`] | how often a condition that repeats is logged (pure) |
 //! | [`loopback`] | whether an address or a URL is of this machine (pure) |
+//! | [`manual`] | man pages |
 //! | [`number`] | whole numbers in a range (pure) |
 //! | [`open_files`] | the process's limit of open files |
 //! | [`private_file`] | files for their owner only, never through a link |
@@ -34,6 +35,7 @@ pub mod backoff;
 pub mod environment;
 pub mod log_throttle;
 pub mod loopback;
+pub mod manual;
 pub mod number;
 pub mod open_files;
 pub mod private_file;

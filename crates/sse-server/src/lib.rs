@@ -5,7 +5,8 @@
 //! `server` → `http` → `fanout` → `channel` → `broker` → `sse-proto`. The layers below `server` use
 //! `budget` and `metrics`; `server` and `fanout` use `connections`; `server`, `http` and `fanout`
 //! use `access_log`; `server` and `http` use `audit_log`; `config`, `server`, `http` and `fanout` use `quota`; `server` and `fanout` use
-//! `tls`; `http`, `fanout`, `config` and `server` use `access`. `main` and `server` use `config`, which names the settings of the layers.
+//! `tls`; `http`, `fanout`, `config` and `server` use `access`; `main` uses `diagnosis`, which checks a `config`, and
+//! `config` the part of it that asks a server. `main` and `server` use `config`, which names the settings of the layers.
 
 pub mod access;
 pub mod access_log;
@@ -22,6 +23,7 @@ pub mod quota;
 pub mod tls;
 
 mod budget;
+mod diagnosis;
 mod epoch;
 mod listen_address;
 mod open_files;
@@ -29,6 +31,7 @@ mod retry;
 mod server;
 mod supervised;
 
+pub use diagnosis::check::check;
 pub use listen_address::{Endpoint, ListenAddress};
-pub use server::{StopReason, run};
+pub use server::{PassedSockets, StopReason, run};
 pub use supervised::{supervised, supervised_part};

@@ -14,7 +14,7 @@ use std::{
 
 use anyhow::Context as _;
 use sse_server::{
-    StopReason,
+    PassedSockets, StopReason,
     config::{Config, Invocation},
 };
 use tokio::{
@@ -43,6 +43,7 @@ fn main() -> ExitCode {
             let _ = stdout().write_all(text.as_bytes());
             return ExitCode::FAILURE;
         }
+        Ok(Invocation::Check { config, json }) => return check(&config, json),
         Err(error) => {
             // The text is help or advice. If it cannot be printed, the exit code remains.
             let _ = error.print();
@@ -64,6 +65,21 @@ fn main() -> ExitCode {
     }
 }
 
+/// Prints what will cause trouble with these settings.
+fn check(config: &Config, json: bool) -> ExitCode {
+    match sse_server::check(config, json) {
+        Ok((text, code)) => {
+            // If the text cannot be printed, the exit code remains.
+            let _ = stdout().write_all(text.as_bytes());
+            ExitCode::from(code)
+        }
+        Err(error) => {
+            print_error(&error, config.log_format);
+            ExitCode::FAILURE
+        }
+    }
+}
+
 /// Whether the program was started so that it survives the end of its terminal, as by `nohup`.
 ///
 /// Only Linux reports it, in a mask whose lowest bit is signal 1, SIGHUP.
@@ -75,6 +91,7 @@ fn ignores_hangup() -> bool {
 }
 
 fn serve(config: Config, mut failures: mpsc::Receiver<&'static str>) -> anyhow::Result<()> {
+    let passed = PassedSockets::take_from_environment()?;
     #[cfg(target_os = "linux")]
     allocator::configure()?;
     start_log(&config.log, config.log_format)?;
@@ -113,7 +130,7 @@ fn serve(config: Config, mut failures: mpsc::Receiver<&'static str>) -> anyhow::
                 }
             }
         };
-        sse_server::run(config, next_stop, reloads).await
+        sse_server::run(config, passed, next_stop, reloads).await
     });
     runtime.shutdown_timeout(RUNTIME_SHUTDOWN_MAX);
     result

@@ -1,13 +1,14 @@
-//! `--completions`: a script that completes the flags in a shell.
+//! `--completions`: a script that completes the flags in a shell. `--man`: the man page.
 
 use std::{
     io::{self, Write as _},
+    path::Path,
     process::ExitCode,
 };
 
 use clap::CommandFactory as _;
 use clap_complete::Shell;
-use sse_cli::stderr::write_line;
+use sse_cli::{manual::write_man_pages, stderr::write_line};
 
 use super::flags::Settings;
 
@@ -26,5 +27,16 @@ pub(crate) fn print(shell: Shell) -> ExitCode {
             ExitCode::FAILURE
         }
         _ => ExitCode::SUCCESS,
+    }
+}
+
+/// Writes the man page.
+pub(crate) fn write_manual(directory: &Path) -> ExitCode {
+    match write_man_pages(Settings::command(), directory) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            write_line(format_args!("error: {error}"));
+            ExitCode::FAILURE
+        }
     }
 }

@@ -326,6 +326,10 @@ pub(crate) struct Settings {
     /// Print a script that completes the flags in a shell, and exit
     #[arg(long, value_enum, value_name = "SHELL", help_heading = help::OUTPUT)]
     pub(crate) completions: Option<Shell>,
+
+    /// Write the man page to this directory, and exit
+    #[arg(long, value_name = "DIRECTORY", help_heading = help::OUTPUT)]
+    pub(crate) man: Option<PathBuf>,
 }
 
 /// Values of `--payload`. Their docs are help texts, which are shown as they are.

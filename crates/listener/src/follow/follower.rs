@@ -29,11 +29,7 @@ use crate::{
         retry_budget::RetryBudget,
         retry_pace::{ASKED_MAX, Backoff, Pace},
     },
-    output::{
-        delivery::{Delivery, DeliveryError},
-        state_file::StateFile,
-        state_stream::StateStream,
-    },
+    output::{delivery::Delivery, state_file::StateFile, state_stream::StateStream},
     settings::{follow::FollowSettings, last_event_id, stream_url::StreamUrl},
 };
 
@@ -75,7 +71,7 @@ impl Follower {
         Ok(Self {
             nodes: Nodes::new(build_nodes(settings).map_err(FollowError::Client)?),
             resume: ResumeState::starting_after(first_id),
-            delivery: Delivery::new(settings, state).map_err(DeliveryError::from)?,
+            delivery: Delivery::new(settings, state)?,
             event_bytes_max: settings.max_event_size,
             shows_comments: settings.show_comments,
             backoff: Backoff::default(),

@@ -1,5 +1,5 @@
-//! Delivery of received events: an event is recorded, printed and counted; a gap is recorded and
-//! reported.
+//! Delivery of received events: an event is recorded, printed or handled by a command, and counted;
+//! a gap is recorded and reported.
 
 use std::{io, ops::ControlFlow};
 
@@ -7,7 +7,15 @@ use sse_cli::record_file::RecordError;
 
 use crate::{
     decode::{decoder::Event, gap},
-    output::{batch::OutputError, printer::Printer, record::Record, state_file::StateFile, stderr},
+    output::{
+        batch::OutputError,
+        exec::{Exec, give_up::GiveUpError},
+        printer::Printer,
+        record::Record,
+        state_file::StateFile,
+        stderr,
+        until_end::UntilEnd,
+    },
     settings::follow::FollowSettings,
 };
 
@@ -16,6 +24,9 @@ use crate::{
 pub struct Delivery {
     pub(crate) printer: Printer,
     record: Option<Record>,
+    /// Handles events instead of the printer.
+    exec: Option<Exec>,
+    until_end: Option<UntilEnd>,
     /// Number of events until the end; `None` if there is no limit.
     remaining: Option<u64>,
 }
@@ -29,6 +40,9 @@ pub enum DeliveryError {
     /// The event cannot be printed, or its position cannot be stored.
     #[error(transparent)]
     Output(#[from] OutputError),
+    /// The file of `--exec-give-up` cannot be written.
+    #[error(transparent)]
+    GiveUp(#[from] GiveUpError),
 }
 
 impl DeliveryError {
@@ -43,17 +57,24 @@ impl Delivery {
     /// Opens the destinations of the settings. `state` stores the position.
     ///
     /// # Errors
-    /// [`RecordError::Create`].
-    pub fn new(settings: &FollowSettings, state: Option<StateFile>) -> Result<Self, RecordError> {
+    /// [`RecordError::Create`], or the file of `--exec-give-up` cannot be opened.
+    pub fn new(settings: &FollowSettings, state: Option<StateFile>) -> Result<Self, DeliveryError> {
+        let channels = &settings.target.channels;
+        let only_channel = match &**channels {
+            [channel] => Some(channel.to_string()),
+            _ => None,
+        };
         Ok(Self {
+            exec: Exec::new(&settings.exec, only_channel)?,
+            until_end: settings.until_end.then(|| UntilEnd::new(channels.len())),
             printer: Printer::new(settings.format, state),
             record: settings.record.as_deref().map(Record::create).transpose()?,
             remaining: settings.count.map(u64::from),
         })
     }
 
-    /// Delivers an event, which the next [`flush`](Self::flush) prints. Breaks after the last event
-    /// of `--count`.
+    /// Delivers an event, which the next [`flush`](Self::flush) prints, or runs the command for it.
+    /// Breaks after the last event of `--count` or `--until-end`.
     ///
     /// # Errors
     /// The record file or stdout cannot be written.
@@ -70,7 +91,18 @@ impl Delivery {
         if let Some(record) = &mut self.record {
             record.record_event(event)?;
         }
-        self.printer.add_event(event);
+        match &mut self.exec {
+            Some(exec) => {
+                exec.handle(event).await?;
+                self.printer.flush(Some(&event.id)).await?;
+            }
+            None => self.printer.add_event(event),
+        }
+        if let Some(until_end) = &mut self.until_end
+            && until_end.record(event)
+        {
+            return Ok(ControlFlow::Break(()));
+        }
         if let Some(remaining) = &mut self.remaining {
             *remaining -= 1;
         }

@@ -192,7 +192,8 @@ impl Printer {
     }
 }
 
-fn to_json(event: &Event) -> String {
+/// Returns the event as one line of JSON, with the keys id, event and data.
+pub(super) fn to_json(event: &Event) -> String {
     serde_json::to_string(event).expect("three strings are always JSON")
 }
 

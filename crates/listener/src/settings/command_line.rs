@@ -1,6 +1,6 @@
 //! The command line: `listener`, `listener bench` and `listener --completions`.
 
-use std::ffi::OsString;
+use std::{ffi::OsString, path::PathBuf};
 
 use clap::{
     CommandFactory, FromArgMatches, Parser,
@@ -67,6 +67,8 @@ pub enum Invocation {
     Follow(Box<FollowSettings>),
     /// Print the completions for a shell.
     Completions(Shell),
+    /// Write the man pages to a directory.
+    ManPages(PathBuf),
     /// Run a load test.
     Load(Box<LoadSettings>),
 }
@@ -94,6 +96,10 @@ struct CommandLine {
     #[arg(long, value_name = "SHELL", exclusive = true)]
     completions: Option<Shell>,
 
+    /// Write the man pages to this directory and exit
+    #[arg(long, value_name = "DIRECTORY", exclusive = true)]
+    man: Option<PathBuf>,
+
     #[command(subcommand)]
     subcommand: Option<Subcommand>,
 }
@@ -116,6 +122,9 @@ impl Invocation {
         let line = parse(arguments).map_err(without_stray_value)?;
         if let Some(shell) = line.completions {
             return Ok(Self::Completions(shell));
+        }
+        if let Some(directory) = line.man {
+            return Ok(Self::ManPages(directory));
         }
         if let Some(Subcommand::Load(load)) = line.subcommand {
             load.check()
@@ -184,7 +193,7 @@ mod tests {
         match Invocation::from_args([&["listener"], arguments].concat())? {
             Invocation::Follow(settings) => Ok(*settings),
             Invocation::Load(_) => panic!("bench"),
-            Invocation::Completions(shell) => panic!("completions for {shell}"),
+            Invocation::Completions(_) | Invocation::ManPages(_) => panic!("other output"),
         }
     }
 

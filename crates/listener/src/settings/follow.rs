@@ -8,6 +8,7 @@ use sse_cli::switch::parse_switch;
 use sse_proto::units::parse_positive_duration;
 
 use super::{
+    exec::ExecSettings,
     target::Target,
     values::{parse_count, parse_event_size, parse_retried_status, parse_whole_number},
 };
@@ -82,6 +83,22 @@ pub struct FollowSettings {
     #[arg(long, env = "LISTENER_COUNT", value_name = "N", value_parser = parse_count)]
     pub count: Option<NonZeroU64>,
 
+    /// Exit when all followed channels have ended, after the event `end` of each
+    ///
+    /// The server sends it when a channel is closed or deleted.
+    #[arg(long, env = "LISTENER_UNTIL_END", value_name = "BOOL", num_args = 0..=1, require_equals = true)]
+    #[arg(
+        default_value = "false",
+        default_missing_value = "true",
+        hide_default_value = true
+    )]
+    #[arg(value_parser = parse_switch)]
+    pub until_end: bool,
+
+    /// The command that handles events.
+    #[command(flatten)]
+    pub exec: ExecSettings,
+
     /// How to print an event
     #[arg(
         long,
@@ -133,6 +150,10 @@ impl FollowSettings {
         if self.show_comments && self.format == Format::Data {
             return Err("--format data has no place for comments: omit --show-comments".to_owned());
         }
+        if self.exec.exec.is_some() && (self.format != Format::Text || self.show_comments) {
+            return Err("--exec prints no events: omit --format and --show-comments".to_owned());
+        }
+        self.exec.give_up()?;
         self.target.check()
     }
 }

@@ -7,6 +7,7 @@
 //! |---|---|
 //! | [`command_line`] | the commands |
 //! | [`follow`], [`load`] | the settings for following a stream, and of `listener bench` |
+//! | [`exec`] | those of `--exec` |
 //! | [`target`] | what both share: URLs, the request and its filter |
 //! | [`url_list`], [`stream_url`], [`header`], [`last_event_id`], [`body`] | the parts of the request |
 //! | `load_help` | texts of the help of `listener bench` |
@@ -14,6 +15,7 @@
 
 pub mod body;
 pub mod command_line;
+pub mod exec;
 pub mod follow;
 pub mod header;
 pub mod last_event_id;

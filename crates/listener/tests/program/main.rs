@@ -10,6 +10,8 @@ mod cases;
 mod command_line;
 mod connecting;
 mod connections;
+#[cfg(unix)]
+mod exec;
 mod gaps;
 mod giving_up;
 mod headers;

@@ -6,6 +6,8 @@
 
 use std::{fmt, path::PathBuf, time::Duration};
 
+use sse_proto::Channel;
+
 use super::{cli::Args, environment::GivenSettings, sources::Source};
 use crate::broker::{embedded::DataMode, redis::RedisLogin};
 
@@ -39,6 +41,8 @@ pub enum BrokerKind {
         wait: u32,
         /// Channels that a node follows at a time.
         followed_max: usize,
+        /// Channels that are bridged to Flask-SSE.
+        flask_sse: Vec<Channel>,
     },
 }
 
@@ -213,5 +217,6 @@ fn redis(args: &Args, url: String) -> BrokerKind {
         upgrades: args.redis.upgrade,
         wait: args.redis.wait,
         followed_max: args.redis.followed_max.get(),
+        flask_sse: args.redis.flask_sse.clone(),
     }
 }

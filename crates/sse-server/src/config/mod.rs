@@ -4,14 +4,16 @@
 //! |---|---|
 //! | `cli` | the grammar: flags, their variables, defaults and help |
 //! | `network_args`, `tls_args`, `publish_args`, `stream_args`, `limit_args`, `redis_args`, `log_args` | the parts of the grammar about the network, TLS, publishing, streams, limits of one client, Redis and the logs |
+//! | `invocation` | what the command line asks for |
 //! | `environment` | how flags, variables and the file are read together |
 //! | `file` | the configuration file |
 //! | `access` | the table `[access]` of the file |
 //! | `channel_classes` | the tables `[[channel]]` of the file |
-//! | `commands` | `config`, `key` and `token`, which print and exit |
+//! | `commands` | `check`, `config`, `health`, `key` and `token`, which print and exit |
 //! | `tls_pairs` | the certificates that the flags and the file name |
 //! | `sources` | where a value comes from |
 //! | `print` | `config print` |
+//! | `unprinted` | a value that may contain secrets |
 //! | `values` | the forms of single values, such as a number of threads |
 //! | `bind_hint` | advice for `--host` and `--port` |
 //! | `broker_choice` | which broker the flags and variables choose |
@@ -28,6 +30,7 @@ mod cli;
 mod commands;
 mod environment;
 mod file;
+mod invocation;
 mod limit_args;
 mod log_args;
 mod network_args;
@@ -38,6 +41,7 @@ mod sources;
 mod stream_args;
 mod tls_args;
 mod tls_pairs;
+mod unprinted;
 mod validate;
 mod values;
 
@@ -52,6 +56,8 @@ pub use self::{
     broker_choice::{BrokerConfig, BrokerKind},
     environment::unknown_variables,
     file::FileAccess,
+    invocation::Invocation,
+    unprinted::Unprinted,
 };
 use self::{
     cli::Args,
@@ -77,9 +83,9 @@ pub type SettingValues = BTreeMap<String, Vec<String>>;
 #[derive(Debug, Clone)]
 pub struct Config {
     /// The command line.
-    arguments: Arc<[OsString]>,
+    arguments: Unprinted<Arc<[OsString]>>,
     /// The values of all settings, to find those that change.
-    pub settings: SettingValues,
+    pub settings: Unprinted<SettingValues>,
     /// The configuration file, if there is one.
     pub file: Option<PathBuf>,
     /// Addresses to listen on, at least one; port 0 takes a free port.
@@ -150,35 +156,6 @@ pub struct Config {
     pub fanout_threads: Option<usize>,
 }
 
-/// What the command line asks for.
-#[derive(Debug)]
-pub enum Invocation {
-    /// Serve with these settings.
-    Serve(Box<Config>),
-    /// Print this text, and end with success.
-    Print(String),
-    /// Print this text, and end with exit code 1.
-    Fail(String),
-}
-
-impl Invocation {
-    /// Reads a command line, the environment and the configuration file, and runs a command that
-    /// only prints.
-    ///
-    /// # Errors
-    ///
-    /// The text to print and its exit code: help, or what is wrong and what to write instead.
-    pub fn from_args(
-        args: impl IntoIterator<Item = impl Into<OsString> + Clone>,
-    ) -> Result<Self, clap::Error> {
-        let mut given = environment::parse(args)?;
-        match given.args.command.take() {
-            None => Ok(Self::Serve(Box::new(Config::from_given(given)?))),
-            Some(command) => commands::run(command, &given),
-        }
-    }
-}
-
 impl Config {
     fn from_given(mut given: GivenSettings) -> Result<Self, clap::Error> {
         let visible: Vec<String> = broker_choice::visible_passwords(&given).collect();
@@ -186,8 +163,8 @@ impl Config {
         let broker = choose_broker(&given).map_err(misused)?;
         let certificates = tls_pairs::all(&given.args.tls, given.file.tls_pairs());
         let printed = print::printed(&given);
-        let settings = print::values(&given);
-        let arguments = given.arguments.into();
+        let settings = Unprinted(print::values(&given));
+        let arguments = Unprinted(given.arguments.into());
         let classes = given.file.classes().to_vec();
         let config = Self::from_valid(given.args, given.access, broker, certificates);
         Ok(Self {
@@ -208,7 +185,7 @@ impl Config {
         let invocation = Invocation::from_args(self.arguments.iter());
         match invocation.map_err(|error| error.to_string().trim().to_owned())? {
             Invocation::Serve(config) => Ok(*config),
-            Invocation::Print(_) | Invocation::Fail(_) => {
+            Invocation::Print(_) | Invocation::Fail(_) | Invocation::Check { .. } => {
                 Err("the command line is not that of a server".to_owned())
             }
         }
@@ -248,8 +225,8 @@ impl Config {
         certificates: Vec<CertificateFiles>,
     ) -> Self {
         Self {
-            arguments: Arc::new([]),
-            settings: SettingValues::new(),
+            arguments: Unprinted(Arc::new([])),
+            settings: Unprinted::default(),
             access: access.rules,
             classes: Vec::new(),
             warnings: access.warnings,

@@ -9,6 +9,7 @@ fn config(args: &[&str]) -> Result<Config, String> {
     match Invocation::from_args([&["sse-server"], args].concat()) {
         Ok(Invocation::Serve(config)) => Ok(*config),
         Ok(Invocation::Print(text) | Invocation::Fail(text)) => Err(text),
+        Ok(Invocation::Check { .. }) => panic!("a check"),
         Err(error) => Err(error.to_string()),
     }
 }

@@ -138,6 +138,8 @@ pub(super) struct Mailbox {
     inbox: Mutex<Inbox>,
     waker: mio::Waker,
     next_request_id: AtomicU64,
+    /// How often the thread has drained the inbox.
+    rounds: AtomicU64,
 }
 
 impl Mailbox {
@@ -151,6 +153,7 @@ impl Mailbox {
             inbox: Mutex::default(),
             waker: mio::Waker::new(registry, WAKE)?,
             next_request_id: AtomicU64::new(0),
+            rounds: AtomicU64::new(0),
         })
     }
 
@@ -185,8 +188,14 @@ impl Mailbox {
         self.next_request_id.fetch_add(1, Ordering::Relaxed)
     }
 
+    /// How often the thread has drained the mailbox, which it does once per round.
+    pub(super) fn rounds(&self) -> u64 {
+        self.rounds.load(Ordering::Relaxed)
+    }
+
     /// Takes all messages. The flags `is_stopping` and `is_closed` remain set.
     pub(super) fn drain(&self) -> Inbox {
+        self.rounds.fetch_add(1, Ordering::Relaxed);
         let mut inbox = self.lock_inbox();
         let emptied = Inbox {
             is_stopping: inbox.is_stopping,

@@ -98,6 +98,21 @@ impl Fanout {
         self.send_to_all(|inbox| inbox.unreachable = Some(cookies.clone()));
     }
 
+    /// Lets each thread begin a round, which it counts.
+    pub fn wake(&self) {
+        self.send_to_all(|_| {});
+    }
+
+    /// Returns how many rounds each thread has begun.
+    #[must_use]
+    pub fn rounds(&self) -> Vec<u64> {
+        self.0
+            .mailboxes
+            .iter()
+            .map(|mailbox| mailbox.rounds())
+            .collect()
+    }
+
     /// Lets the streams end within the time of the drain, which has begun.
     pub fn start_drain(&self) {
         // The threads see that it has begun whenever they are awake.

@@ -9,7 +9,10 @@ use std::{
 use anyhow::Context as _;
 use socket2::{Domain, Protocol, Socket, Type};
 
-use super::unix_socket::{self, SocketFile};
+use super::{
+    passed_sockets::PassedSockets,
+    unix_socket::{self, SocketFile},
+};
 use crate::{Endpoint, ListenAddress};
 
 /// Connections that wait to be accepted, per socket.
@@ -36,13 +39,24 @@ pub(super) struct Listening {
 
 /// Listens on all `addresses`. The files of unix sockets get the permissions `mode`.
 ///
+/// A socket that the service manager has `passed` replaces a new one.
+///
 /// # Errors
 ///
 /// An address is in use, not of this machine, or needs permission. The message names the address
-/// and contains advice.
-pub(super) async fn bind_all(addresses: &[ListenAddress], mode: u32) -> anyhow::Result<Listening> {
+/// and contains advice. Or a passed socket has none of these addresses.
+pub(super) async fn bind_all(
+    addresses: &[ListenAddress],
+    mode: u32,
+    mut passed: PassedSockets,
+) -> anyhow::Result<Listening> {
     let (mut listeners, mut files) = (Vec::new(), Vec::new());
     for address in addresses {
+        if let Some(socket) = passed.claim(address.endpoint()) {
+            let address = address.clone();
+            listeners.push(Listener { address, socket });
+            continue;
+        }
         let socket = match address.endpoint() {
             Endpoint::Tcp(tcp) => {
                 let is_shared = shares_port_with_ipv4(*tcp, addresses);
@@ -61,6 +75,7 @@ pub(super) async fn bind_all(addresses: &[ListenAddress], mode: u32) -> anyhow::
             socket,
         });
     }
+    passed.check_all_claimed()?;
     Ok(Listening { listeners, files })
 }
 

@@ -4,12 +4,15 @@
 //! |---|---|
 //! | `open_broker` | opens the broker that the settings choose |
 //! | `listen` | the listening sockets |
+//! | `passed_sockets` | those that the service manager passes |
+//! | `service_manager` | reports to systemd |
 //! | `unix_socket` | one of them, and its file |
 //! | `logs` | the access log and the audit log |
 //! | `connection_limits` | how the connections are divided |
 //! | `accept` | from an accepted socket to a connection that is ready for HTTP |
 //! | `proxy_header` | the header with which a load balancer names its client |
 //! | `start_tls` | loads the certificates |
+//! | `start_fanout` | starts the threads that write to streams |
 //! | `handshake`, `handshake_turns` | TLS handshakes, and which of them run at a time |
 //! | `transport` | serves HTTP over accepted connections |
 //! | `app` | the routes and the middlewares |
@@ -32,18 +35,19 @@ mod http2;
 mod listen;
 mod logs;
 mod open_broker;
+mod passed_sockets;
 mod protocol_errors;
 mod proxy_header;
 mod reload;
+mod service_manager;
 mod shutdown;
+mod start_fanout;
 mod start_tls;
 mod track_requests;
 mod transport;
 mod unix_socket;
 
-#[cfg(target_os = "linux")]
-use std::time::Duration;
-use std::{num::NonZeroUsize, sync::Arc};
+use std::sync::Arc;
 
 use anyhow::Context as _;
 use futures::FutureExt as _;
@@ -53,7 +57,8 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-pub use self::shutdown::StopReason;
+#[cfg(target_os = "linux")]
+use self::start_fanout::start_sweeper;
 use self::{
     accept::Acceptor,
     connection_limits::{connection_limits, streams_max},
@@ -62,14 +67,12 @@ use self::{
     logs::Logs,
     protocol_errors::ProtocolErrorLog,
     reload::{Reloader, follow_reloads},
+    service_manager::{Parts, ServiceManager, WorkerRegistry},
     shutdown::Running,
+    start_fanout::start_fanout,
     start_tls::Tls,
 };
-#[cfg(target_os = "linux")]
-use crate::{
-    ListenAddress,
-    fanout::reachability::{SweepTargets, Sweeper},
-};
+pub use self::{passed_sockets::PassedSockets, shutdown::StopReason};
 use crate::{
     access::{Access, AccessControl, revocations::Revocations},
     broker::{Broker, BrokerError},
@@ -77,15 +80,9 @@ use crate::{
     config::Config,
     connections::{ConnectionTable, sweep},
     fanout::{
-        admission::Admission,
-        attached_list::AttachedList,
-        attached_sockets::AttachedSockets,
-        blocked::BlockedBytes,
-        drain::Drain,
-        page_cache::PageCache,
-        stream_life::StreamLife,
+        admission::Admission, attached_list::AttachedList, attached_sockets::AttachedSockets,
+        blocked::BlockedBytes, drain::Drain, page_cache::PageCache, stream_life::StreamLife,
         streams::Streams,
-        thread::{Fanout, FanoutContext},
     },
     http::{
         self, AppState, BodyMemory, CommonHeaders, HistoryBudget, Origins, Readiness, Rejections,
@@ -102,7 +99,8 @@ use crate::{
 /// drains before that, the result of the second call ends the drain.
 ///
 /// Must run inside a tokio runtime, which carries the broker and the feeds. After each
-/// message of `reloads` the configuration and the certificates are read again.
+/// message of `reloads` the configuration and the certificates are read again. The service manager
+/// that the environment names is informed, and the sockets that it `passed` are used.
 ///
 /// # Errors
 ///
@@ -110,6 +108,19 @@ use crate::{
 /// supervised part of the server panicked.
 pub async fn run(
     config: Config,
+    passed: PassedSockets,
+    next_stop: impl AsyncFnMut() -> StopReason,
+    reloads: mpsc::Receiver<()>,
+) -> anyhow::Result<()> {
+    let manager = ServiceManager::from_environment();
+    let result = serve(config, passed, &manager, next_stop, reloads).await;
+    result.inspect_err(|error| manager.failed(error))
+}
+
+async fn serve(
+    config: Config,
+    passed: PassedSockets,
+    manager: &ServiceManager,
     mut next_stop: impl AsyncFnMut() -> StopReason,
     reloads: mpsc::Receiver<()>,
 ) -> anyhow::Result<()> {
@@ -117,7 +128,7 @@ pub async fn run(
     // Brokers that cannot fail drop the sender.
     let mut log_failed = log_failed.fuse();
     let access = AccessControl::new(Access::new(config.access.clone()), Revocations::default());
-    let (running, reloader) = start(&config, access, failed).await?;
+    let (running, reloader) = start(&config, passed, manager, access, failed).await?;
     tokio::spawn(supervised_task(
         "the reload",
         follow_reloads(config.clone(), reloader, reloads),
@@ -141,17 +152,21 @@ pub async fn run(
 /// `failed` receives the error after which the log no longer accepts events.
 async fn start(
     config: &Config,
+    passed: PassedSockets,
+    manager: &ServiceManager,
     access: AccessControl,
     failed: oneshot::Sender<BrokerError>,
 ) -> anyhow::Result<(Running, Reloader)> {
     let metrics = Metrics::new();
     let logs = Logs::open(config, &metrics)?;
+    let opening = manager.log_opens();
     let broker = open_broker::open(config, metrics.clone(), failed).await?;
+    drop(opening);
     let files = raise_open_files();
     let Listening {
         listeners,
         files: socket_files,
-    } = listen::bind_all(&config.addresses, config.socket_mode).await?;
+    } = listen::bind_all(&config.addresses, config.socket_mode, passed).await?;
     let addresses: Vec<_> = listeners
         .iter()
         .map(|listener| listener.address.clone())
@@ -175,7 +190,9 @@ async fn start(
     #[cfg(target_os = "linux")]
     let sweeper = start_sweeper(&addresses, config.fanout.write_timeout, &state.streams)
         .context("cannot start the thread that finds unreachable clients")?;
-    let server = transport::serve(listeners, &state, &acceptor).context("cannot serve HTTP")?;
+    let workers = WorkerRegistry::default();
+    let server =
+        transport::serve(listeners, &state, &acceptor, &workers).context("cannot serve HTTP")?;
     tokio::spawn(supervised_task(
         "the sweep of connections",
         sweep(acceptor.connections, stopping.clone()),
@@ -186,7 +203,14 @@ async fn start(
     let feed = http::run_dashboard(state.clone(), stopping.clone());
     tokio::spawn(supervised_task("the dashboard's feed", feed));
     announce::announce(config, &addresses, files.connections_max);
+    let parts = Parts {
+        broker: broker.clone(),
+        fanout: fanout.clone(),
+        workers,
+    };
+    manager.ready(&broker, parts, &stopping);
     let running = Running {
+        manager: manager.clone(),
         handle: server.handle(),
         serving: tokio::spawn(server),
         socket_files,
@@ -222,21 +246,6 @@ fn acceptor(
         log: ProtocolErrorLog::default(),
         metrics: resources.metrics.clone(),
     }
-}
-
-/// Starts to close the streams of clients that vanished from the network.
-#[cfg(target_os = "linux")]
-fn start_sweeper(
-    addresses: &[ListenAddress],
-    write_timeout: Duration,
-    streams: &Streams,
-) -> std::io::Result<Sweeper> {
-    let listeners = addresses.iter().filter_map(ListenAddress::tcp).collect();
-    let targets = SweepTargets {
-        fanout: streams.fanout.clone(),
-        attached: streams.attached_sockets.clone(),
-    };
-    Sweeper::start(listeners, write_timeout, targets)
 }
 
 /// What the parts of a server share, before they are wired.
@@ -315,34 +324,6 @@ impl Resources {
             metrics: self.metrics,
         })
     }
-}
-
-/// Starts the fan-out threads; returns `None` if the settings want none.
-fn start_fanout(
-    config: &Config,
-    hub: &Hub,
-    pages: &PageCache,
-    blocked: &BlockedBytes,
-    drain: &Drain,
-    metrics: &Metrics,
-) -> std::io::Result<Option<Fanout>> {
-    let threads = config
-        .fanout_threads
-        .unwrap_or_else(|| (cores() / 2).max(1));
-    NonZeroUsize::new(threads)
-        .map(|threads| {
-            let context = FanoutContext {
-                settings: config.fanout,
-                hub: hub.clone(),
-                pages: pages.clone(),
-                blocked: blocked.clone(),
-                drain: drain.clone(),
-                metrics: metrics.clone(),
-                runtime: Handle::current(),
-            };
-            Fanout::start(threads, &context)
-        })
-        .transpose()
 }
 
 fn cores() -> usize {

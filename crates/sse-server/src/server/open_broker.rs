@@ -42,6 +42,7 @@ pub(super) async fn open(
             upgrades,
             wait,
             followed_max,
+            flask_sse,
         } => {
             let options = redis::RedisOptions {
                 url,
@@ -51,6 +52,7 @@ pub(super) async fn open(
                 upgrades: *upgrades,
                 replicas_to_wait_for: *wait,
                 followed_max: *followed_max,
+                flask_sse,
                 event_bytes_max: config.requests.event_bytes_max,
             };
             Broker::Redis(RedisBroker::connect(options, retention, metrics, &runtime).await?)

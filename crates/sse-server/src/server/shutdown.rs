@@ -24,7 +24,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{logs::Logs, unix_socket::SocketFile};
+use super::{logs::Logs, service_manager::ServiceManager, unix_socket::SocketFile};
 #[cfg(target_os = "linux")]
 use crate::fanout::reachability::Sweeper;
 use crate::{
@@ -84,6 +84,7 @@ impl StopReason {
 
 /// A server that serves.
 pub(super) struct Running {
+    pub(super) manager: ServiceManager,
     pub(super) handle: ServerHandle,
     /// The task that serves, which ends after `handle` was asked to stop.
     pub(super) serving: JoinHandle<io::Result<()>>,
@@ -115,6 +116,7 @@ impl Running {
             ?length,
             "draining: streams end one after another, publishes work"
         );
+        self.manager.drains(length);
         let is_in_process = !matches!(self.broker, Broker::Redis(_));
         self.drain.start(DrainPlan {
             start: Instant::now(),
@@ -141,6 +143,7 @@ impl Running {
     }
 
     async fn end_in_order(self) -> anyhow::Result<()> {
+        self.manager.stops();
         self.stopping.cancel();
         if let Some(fanout) = &self.fanout {
             fanout.end_streams();

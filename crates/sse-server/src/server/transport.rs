@@ -33,6 +33,7 @@ use super::{
     http2::{Http2Settings, serve_connection},
     listen::{Listener, ListeningSocket},
     protocol_errors::ProtocolErrorLog,
+    service_manager::WorkerRegistry,
     shutdown::PUBLISH_TIMEOUT_S,
     track_requests::track_requests,
 };
@@ -56,11 +57,12 @@ const ALPN: [&[u8]; 2] = [b"h2", b"http/1.1"];
 /// Name of the service in the log of actix-server.
 const SERVICE: &str = "sse-server";
 
-/// Serves HTTP on all `listeners` with one worker thread per core.
+/// Serves HTTP on all `listeners` with one worker thread per core. The workers register in `registry`.
 pub(super) fn serve(
     listeners: Vec<Listener>,
     state: &AppState,
     acceptor: &Acceptor,
+    registry: &WorkerRegistry,
 ) -> io::Result<Server> {
     let workers = cores();
     // Beyond its own limit actix would accept nothing, and all clients would wait.
@@ -77,6 +79,7 @@ pub(super) fn serve(
             state: state.clone(),
             address,
             shutdown: shutdown.clone(),
+            registry: registry.clone(),
         };
         builder = match socket {
             ListeningSocket::Tcp(socket) => {
@@ -102,6 +105,7 @@ struct Connections {
     state: AppState,
     address: ListenAddress,
     shutdown: GracefulShutdownSignal,
+    registry: WorkerRegistry,
 }
 
 impl Connections {
@@ -116,6 +120,7 @@ impl Connections {
             self.shutdown.clone(),
         );
         // Every worker calls this once.
+        self.registry.add_current();
         let acceptor = WorkerAcceptor::new(self.acceptor.clone(), &self.address);
         fn_service(move |socket: S| {
             let acceptor = acceptor.clone();

@@ -84,7 +84,7 @@ impl Certificates {
     }
 
     /// Returns the files of all certificates, and when each expires.
-    fn expiries(&self) -> impl Iterator<Item = (&CertificateFiles, i64)> {
+    pub(crate) fn expiries(&self) -> impl Iterator<Item = (&CertificateFiles, i64)> {
         let pairs = self.0.pairs.iter();
         pairs.filter_map(|pair| Some((&pair.files, pair.current.load().expires_s?)))
     }

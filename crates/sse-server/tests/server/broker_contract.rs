@@ -104,6 +104,7 @@ pub(crate) async fn own(backend: Backend, change: impl FnOnce(&mut Retention)) -
                 replicas_to_wait_for: 0,
                 followed_max: 1000,
                 upgrades: false,
+                flask_sse: &[],
                 event_bytes_max: 1 << 20,
             };
             let broker =

@@ -12,9 +12,11 @@
 //! | `broken_stderr` | A log that cannot be written costs lines and nothing else. |
 //! | `broker_contract` | The contract of `broker/mod.rs` holds on every broker, without HTTP. |
 //! | `channels` | Channels are listed, configured, closed and deleted, and each stream gets the end once. |
+//! | `check` | `sse-server check` finds what will cause trouble, and writes nothing. |
 //! | `client_shares` | A client that takes what it can get of a limit leaves a part for others. |
 //! | `common` | The harness: servers, Redis, a TCP proxy and a subscriber that reads the wire. |
 //! | `compressing_proxy` | A proxy that compresses streams does not hold back a part of an event. |
+//! | `contrib` | The alerts and the dashboard name metrics that a server has. |
 //! | `connections` | Slow, idle or too many connections are closed, and other clients notice nothing. |
 //! | `drain` (a) | Before a stop, streams end one after another, and their clients lose nothing. |
 //! | `data_profile` (a) | A stream of data only has `[DONE]` and statuses in place of events. |
@@ -23,8 +25,11 @@
 //! | `failover` (a) | A wiped or shortened log is reported to each subscriber that it affects. |
 //! | `fanout` (a) | A slow, stalled or talkative client does not affect the other streams. |
 //! | `faults` (a) | Acknowledged events survive crashes and outages, and the server recovers. |
+//! | `flask_sse` | Messages of Flask-SSE and events cross once each, whatever happens to a node. |
 //! | `footprint` (a) | Memory and open files stay bounded under load. |
+//! | `health` | `sse-server health` asks a server over TCP, TLS and a unix socket. |
 //! | `http2` | Streams and publishes share a connection, and have the responses of HTTP/1. |
+//! | `http2_floods` | Hostile frames take bounded memory. |
 //! | `idempotency` | A publish that is sent again with its key is stored once. |
 //! | `lifecycle_contract` | Conditions, the end, deletion, settings and expiry of channels, without HTTP. |
 //! | `limits` (a) | Each limit (history, channels, connections) has its documented effect. |
@@ -50,6 +55,7 @@
 //! | `resume` (a) | A client that resumes by `Last-Event-ID` gets each event once. |
 //! | `searches` | Searches of one client delay no other client. |
 //! | `sentinel` | A planned failover loses nothing, and after any other publishing continues. |
+//! | `service_manager` | The service manager learns each step of the server, and its sockets are used. |
 //! | `settings` | A wrong flag or variable ends the server with code 2 and a helpful message. |
 //! | `shutdown` (a) | Streams end between two blocks and requests in progress finish. |
 //! | `slow` (a) | A slow subscriber gets every kept event in order, or a gap. |
@@ -78,10 +84,12 @@ mod blocked;
 mod broken_stderr;
 mod broker_contract;
 mod channels;
+mod check;
 mod client_shares;
 mod common;
 mod compressing_proxy;
 mod connections;
+mod contrib;
 mod damaged;
 mod dashboard;
 mod data_profile;
@@ -89,8 +97,11 @@ mod drain;
 mod failover;
 mod fanout;
 mod faults;
+mod flask_sse;
 mod footprint;
+mod health;
 mod http2;
+mod http2_floods;
 mod idempotency;
 mod lifecycle_contract;
 mod limits;
@@ -116,6 +127,7 @@ mod requests;
 mod resume;
 mod searches;
 mod sentinel;
+mod service_manager;
 mod settings;
 mod shutdown;
 mod slow;

@@ -12,6 +12,7 @@
 //!
 //! | file | holds |
 //! |---|---|
+//! | `progress` | whether the writer makes progress |
 //! | `writer`, `request` | the thread that gathers requests, commits them and replies |
 //! | `commit`, `stage` | one commit batch: writes and the other requests |
 //! | `staged_log`, `staged_channels`, `staged_lives`, `staged_order` | the log as a transaction has it |
@@ -45,6 +46,7 @@ mod life;
 mod life_record;
 mod lifecycle;
 mod open;
+mod progress;
 mod reader;
 mod record;
 mod recover;
@@ -76,6 +78,7 @@ use tokio::{runtime::Handle, sync::oneshot};
 
 pub use self::{
     catch_panic::is_catching_panic, data_files::DataMode, error::OpenError, open::Location,
+    progress::WriterProgress,
 };
 use self::{
     disk::FreeSpace,

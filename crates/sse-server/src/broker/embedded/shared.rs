@@ -2,7 +2,7 @@
 
 use std::sync::{
     PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
-    atomic::{AtomicU64, Ordering},
+    atomic::{AtomicBool, AtomicU64, Ordering},
 };
 
 use sse_proto::{Channel, EventId, api::GapReason};
@@ -12,6 +12,7 @@ use super::{
     committed_state::{CommittedChange, CommittedState},
     damage_log::DamageLog,
     last_ids::LastIds,
+    progress::WriterProgress,
     revocations::RevocationVersion,
     store::Store,
 };
@@ -37,6 +38,10 @@ pub(super) struct Shared {
     last_ids: RwLock<LastIds>,
     /// How many times the file was opened again.
     reopenings: AtomicU64,
+    /// How many batches the writer has taken from its queue, empty ones included.
+    batches: AtomicU64,
+    /// The writer opens the file again after a failed commit.
+    is_reopening: AtomicBool,
 }
 
 impl Shared {
@@ -50,6 +55,8 @@ impl Shared {
             damage_log: DamageLog::default(),
             revocation_version: RevocationVersion::default(),
             last_ids: RwLock::new(LastIds::new(state)),
+            batches: AtomicU64::new(0),
+            is_reopening: AtomicBool::new(false),
             reopenings: AtomicU64::new(0),
         }
     }
@@ -100,6 +107,25 @@ impl Shared {
     pub(super) fn publish_state(&self, state: &CommittedState) {
         *self.write_last_ids() = LastIds::new(state);
         self.metrics.set_log_size(state.size());
+    }
+
+    /// Counts a batch that the writer has taken from its queue.
+    pub(super) fn count_batch(&self) {
+        self.batches.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Marks that the writer opens the file again.
+    pub(super) fn set_reopening(&self, is_reopening: bool) {
+        self.is_reopening.store(is_reopening, Ordering::Relaxed);
+    }
+
+    /// Returns how far the writer has come.
+    pub(super) fn writer_progress(&self) -> WriterProgress {
+        if self.is_reopening.load(Ordering::Relaxed) {
+            WriterProgress::Reopening
+        } else {
+            WriterProgress::Batches(self.batches.load(Ordering::Relaxed))
+        }
     }
 
     /// Logs damaged events that a page read `from` a position skips, if its start reports them.

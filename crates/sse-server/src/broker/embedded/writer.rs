@@ -104,6 +104,7 @@ impl Writer {
             let Some(batch) = self.next_batch(self.expiry.next_before(sweep_due)) else {
                 return self.save_clock();
             };
+            self.shared.count_batch();
             let batch = self.advance_clock(batch);
             let is_due = sweep_due <= Instant::now();
             if is_due {
@@ -139,8 +140,9 @@ impl Writer {
         }
         for request in batch {
             if let Request::AdvanceClock { bound, reply } = request {
+                let before = self.state.clock.highest();
                 self.state.clock.advance_past(bound, now_ms());
-                self.is_clock_unsaved = true;
+                self.is_clock_unsaved |= self.state.clock.highest() != before;
                 self.shared.publish_clock(self.state.clock.highest());
                 let _ = reply.send(Ok(()));
             }
@@ -256,7 +258,9 @@ impl Writer {
     /// unknown.
     fn recover(&mut self, batch: Vec<Request>, error: &StoreError) -> Result<(), BrokerError> {
         self.log_failure(error);
+        self.shared.set_reopening(true);
         let reopened = self.reopen();
+        self.shared.set_reopening(false);
         let unknown = BrokerError::OutcomeUnknown(format!("writing the log failed ({error})"));
         let replies = batch.iter().map(|_| Err(unknown.clone())).collect();
         reply_all(&self.shared, batch, replies);

@@ -32,7 +32,7 @@ use crate::broker::{
     client_shares::NewKeys,
     clock::now_ms,
     idempotency::{AppendItem, AppendOutcome, count_keys, count_stored_keys},
-    lifecycle::{Write, Written},
+    lifecycle::{ChannelSettings, Incarnation, Write, Written},
 };
 
 impl Streams {
@@ -152,11 +152,7 @@ impl Streams {
         write: &Write,
         session: &mut Session<'_>,
     ) -> Result<Written, BrokerError> {
-        let is_first = !self.registry.has_appended(channel, session.era());
-        if is_first {
-            let by = (publisher, &self.shares);
-            self.registry.register(by, channel, session).await?;
-        }
+        let is_first = self.prepare_append(publisher, channel, session).await?;
         let items = &write.items;
         let claim = self.shares.claim_keys(NewKeys {
             publisher,
@@ -201,6 +197,46 @@ impl Streams {
         check_rejection(replies.into_iter().next().unwrap_or(Value::Nil))
     }
 
+    /// Registers `channel` before this node's first append in an era; returns whether it is that one.
+    pub(super) async fn prepare_append(
+        &self,
+        publisher: Publisher,
+        channel: &Channel,
+        session: &mut Session<'_>,
+    ) -> Result<bool, BrokerError> {
+        let is_first = !self.registry.has_appended(channel, session.era());
+        if is_first {
+            let by = (publisher, &self.shares);
+            self.registry.register(by, channel, session).await?;
+        }
+        Ok(is_first)
+    }
+
+    /// Records that a script in `era` has appended events up to `last` to `channel`, whose
+    /// incarnation and settings it has read.
+    pub(super) fn record_append(
+        &self,
+        channel: &Channel,
+        last: EventId,
+        life: (Incarnation, ChannelSettings),
+        era: u64,
+    ) {
+        self.losses.observe(channel, last, era);
+        self.record_known(channel, life, era);
+    }
+
+    /// Records what is known of a channel after an append.
+    fn record_known(
+        &self,
+        channel: &Channel,
+        (incarnation, settings): (Incarnation, ChannelSettings),
+        era: u64,
+    ) {
+        let effective = self.classes.effective(channel, settings, &self.retention);
+        let known = Appended::new(incarnation, &effective);
+        self.registry.record_append(channel, known, era);
+    }
+
     /// Records what a write by the script in `era` shows about `channel`.
     fn record_written(&self, channel: &Channel, result: &ScriptWritten, era: u64) {
         let written = &result.written;
@@ -215,11 +251,8 @@ impl Streams {
         if written.end.is_some() {
             self.registry.forget_append(channel);
         } else if written.outcomes.iter().any(|outcome| !outcome.duplicate) {
-            let effective = self
-                .classes
-                .effective(channel, result.settings, &self.retention);
-            let known = Appended::new(written.incarnation, &effective);
-            self.registry.record_append(channel, known, era);
+            let life = (written.incarnation, result.settings);
+            self.record_known(channel, life, era);
         }
     }
 }

@@ -31,6 +31,8 @@
 //! | `follow_limit` | how many channels a node follows, and the part of one client |
 //! | `failover` | finds events that Redis has lost, and records the loss |
 //! | `known_ids`, `verification` | which ids a node remembers for that; how it verifies one |
+//! | `inspect` | looks at a Redis without a broker |
+//! | `flask_sse` | the bridge to Flask-SSE |
 //! | `durability` | whether Redis is set up to keep what it acknowledges |
 //! | `names` | names of keys |
 //! | `replies`, `errors`, `info` | pure parsers: replies, error replies, `INFO` |
@@ -51,6 +53,7 @@ mod entries;
 mod errors;
 mod expiry;
 mod failover;
+mod flask_sse;
 mod follow_limit;
 mod foreign_entries;
 mod format;
@@ -59,6 +62,7 @@ mod handshake;
 mod health;
 mod idempotency;
 mod info;
+mod inspect;
 mod known_ids;
 mod lifecycle;
 mod lookups;
@@ -98,13 +102,14 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 pub(crate) use self::follow_limit::FollowPermit;
 use self::{
-    dial::Dialer, failover::LossDetector, follow_limit::FollowLimit, format::FormatCheck,
-    names::Names, outage_log::OutageLog, pubsub::PubSubListener, read_gate::ReadKind,
-    reply_limit::reply_cost_max, streams::Streams, subscriptions::Subscriptions, target::Target,
-    tasks::Tasks,
+    dial::Dialer, failover::LossDetector, flask_sse::FlaskBridge, follow_limit::FollowLimit,
+    format::FormatCheck, names::Names, outage_log::OutageLog, pubsub::PubSubListener,
+    read_gate::ReadKind, reply_limit::reply_cost_max, streams::Streams,
+    subscriptions::Subscriptions, target::Target, tasks::Tasks,
 };
 pub use self::{
     errors::RedisSetupError,
+    inspect::{RedisFacts, inspect},
     names::parse_prefix,
     target::{Account, Password, RedisLogin, TlsFiles, without_password},
 };
@@ -124,6 +129,7 @@ pub struct RedisBroker {
     notifier: ChangeNotifier,
     subscriptions: Arc<Subscriptions>,
     follow_limit: FollowLimit,
+    flask_bridge: Option<Arc<FlaskBridge>>,
     metrics: Metrics,
     _tasks: Arc<DropGuard>,
 }
@@ -145,6 +151,8 @@ pub struct RedisOptions<'a> {
     pub followed_max: usize,
     /// Whether keys of an older format are converted.
     pub upgrades: bool,
+    /// Channels that are bridged to Flask-SSE.
+    pub flask_sse: &'a [Channel],
     /// Bytes of the data of the largest event. Replies can be larger if it is.
     pub event_bytes_max: usize,
 }
@@ -181,7 +189,7 @@ impl RedisBroker {
         connection.wait_for_first().await?;
         let commands = connection.health.clone();
         let notifier = ChangeNotifier::default();
-        let broker = Self {
+        let mut broker = Self {
             streams: Arc::new(Streams::new(
                 connection,
                 names.clone(),
@@ -192,9 +200,12 @@ impl RedisBroker {
             subscriptions: Arc::new(Subscriptions::new(notifier.clone())),
             notifier,
             follow_limit: FollowLimit::new(options.followed_max, metrics.clone()),
+            flask_bridge: None,
             metrics,
             _tasks: Arc::new(guard),
         };
+        broker.flask_bridge =
+            FlaskBridge::start(&broker, &options, (&dialer, &primary), &tasks).await;
         tasks.start_notifications(PubSubListener {
             dialer,
             names,
@@ -317,7 +328,9 @@ impl RedisBroker {
     }
 
     pub(super) async fn check(&self) -> Result<Vec<Warning>, BrokerError> {
-        self.streams.check_health().await
+        let mut warnings = self.streams.check_health().await?;
+        warnings.extend(FlaskBridge::warning(self.flask_bridge.as_deref()));
+        Ok(warnings)
     }
 }
 

@@ -9,6 +9,9 @@
 //! | `sse:{orders}:expiries` | sorted set | the same keys by the time at which they expire |
 //! | `sse:{orders}:life` | hash | its incarnation, settings and end; `life.lua` defines the fields |
 //! | `sse:{orders}:deleted` | sorted set | its tombstone |
+//! | `sse:{orders}:flask` | hash | the lease and the cursor of its bridge to Flask-SSE |
+//! | `sse:{orders}:flask:appended` | hash | the messages of Flask-SSE that are in the log; `flask_append.lua` |
+//! | `sse:{orders}:flask:markers` | sorted set | the fields of that hash by time; also a pub/sub channel |
 //! | `sse:channels` | sorted set | the registry: all channels by the time of their first use |
 //! | `sse:names` | sorted set | all channels by name, for lists |
 //! | `sse:due` | sorted set | channels by the time at which they may expire |
@@ -98,6 +101,21 @@ impl Names {
     /// Both keys that hold a channel's idempotency keys: the hash and the sorted set.
     pub(super) fn idempotency(&self, channel: &Channel) -> [String; 2] {
         [self.keys(channel), self.expiries(channel)]
+    }
+
+    /// The lease and the cursor of a channel's bridge to Flask-SSE.
+    pub(super) fn flask_state(&self, channel: &Channel) -> String {
+        format!("{}:flask", self.stream(channel))
+    }
+
+    /// Which messages of Flask-SSE are in a channel's log.
+    pub(super) fn flask_appended(&self, channel: &Channel) -> String {
+        format!("{}:flask:appended", self.stream(channel))
+    }
+
+    /// The markers of a channel's messages of Flask-SSE; also the pub/sub channel of the markers.
+    pub(super) fn flask_markers(&self, channel: &Channel) -> String {
+        format!("{}:flask:markers", self.stream(channel))
     }
 
     /// The registry of all channels.
@@ -203,6 +221,8 @@ mod tests {
             names.life(&channel),
             names.deleted(&channel),
             names.index(),
+            names.flask_state(&channel),
+            names.flask_markers(&channel),
         ] {
             assert_eq!(names.channel(&other), None);
         }

@@ -11,9 +11,13 @@
 //! | `delete.lua`, `configure.lua`, `keep_alive.lua` | `lifecycle` | deletes or configures a channel |
 //! | `expire.lua`, `expire_tombstones.lua` | `expiry` | trims or deletes channels whose time is over |
 //! | `life.lua`, `now.lua` | | the beginning of the scripts that read the state of a channel |
+//! | `first_id.lua` | | a part of the scripts that append: the first id on a connection |
 //! | `expire_keys.lua` | `idempotency` | forgets expired keys; also a part of the script above |
 //! | `record_loss.lua` | `verification` | verifies an id, and records a loss |
 //! | `stream_extent.lua` | `streams` | describes a stream without its events |
+//! | `flask_append.lua` | `flask_sse/inbound` | appends messages of Flask-SSE once each |
+//! | `flask_lease.lua` | `flask_sse/lease` | acquires or renews the lease of a channel |
+//! | `flask_publish.lua` | `flask_sse/outbound` | sends events to Flask-SSE once each |
 //! | `trim.lua` | `retention` | trims a stream by age, or forgets a dead channel |
 
 use std::{sync::LazyLock, time::Duration};
@@ -22,6 +26,7 @@ use rand::RngExt as _;
 use redis::Script;
 
 const EXPIRE_KEYS_TEXT: &str = include_str!("scripts/expire_keys.lua");
+const FIRST_ID_TEXT: &str = include_str!("scripts/first_id.lua");
 
 /// The text of `record_loss.lua`, for `SCRIPT LOAD`.
 pub(super) const RECORD_LOSS_TEXT: &str = include_str!("scripts/record_loss.lua");
@@ -32,7 +37,7 @@ const LIFE_TEXT: &str = include_str!("scripts/life.lua");
 /// The text of `write.lua`, for `SCRIPT LOAD`.
 pub(super) static WRITE_TEXT: LazyLock<String> = LazyLock::new(|| {
     let write = include_str!("scripts/write.lua");
-    [EXPIRE_KEYS_TEXT, LIFE_TEXT, write].concat()
+    [EXPIRE_KEYS_TEXT, LIFE_TEXT, FIRST_ID_TEXT, write].concat()
 });
 
 pub(super) static WRITE: LazyLock<Script> = LazyLock::new(|| Script::new(&WRITE_TEXT));
@@ -63,6 +68,17 @@ pub(super) static EXPIRE_TOMBSTONES: LazyLock<Script> = LazyLock::new(|| {
 fn on_channel(text: &str) -> Script {
     Script::new(&[NOW_TEXT, LIFE_TEXT, text].concat())
 }
+
+pub(super) static FLASK_APPEND: LazyLock<Script> = LazyLock::new(|| {
+    let append = include_str!("scripts/flask_append.lua");
+    Script::new(&[NOW_TEXT, LIFE_TEXT, FIRST_ID_TEXT, append].concat())
+});
+
+pub(super) static FLASK_LEASE: LazyLock<Script> =
+    LazyLock::new(|| Script::new(include_str!("scripts/flask_lease.lua")));
+
+pub(super) static FLASK_PUBLISH: LazyLock<Script> =
+    LazyLock::new(|| Script::new(include_str!("scripts/flask_publish.lua")));
 
 /// Forgets up to `ARGV[1]` expired keys, and replies with how many it forgot.
 pub(super) static EXPIRE_KEYS: LazyLock<Script> = LazyLock::new(|| {

@@ -146,7 +146,15 @@ impl Supervisor {
         let address = self.dialer.find_primary().await.map_err(State::Down)?;
         let shaken = handshake(&self.dialer, &self.format, address.clone(), limit);
         let shaken = with_timeout(limit, shaken).await;
-        shaken.map_err(|why| State::Down(format!("{address}: {why}")))
+        let shaken = shaken.map_err(|why| State::Down(format!("{address}: {why}")))?;
+        // A primary that was frozen answers as if nothing had happened. The sentinels may have
+        // promoted another one while this one was tried.
+        if let Some(sentinels) = self.dialer.sentinels()
+            && let Some(why) = sentinels.another_than(&address, &self.dialer).await
+        {
+            return Err(State::Down(why));
+        }
+        Ok(shaken)
     }
 
     fn reject(&self, why: Unusable) -> State {

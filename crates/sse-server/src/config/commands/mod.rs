@@ -1,26 +1,57 @@
-//! The commands that print and exit: `config`, `key` and `token`.
+//! The commands that print and exit: `check`, `config`, `health`, `key` and `token`.
 //!
 //! | file | contents |
 //! |---|---|
+//! | `check` | `check` |
 //! | `config` | `config check` and `config print` |
+//! | `health` | `health` |
 //! | `key` | `key new` and `key signing` |
 //! | `token` | `token` and `token check` |
 
+mod check;
 mod config;
+mod health;
 mod key;
 mod token;
 
-use clap::Subcommand;
+use std::path::{Path, PathBuf};
 
-use self::{config::ConfigCommand, key::KeyCommand, token::TokenCommand};
-use super::{Invocation, environment::GivenSettings};
+use clap::{CommandFactory as _, Subcommand};
+use clap_complete::Shell;
+use sse_cli::manual::write_man_pages;
+
+use self::{
+    check::CheckCommand, config::ConfigCommand, health::HealthCommand, key::KeyCommand,
+    token::TokenCommand,
+};
+use super::{
+    Invocation,
+    cli::Args,
+    environment::{GivenSettings, misused},
+};
 
 /// What to do instead of serving.
 #[derive(Clone, Subcommand)]
 pub(super) enum Command {
+    /// Report what will cause trouble with these settings on this machine
+    Check(CheckCommand),
     /// Check a configuration file, or print the settings
     #[command(subcommand)]
     Config(ConfigCommand),
+    /// Print completions for a shell
+    #[command(hide = true)]
+    Completions {
+        /// The shell
+        shell: Shell,
+    },
+    /// Write the man pages to a directory
+    #[command(hide = true)]
+    Man {
+        /// The directory, which must exist
+        directory: PathBuf,
+    },
+    /// Ask a running server whether it is ready; the exit code is 1 if it is not
+    Health(HealthCommand),
     /// Create an API key, or a key that signs tickets
     #[command(subcommand)]
     Key(KeyCommand),
@@ -29,12 +60,28 @@ pub(super) enum Command {
 }
 
 /// Runs a command.
-pub(super) fn run(command: Command, given: &GivenSettings) -> Result<Invocation, clap::Error> {
+pub(super) fn run(command: Command, given: GivenSettings) -> Result<Invocation, clap::Error> {
     match command {
-        Command::Config(command) => config::run(command, given),
+        Command::Check(command) => check::run(&command, given),
+        Command::Config(command) => config::run(command, &given),
+        Command::Completions { shell } => Ok(Invocation::Print(print_completions(shell))),
+        Command::Man { directory } => write_manual(&directory),
+        Command::Health(command) => health::run(command, &given),
         Command::Key(command) => key::run(&command),
-        Command::Token(command) => token::run(command, given),
+        Command::Token(command) => token::run(command, &given),
     }
+}
+
+/// Returns the script that completes commands and flags.
+fn print_completions(shell: Shell) -> String {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Args::command(), "sse-server", &mut script);
+    String::from_utf8_lossy(&script).into_owned()
+}
+
+fn write_manual(directory: &Path) -> Result<Invocation, clap::Error> {
+    write_man_pages(Args::command(), directory).map_err(misused)?;
+    Ok(Invocation::Print(String::new()))
 }
 
 #[cfg(test)]

@@ -8,7 +8,9 @@ fn run(args: &[&str]) -> Result<(String, bool), String> {
     match Invocation::from_args([&["sse-server"], args].concat()) {
         Ok(Invocation::Print(text)) => Ok((text, true)),
         Ok(Invocation::Fail(text)) => Ok((text, false)),
-        Ok(Invocation::Serve(_)) => panic!("the server would have started"),
+        Ok(Invocation::Serve(_) | Invocation::Check { .. }) => {
+            panic!("the server would have started")
+        }
         Err(error) => Err(error.to_string()),
     }
 }

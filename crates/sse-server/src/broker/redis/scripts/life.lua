@@ -80,6 +80,17 @@ local function create_channel(channel, settings, random)
         'settings', settings, 'alive', string.format('%.0f', now_ms))
 end
 
+-- Creates a channel because something is appended to it, and registers it in `sets`. Returns an error
+-- if Redis rejects it.
+local function create_for_append(channel, name, settings, class, random, sets)
+    local rejected = create_channel(channel, settings, random)
+    if rejected then return rejected end
+    redis.call('ZADD', sets.registry, 'NX', now_ms, name)
+    redis.call('ZADD', sets.index, 0, name)
+    local ttl_ms = setting(settings, class, TTL)
+    if ttl_ms then redis.call('ZADD', sets.due, now_ms + ttl_ms, name) end
+end
+
 -- Deletes a channel and leaves a tombstone, which it returns. `others` are the remaining keys of the
 -- channel.
 local function delete_channel(channel, name, others, deleted, sets)

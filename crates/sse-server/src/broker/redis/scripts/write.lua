@@ -3,7 +3,7 @@
 -- and notifies. `lifecycle/mod.rs` has the order of the decisions.
 --
 -- This text continues expire_keys.lua, which defines `now_ms` and `expire_keys` and the values of the
--- hash of keys, and life.lua.
+-- hash of keys, life.lua, and first_id.lua, which defines `choose_first_id`.
 --
 -- KEYS[1]  keys      the idempotency keys of the channel, a hash
 -- KEYS[2]  expiries  the same keys by the time at which each expires, a sorted set
@@ -138,39 +138,13 @@ if new_keys > 0 then
     if free < needed then return {'too_many_idempotency_keys_of_client'} end
 end
 
--- Step 4: create the channel, and choose the id of the first event. Redis may have lost events since the node's previous
--- connection, and must not assign their ids again.
---
--- Normally '*' is enough: the clock has moved on since the lost events. But if the clock was set
--- back, Redis continues within the millisecond of the newest id, and could assign a lost id. The
--- sequence number then becomes one that no other node chooses: the current time and a random
--- number. It is also above the sequence numbers of the lost events, because the time has moved on
--- since.
---
--- Example: the newest id is 2000-1, and the clock is at 1000. Redis would continue with 2000-2,
--- which may be a lost id. The script continues with 2000-1000000042: time 1000, random number
--- 000042.
+-- Step 4: create the channel, and choose the id of the first event.
 if needs_append and not channel.exists then
-    local rejected = create_channel(channel, ARGV[12], ARGV[5])
+    local rejected = create_for_append(channel, ARGV[8], ARGV[12], class, ARGV[5],
+        { registry = KEYS[6], index = KEYS[7], due = KEYS[8] })
     if rejected then return rejected end
-    redis.call('ZADD', KEYS[6], 'NX', now_ms, ARGV[8])
-    redis.call('ZADD', KEYS[7], 0, ARGV[8])
-    local ttl_ms = setting(channel.settings, class, TTL)
-    if ttl_ms then redis.call('ZADD', KEYS[8], now_ms + ttl_ms, ARGV[8]) end
 end
-local next_id = '*'
-if is_first then
-    local last_ms, last_seq = string.match(channel.last, '^(%d+)%-(%d+)$')
-    local unique_seq = string.format('%.0f%06d', now_ms % 1e13, random)
-    -- Compared as text, because numbers of Lua are exact up to 2^53 only.
-    local is_above = #unique_seq > #last_seq
-        or #unique_seq == #last_seq and unique_seq > last_seq
-    last_ms = tonumber(last_ms)
-    if last_ms >= now_ms and last_ms < 2^53 - 1 then
-        -- In the next millisecond only if the clock was set back once more.
-        next_id = string.format('%.0f-%s', is_above and last_ms or last_ms + 1, unique_seq)
-    end
-end
+local next_id = is_first and choose_first_id(channel.last, now_ms, random) or '*'
 -- A number that is set for this channel is exact.
 local own_max = setting(channel.settings, class, HISTORY_EVENTS)
 local maxlen = own_max and '=' or '~'

@@ -123,15 +123,25 @@ impl Sentinels {
         loop {
             // Both outcomes lead to the same question.
             let _ = timeout(ASK_INTERVAL, self.changed.notified()).await;
-            let promised = self.known().promised();
-            if let Some(promised) = promised.filter(|promised| promised != current) {
-                return format!("the sentinels promote {promised}");
-            }
-            let reports = self.ask_all(dialer).await;
-            if let Some(other) = self.judge(&reports, current) {
-                return format!("the sentinels report the primary {other}");
+            if let Some(why) = self.another_than(current, dialer).await {
+                return why;
             }
         }
+    }
+
+    /// Asks whether the primary is another one than that at `current`; returns why, in words.
+    pub(super) async fn another_than(
+        &self,
+        current: &ServerAddress,
+        dialer: &Dialer,
+    ) -> Option<String> {
+        let promised = self.known().promised();
+        if let Some(promised) = promised.filter(|promised| promised != current) {
+            return Some(format!("the sentinels promote {promised}"));
+        }
+        let reports = self.ask_all(dialer).await;
+        let other = self.judge(&reports, current)?;
+        Some(format!("the sentinels report the primary {other}"))
     }
 
     /// Returns the primary of a newer configuration than that of `current`.
