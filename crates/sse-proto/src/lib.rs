@@ -16,6 +16,7 @@
 //! | [`blocks`] | splits `text/event-stream` bytes into complete blocks |
 //! | [`api`] | JSON of responses, errors, history and batch lines |
 //! | [`json`] | JSON as event data: validated, and kept byte for byte |
+//! | [`json_depth`] | how deeply JSON may be nested |
 //! | [`record`] | lines of the record files, which are compared to count lost events |
 //! | [`units`] | durations, times and sizes on command lines, in variables and in URLs |
 
@@ -24,6 +25,7 @@ pub mod blocks;
 pub mod cursor;
 pub mod event;
 pub mod json;
+pub mod json_depth;
 pub mod lines;
 pub mod moment;
 pub mod notice;

@@ -6,6 +6,8 @@
 
 use std::{fmt, path::PathBuf, time::Duration};
 
+use sse_proto::Channel;
+
 use super::{cli::Args, environment::GivenSettings, sources::Source};
 use crate::broker::{embedded::DataMode, redis::RedisLogin};
 
@@ -37,6 +39,8 @@ pub enum BrokerKind {
         wait: u32,
         /// Channels that a node follows at a time.
         followed_max: usize,
+        /// Channels that are bridged to Flask-SSE.
+        flask_sse: Vec<Channel>,
     },
 }
 
@@ -210,5 +214,6 @@ fn redis(args: &Args, url: String) -> BrokerKind {
         timeout: args.redis.timeout,
         wait: args.redis.wait,
         followed_max: args.redis.followed_max.get(),
+        flask_sse: args.redis.flask_sse.clone(),
     }
 }

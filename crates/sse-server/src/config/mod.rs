@@ -7,8 +7,8 @@
 //! | `environment`, `file` | how flags, variables and the file are read together; the file |
 //! | `access`, `channel_classes` | the tables `[access]` and `[[channel]]` of the file |
 //! | `commands`, `tls_pairs` | `config`, `key` and `token`, which print and exit; certificates |
-//! | `print`, `sources` | `config print`, and where a value comes from |
-//! | `values` | the forms of single values, such as a number of threads |
+//! | `print`, `sources`, `unprinted` | `config print`, where a value comes from, and values that may contain secrets |
+//! | `values` | the forms of single values |
 //! | `bind_hint`, `validate` | advice for `--host` and `--port`; rules that concern several settings |
 //! | `broker_choice` | which broker the flags and variables choose |
 //!
@@ -33,6 +33,7 @@ mod sources;
 mod stream_args;
 mod tls_args;
 mod tls_pairs;
+mod unprinted;
 mod validate;
 mod values;
 
@@ -47,6 +48,7 @@ pub use self::{
     broker_choice::{BrokerConfig, BrokerKind},
     environment::unknown_variables,
     file::FileAccess,
+    unprinted::Unprinted,
 };
 use self::{
     cli::Args,
@@ -72,9 +74,9 @@ pub type SettingValues = BTreeMap<String, Vec<String>>;
 #[derive(Debug, Clone)]
 pub struct Config {
     /// The command line.
-    arguments: Arc<[OsString]>,
+    arguments: Unprinted<Arc<[OsString]>>,
     /// The values of all settings, to find those that change.
-    pub settings: SettingValues,
+    pub settings: Unprinted<SettingValues>,
     /// The configuration file, if there is one.
     pub file: Option<PathBuf>,
     /// Addresses to listen on, at least one; port 0 takes a free port.
@@ -181,8 +183,8 @@ impl Config {
         let broker = choose_broker(&given).map_err(misused)?;
         let certificates = tls_pairs::all(&given.args.tls, given.file.tls_pairs());
         let printed = print::printed(&given);
-        let settings = print::values(&given);
-        let arguments = given.arguments.into();
+        let settings = Unprinted(print::values(&given));
+        let arguments = Unprinted(given.arguments.into());
         let classes = given.file.classes().to_vec();
         let config = Self::from_valid(given.args, given.access, broker, certificates);
         Ok(Self {
@@ -243,8 +245,8 @@ impl Config {
         certificates: Vec<CertificateFiles>,
     ) -> Self {
         Self {
-            arguments: Arc::new([]),
-            settings: SettingValues::new(),
+            arguments: Unprinted(Arc::new([])),
+            settings: Unprinted::default(),
             access: access.rules,
             classes: Vec::new(),
             warnings: access.warnings,

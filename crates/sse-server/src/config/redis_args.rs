@@ -3,9 +3,9 @@
 use std::{convert::Infallible, num::NonZeroUsize, path::PathBuf, time::Duration};
 
 use clap::Args;
-use sse_proto::units::parse_positive_duration;
+use sse_proto::{Channel, units::parse_positive_duration};
 
-use super::values::parse_positive;
+use super::values::{parse_flask_channel, parse_positive};
 use crate::broker::redis::{Account, Password, RedisLogin, TlsFiles, parse_prefix};
 
 /// The flags about Redis.
@@ -83,6 +83,23 @@ pub(super) struct RedisArgs {
         help_heading = "Broker"
     )]
     pub(super) followed_max: NonZeroUsize,
+
+    /// Connect this channel with the channel of Flask-SSE of the same name (repeatable;
+    /// comma-separated)
+    ///
+    /// Flask-SSE must use the Redis of --redis-url. Its channel is `sse` unless the application
+    /// names another one, and `sse` is also the default of GET /stream. Up to 32 channels; all nodes
+    /// should have the same ones. Not with a Redis Cluster.
+    #[arg(
+        id = "flask_sse",
+        long = "flask-sse",
+        env = "SSE_FLASK_SSE",
+        value_name = "CHANNEL",
+        value_delimiter = ',',
+        value_parser = parse_flask_channel,
+        help_heading = "Broker"
+    )]
+    pub(super) flask_sse: Vec<Channel>,
 
     #[command(flatten)]
     login: LoginArgs,

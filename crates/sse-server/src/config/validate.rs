@@ -1,8 +1,9 @@
 //! Rules that concern several settings, or that a single value's form does not express.
 
-use std::time::Duration;
+use std::{collections::HashSet, time::Duration};
 
 use bytesize::ByteSize;
+use sse_proto::Channel;
 use tracing_subscriber::{EnvFilter, filter::LevelFilter};
 
 use super::{
@@ -16,6 +17,8 @@ use crate::{
     http::OriginPattern,
 };
 
+/// Channels that can be bridged to Flask-SSE. A node keeps up to 8 MiB of each.
+const FLASK_CHANNELS_MAX: usize = 32;
 const IDEMPOTENCY_WINDOW_MAX: Duration = Duration::from_hours(365 * 24);
 
 /// Checks what the grammar cannot.
@@ -37,7 +40,8 @@ pub(super) fn validate(
     check_idempotency_bytes(&args.publishing)?;
     check_log(&args.logging.log)?;
     check_history_bytes(args.history_bytes)?;
-    check_broker(broker)
+    check_broker(broker)?;
+    check_flask_sse(&args.redis.flask_sse, broker)
 }
 
 fn check_idempotency_window(window: Duration) -> Result<(), String> {
@@ -217,4 +221,38 @@ fn check_broker(broker: &BrokerKind) -> Result<(), String> {
         BrokerKind::Redis { url, login, .. } => check_target(url, login),
         BrokerKind::Directory { .. } | BrokerKind::Memory => Ok(()),
     }
+}
+
+/// The bridge to Flask-SSE needs the one Redis that Flask-SSE uses.
+fn check_flask_sse(channels: &[Channel], broker: &BrokerKind) -> Result<(), String> {
+    let Some(first) = channels.first() else {
+        return Ok(());
+    };
+    let BrokerKind::Redis { url, .. } = broker else {
+        return Err(format!(
+            "--flask-sse {first} needs --redis-url: give the URL of the Redis that Flask-SSE uses"
+        ));
+    };
+    if url.contains("+cluster://") {
+        return Err(format!(
+            "--flask-sse {first} cannot be used with a Redis Cluster: Flask-SSE knows one server"
+        ));
+    }
+    if channels.len() > FLASK_CHANNELS_MAX {
+        return Err(format!(
+            "--flask-sse names {} channels: at most {FLASK_CHANNELS_MAX} can be bridged",
+            channels.len()
+        ));
+    }
+    match repeated(channels) {
+        Some(channel) => Err(format!(
+            "--flask-sse {channel} is given twice: remove one of them"
+        )),
+        None => Ok(()),
+    }
+}
+
+fn repeated(channels: &[Channel]) -> Option<&Channel> {
+    let mut seen = HashSet::new();
+    channels.iter().find(|channel| !seen.insert(*channel))
 }

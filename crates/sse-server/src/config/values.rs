@@ -3,7 +3,7 @@
 use std::{num::NonZeroUsize, path::PathBuf, time::Duration};
 
 use sse_cli::number::{parse_number, parse_positive_number};
-use sse_proto::units::parse_duration;
+use sse_proto::{Channel, units::parse_duration};
 
 use crate::access_log::AccessLogTarget;
 
@@ -13,6 +13,14 @@ const COALESCE_MAX: Duration = Duration::from_millis(100);
 
 pub(super) fn parse_threads(text: &str) -> Result<usize, String> {
     parse_number(text, &(0..=THREADS_MAX))
+}
+
+pub(super) fn parse_flask_channel(text: &str) -> Result<Channel, String> {
+    text.parse().map_err(|error| {
+        format!(
+            "{error}; a channel of Flask-SSE with another name cannot be bridged, nor a pattern"
+        )
+    })
 }
 
 pub(super) fn parse_positive(text: &str) -> Result<NonZeroUsize, &'static str> {

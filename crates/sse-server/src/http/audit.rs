@@ -26,6 +26,8 @@ use crate::{
 
 /// The action of a request whose credential was rejected before a right was required.
 const AUTHENTICATE: &str = "authenticate";
+/// Results of a request whose caller is not known, beside those with the status 401 and 403.
+const UNIDENTIFIED: [&str; 2] = ["conflicting_credentials", "access_unavailable"];
 /// The result of a request whose client was gone before there was a response.
 const NO_RESPONSE: &str = "no_response";
 /// Most bytes of a path or a method that are kept.
@@ -129,8 +131,9 @@ impl Drop for Pending {
     fn drop(&mut self) {
         let draft = self.note.0.take();
         let is_denied = self.status.is_some_and(is_denial);
+        let has_failed = is_denied || UNIDENTIFIED.contains(&self.result);
         // Without a right and without a rejection there is nothing that the caller did.
-        let Some(action) = draft.action.or(is_denied.then_some(AUTHENTICATE)) else {
+        let Some(action) = draft.action.or(has_failed.then_some(AUTHENTICATE)) else {
             return;
         };
         let identity = draft.identity.as_deref();

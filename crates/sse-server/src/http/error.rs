@@ -6,14 +6,13 @@
 
 use std::{fmt, time::Duration};
 
-use sse_proto::event::InvalidName;
+use sse_proto::{event::InvalidName, json_depth::DEPTH_MAX};
 
 use super::{
     access::challenge::{insufficient_message, unauthorized_message},
     broker_error,
     error_cause::ErrorCause,
     rejections::Rejection,
-    request::json_depth::DEPTH_MAX,
 };
 use crate::{access::RejectionWord, broker::BrokerError};
 

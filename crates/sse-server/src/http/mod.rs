@@ -12,7 +12,6 @@
 //! | | `content_type` | the type of a body |
 //! | | `expectation` | rejects a large body before it is sent |
 //! | | `json_body` | a small JSON object as the body |
-//! | | `json_depth` | how deeply JSON may be nested |
 //! | | `listen_address` | the address that a request arrived at |
 //! | | `curl_line` | a command line that would have worked |
 //! | | `body`, `body_memory` | reads a body within its limits of size, time and memory |

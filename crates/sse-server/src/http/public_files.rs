@@ -125,7 +125,9 @@ mod tests {
     fn the_description_has_the_routes_that_errors_list() {
         let described = described_routes();
         let mut listed = BTreeSet::new();
-        let words = ROUTES.split(", ").flat_map(|route| route.rsplit_once(' '));
+        let words = ROUTES
+            .split(", ")
+            .filter_map(|route| route.rsplit_once(' '));
         for (methods, path) in words {
             for method in methods.split(" or ") {
                 listed.insert(format!("{method} {path}"));

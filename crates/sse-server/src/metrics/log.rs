@@ -2,7 +2,7 @@
 
 use prometheus_client::registry::{Registry, Unit};
 
-use super::{Count, Level};
+use super::{Count, Level, Metrics};
 
 /// How much the log holds.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
@@ -176,5 +176,38 @@ impl LogMetrics {
 
     pub(super) fn record_gap_record(&self) {
         self.gap_records.inc();
+    }
+}
+
+impl Metrics {
+    /// Counts a loss of acknowledged events that this node found in Redis.
+    pub fn failover_loss_found(&self) {
+        self.0.log.record_failover_loss();
+    }
+
+    /// Counts a gap record that this node wrote to the log.
+    pub fn gap_recorded(&self) {
+        self.0.log.record_gap_record();
+    }
+
+    /// Counts a channel that this node has begun to follow in Redis.
+    pub fn channel_followed(&self) {
+        self.0.log.add_followed(1);
+    }
+
+    /// Counts a channel that this node no longer follows in Redis.
+    pub fn channel_unfollowed(&self) {
+        self.0.log.add_followed(-1);
+    }
+
+    /// Returns the number of channels whose newest id waits to be looked up, for their queue to
+    /// change.
+    pub(crate) fn redis_lookups_waiting(&self) -> Level {
+        self.0.log.redis_lookups_waiting()
+    }
+
+    /// Returns the number of reads that wait for their turn at Redis, for their gate to change.
+    pub(crate) fn redis_reads_waiting(&self) -> Level {
+        self.0.log.redis_reads_waiting()
     }
 }

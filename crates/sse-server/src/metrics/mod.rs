@@ -10,6 +10,7 @@
 //! | `connections` | open and closed connections |
 //! | `publishing` | publishing, and rejected requests |
 //! | `streams` | streams, and what they read from history |
+//! | `flask_sse` | the bridge to Flask-SSE |
 //! | `log` | the size of the log, `GET /events`, losses |
 //! | `tls` | handshakes and certificates |
 //! | `dropped_lines` | lines of the access log and of the audit log |
@@ -20,6 +21,7 @@
 
 mod connections;
 mod dropped_lines;
+mod flask_sse;
 pub(crate) mod latency;
 mod log;
 #[cfg(target_os = "linux")]
@@ -48,11 +50,12 @@ use prometheus_client::{
 };
 use sse_proto::api::GapReason;
 
+pub(crate) use self::flask_sse::{FlaskResult, FlaskState};
 pub(crate) use self::waiting::Waiting;
 use self::{
-    connections::ConnectionMetrics, dropped_lines::DroppedLines, latency::LatencyHistogram,
-    log::LogMetrics, publishing::PublishingMetrics, recent::Recent, streams::StreamMetrics,
-    tls::TlsMetrics,
+    connections::ConnectionMetrics, dropped_lines::DroppedLines, flask_sse::FlaskMetrics,
+    latency::LatencyHistogram, log::LogMetrics, publishing::PublishingMetrics, recent::Recent,
+    streams::StreamMetrics, tls::TlsMetrics,
 };
 pub use self::{log::LogSize, tls::HandshakeResult};
 use crate::log_writer::dropped_lines;
@@ -74,6 +77,7 @@ struct Inner {
     streams: StreamMetrics,
     log: LogMetrics,
     tls: TlsMetrics,
+    flask_sse: FlaskMetrics,
     dropped_lines: DroppedLines,
     latency: LatencyHistogram,
     recent: Recent,
@@ -127,6 +131,7 @@ impl Metrics {
             streams,
             log,
             tls,
+            flask_sse: FlaskMetrics::default(),
             dropped_lines,
             latency: LatencyHistogram::default(),
             recent: Recent::default(),
@@ -191,37 +196,6 @@ impl Metrics {
     /// Counts a request or a stream that exceeded a limit of one caller.
     pub fn rate_limited(&self, limit: &'static str) {
         self.0.publishing.rate_limited(limit).inc();
-    }
-
-    /// Counts a loss of acknowledged events that this node found in Redis.
-    pub fn failover_loss_found(&self) {
-        self.0.log.record_failover_loss();
-    }
-
-    /// Counts a gap record that this node wrote to the log.
-    pub fn gap_recorded(&self) {
-        self.0.log.record_gap_record();
-    }
-
-    /// Counts a channel that this node has begun to follow in Redis.
-    pub fn channel_followed(&self) {
-        self.0.log.add_followed(1);
-    }
-
-    /// Counts a channel that this node no longer follows in Redis.
-    pub fn channel_unfollowed(&self) {
-        self.0.log.add_followed(-1);
-    }
-
-    /// Returns the number of channels whose newest id waits to be looked up, for their queue to
-    /// change.
-    pub(crate) fn redis_lookups_waiting(&self) -> Level {
-        self.0.log.redis_lookups_waiting()
-    }
-
-    /// Returns the number of reads that wait for their turn at Redis, for their gate to change.
-    pub(crate) fn redis_reads_waiting(&self) -> Level {
-        self.0.log.redis_reads_waiting()
     }
 
     /// Counts `events` that `GET /events` read.
@@ -314,6 +288,7 @@ impl Inner {
         self.streams.register(registry);
         self.log.register(registry);
         self.tls.register(registry);
+        self.flask_sse.register(registry);
         self.latency.register(registry);
         registry.register(
             "log_dropped",

@@ -41,6 +41,7 @@ pub(super) async fn open(
             timeout,
             wait,
             followed_max,
+            flask_sse,
         } => {
             let options = redis::RedisOptions {
                 url,
@@ -49,6 +50,7 @@ pub(super) async fn open(
                 timeout: *timeout,
                 replicas_to_wait_for: *wait,
                 followed_max: *followed_max,
+                flask_sse,
                 event_bytes_max: config.requests.event_bytes_max,
             };
             Broker::Redis(RedisBroker::connect(options, retention, metrics, &runtime).await?)

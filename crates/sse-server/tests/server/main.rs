@@ -22,8 +22,10 @@
 //! | `failover` (a) | A wiped or shortened log is reported to each subscriber that it affects. |
 //! | `fanout` (a) | A slow, stalled or talkative client does not affect the other streams. |
 //! | `faults` (a) | Acknowledged events survive crashes and outages, and the server recovers. |
+//! | `flask_sse` | Messages of Flask-SSE and events cross once each, whatever happens to a node. |
 //! | `footprint` (a) | Memory and open files stay bounded under load. |
 //! | `http2` | Streams and publishes share a connection, and have the responses of HTTP/1. |
+//! | `http2_floods` | Hostile frames take bounded memory. |
 //! | `idempotency` | A publish that is sent again with its key is stored once. |
 //! | `lifecycle_contract` | Conditions, the end, deletion, settings and expiry of channels, without HTTP. |
 //! | `limits` (a) | Each limit (history, channels, connections) has its documented effect. |
@@ -87,8 +89,10 @@ mod drain;
 mod failover;
 mod fanout;
 mod faults;
+mod flask_sse;
 mod footprint;
 mod http2;
+mod http2_floods;
 mod idempotency;
 mod lifecycle_contract;
 mod limits;

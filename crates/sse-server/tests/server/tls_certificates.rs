@@ -2,6 +2,7 @@
 
 use std::{fs, path::Path};
 
+use chrono::{Datelike as _, Days, Utc};
 use rustls::{pki_types::CertificateDer, pki_types::pem::PemObject as _};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -96,6 +97,66 @@ async fn a_pair_that_does_not_match_changes_nothing() {
     .await;
     let errors = tls.server.log().matches("ERROR").count();
     assert_eq!(errors, 1, "{}", tls.server.log());
+}
+
+/// Writes a certificate that expires within five days, with its key.
+fn write_expiring(directory: &Path, file: &str) {
+    let mut settings = rcgen::CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+    let end = Utc::now() + Days::new(5);
+    let [month, day] = [end.month(), end.day()].map(|number| u8::try_from(number).unwrap());
+    settings.not_after = rcgen::date_time_ymd(end.year(), month, day);
+    let key = rcgen::KeyPair::generate().unwrap();
+    let signed = settings.self_signed(&key).unwrap();
+    let [certificate, key_file] = paths(directory, file);
+    replace(&certificate, &signed.pem());
+    replace(&key_file, &key.serialize_pem());
+}
+
+fn check_config(file: &str) -> std::process::Output {
+    let mut command = server_command();
+    let command = command.args(["config", "check", file]);
+    command.output().unwrap()
+}
+
+#[tokio::test]
+async fn a_certificate_is_checked_with_its_file_and_reported_before_it_expires() {
+    let directory = TempDir::new().unwrap();
+    let path = directory.path();
+    write_expiring(path, "hub");
+    write_pair(path, "other", &["localhost"]);
+    let [certificate, key] = paths(path, "hub");
+    let [_, other_key] = paths(path, "other");
+    let bind = format!("https://127.0.0.1:{}", free_port());
+    let config = |key: &str| {
+        let file = path.join("sse.toml").display().to_string();
+        let text =
+            format!("bind = [\"{bind}\"]\ntls_cert = \"{certificate}\"\ntls_key = \"{key}\"\n");
+        fs::write(&file, text).unwrap();
+        file
+    };
+    let mismatch = check_config(&config(&other_key));
+    let error = String::from_utf8(mismatch.stderr).unwrap();
+    assert_eq!(mismatch.status.code(), Some(2));
+    assert!(
+        error.contains("does not belong to the certificate"),
+        "{error}"
+    );
+    let file = config(&key);
+    let valid = check_config(&file);
+    let text = String::from_utf8(valid.stdout).unwrap();
+    assert!(
+        valid.status.success() && text.contains("expires in 4 days"),
+        "{text}"
+    );
+    // The harness adds an address, so that of the file does not count.
+    let flags = ["--config", &file, "--bind", &bind];
+    let server = TestServer::start_with(Backend::Memory, &flags).await;
+    let ready = server.get("/health/ready").await.unwrap();
+    let ready: serde_json::Value = ready.json().await.unwrap();
+    assert_eq!(
+        ready["warnings"][0]["code"], "certificate_expires",
+        "{ready}"
+    );
 }
 
 #[tokio::test]

@@ -8,6 +8,7 @@ mod commands;
 mod demo;
 mod docs;
 mod examples;
+mod flask_sse;
 mod log_lines;
 mod loss;
 #[cfg(target_os = "linux")]

@@ -199,6 +199,7 @@ impl Cluster {
                     "--redis-url".to_owned(),
                     url,
                     "--redis-timeout=1s".to_owned(),
+                    format!("--flask-sse={}", crate::flask_leader::CHANNEL),
                 ]
             }
             BrokerName::Sentinel => {

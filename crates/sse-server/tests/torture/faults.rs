@@ -131,6 +131,7 @@ impl Faults<'_> {
                 return self.change_primary(fault).await;
             }
             Fault::Failover => self.failover().await?,
+            Fault::FlaskLeader => return self.harm_flask_leader().await,
             Fault::Cut => return Ok(self.cut().await),
             Fault::FullDisk => {
                 let disk = self.cluster.disk.as_ref().context("no disk to fill")?;

@@ -76,6 +76,7 @@ pub(crate) enum Fault {
     KillRedis,
     StopRedis,
     Failover,
+    FlaskLeader,
     PlannedFailover,
     KillPrimary,
     StopPrimary,
@@ -98,7 +99,12 @@ impl Fault {
         ];
         match broker {
             BrokerName::Embedded => kinds.push(Self::FullDisk),
-            BrokerName::Redis => kinds.extend([Self::KillRedis, Self::StopRedis, Self::Failover]),
+            BrokerName::Redis => kinds.extend([
+                Self::KillRedis,
+                Self::StopRedis,
+                Self::Failover,
+                Self::FlaskLeader,
+            ]),
             BrokerName::Sentinel => kinds.extend([
                 Self::PlannedFailover,
                 Self::KillPrimary,
@@ -118,6 +124,7 @@ impl Fault {
             Self::KillRedis => "kill -9 and restart of Redis",
             Self::StopRedis => "Redis stopped (SIGSTOP)",
             Self::Failover => "failover that loses events",
+            Self::FlaskLeader => "leader of the bridge harmed",
             Self::PlannedFailover => "planned failover",
             Self::KillPrimary => "kill -9 of a primary",
             Self::StopPrimary => "a primary stopped until another one is promoted",
@@ -135,6 +142,7 @@ impl Fault {
             Self::StopNode | Self::StopRedis => "ms without an acknowledgement",
             Self::RollingRestart => "streams ended by the drain",
             Self::Cut => "frames cut in two",
+            Self::FlaskLeader => "messages of Flask-SSE stored",
             Self::Failover => "acknowledged events lost",
             Self::PlannedFailover | Self::KillPrimary | Self::StopPrimary => {
                 "ms until another primary"

@@ -12,7 +12,7 @@
 //! the script ensures that no lost id is assigned again.
 
 use redis::{Cmd, Pipeline, Value};
-use sse_proto::{Channel, Event};
+use sse_proto::{Channel, Event, EventId};
 
 use super::{
     idempotency::{AppendMode, add_items, append_script, parse_append_reply},
@@ -159,11 +159,7 @@ impl Streams {
         items: &[AppendItem],
         session: &mut Session<'_>,
     ) -> Result<Vec<AppendOutcome>, BrokerError> {
-        let is_first = !self.registry.has_appended(channel, session.era());
-        if is_first {
-            let by = (publisher, &self.shares);
-            self.registry.register(by, channel, session).await?;
-        }
+        let is_first = self.prepare_append(publisher, channel, session).await?;
         let claim = self.shares.claim_keys(NewKeys {
             publisher,
             channel,
@@ -201,6 +197,27 @@ impl Streams {
         };
         let replies = session.append_replicated(append).await?;
         check_rejection(replies.into_iter().next().unwrap_or(Value::Nil))
+    }
+
+    /// Registers `channel` before this node's first append in an era; returns whether it is that one.
+    pub(super) async fn prepare_append(
+        &self,
+        publisher: Publisher,
+        channel: &Channel,
+        session: &mut Session<'_>,
+    ) -> Result<bool, BrokerError> {
+        let is_first = !self.registry.has_appended(channel, session.era());
+        if is_first {
+            let by = (publisher, &self.shares);
+            self.registry.register(by, channel, session).await?;
+        }
+        Ok(is_first)
+    }
+
+    /// Records that a script in `era` has appended events up to `last` to `channel`.
+    pub(super) fn record_append(&self, channel: &Channel, last: EventId, era: u64) {
+        self.losses.observe(channel, last, era);
+        self.registry.record_append(channel, era);
     }
 
     /// Records what a script append in `era` shows about `channel`.

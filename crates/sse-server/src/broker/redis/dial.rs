@@ -24,7 +24,7 @@ use super::{
 };
 
 /// A connection over TCP, a unix socket or TLS.
-type Stream = Either<Either<TcpStream, UnixStream>, Box<TlsStream<TcpStream>>>;
+pub(super) type Stream = Either<Either<TcpStream, UnixStream>, Box<TlsStream<TcpStream>>>;
 
 /// Opens connections to one Redis, or to that which sentinels name; clones share the log of replies
 /// that are too large.
@@ -160,6 +160,19 @@ impl Dialer {
         PubSub::new(&self.target.login, self.open_stream(address).await?).await
     }
 
+    /// Opens a connection for a caller that reads the replies itself, and must log in first.
+    pub(super) async fn open_socket(
+        &self,
+        address: &ServerAddress,
+    ) -> RedisResult<(Stream, Login)> {
+        let login = &self.target.login;
+        let login = Login {
+            user: login.username().map(ToOwned::to_owned),
+            password: login.password().map(ToOwned::to_owned),
+        };
+        Ok((connect(address, self.target.tls.as_ref()).await?, login))
+    }
+
     /// Opens a connection for subscriptions to a sentinel.
     pub(super) async fn open_sentinel_pubsub(
         &self,
@@ -179,6 +192,22 @@ impl Dialer {
             self.reply_cost_max,
             self.errors.clone(),
         ))
+    }
+}
+
+/// Who logs in to Redis.
+pub(super) struct Login {
+    user: Option<String>,
+    password: Option<String>,
+}
+
+impl Login {
+    /// Returns the command that logs in; `None` without a password.
+    pub(super) fn command(&self) -> Option<Cmd> {
+        let mut command = redis::cmd("AUTH");
+        command.arg(self.user.as_deref().as_slice());
+        command.arg(self.password.as_deref()?);
+        Some(command)
     }
 }
 

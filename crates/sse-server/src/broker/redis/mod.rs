@@ -8,18 +8,14 @@
 //! | `streams` | a channel as a stream: newest id, clock, health check |
 //! | `append`, `replicated` | appends to a channel; those that replicas must confirm |
 //! | `reader`, `forward_read` | pages of history, and the proof that a page continues a position |
-//! | `lookups` | one queue for the newest ids of channels |
-//! | `read_gate` | how many pages are read at a time |
+//! | `lookups`, `read_gate` | one queue for the newest ids of channels; how many pages are read at a time |
 //! | `entries`, `foreign_entries` | the entries of a stream; reads past those of other programs |
 //! | `idempotency` | the script that appends items with an idempotency key |
 //! | `retention` | trims by age, forgets expired keys and dead channels |
-//! | `lifecycle` | the life of channels, which is not supported yet |
+//! | `lifecycle`, `registry` | the life of channels, which is not supported yet; the set of all channels |
 //! | `revocations` | the stored revocations, in one hash |
-//! | `registry` | the set of all channels, and its limit |
-//! | `connection`, `tasks` | the connections for commands; starts the tasks |
-//! | `supervisor`, `handshake` | makes and watches them, and reconnects for ever |
-//! | `target` | the URL of the Redis, accounts and certificates |
-//! | `sentinel` | asks sentinels for the primary, and leaves it before a planned failover |
+//! | `connection`, `supervisor`, `handshake`, `tasks` | the connections for commands, which are made again for ever; the tasks |
+//! | `target`, `sentinel` | the URL, accounts and certificates; the primary as sentinels report it |
 //! | `dial`, `reply_limit`, `reply_meter` | opens connections whose replies have a limit |
 //! | `session`, `health` | commands that belong together; what their failure means |
 //! | `settled` | when no event up to an id can be added any more |
@@ -27,10 +23,9 @@
 //! | `follow_limit` | how many channels a node follows, and the part of one client |
 //! | `failover` | finds events that Redis has lost, and records the loss |
 //! | `known_ids`, `verification` | which ids a node remembers for that; how it verifies one |
+//! | `flask_sse`, `names` | the bridge to Flask-SSE; names of keys |
 //! | `durability` | whether Redis is set up to keep what it acknowledges |
-//! | `names` | names of keys |
-//! | `replies`, `errors`, `info` | pure parsers: replies, error replies, `INFO` |
-//! | `rejections` | the one table of error replies |
+//! | `replies`, `errors`, `rejections`, `info` | pure parsers: replies, error replies and their table, `INFO` |
 //! | `page_size`, `backoff`, `outage_log` | how much a read asks for; pauses between attempts to connect; the log lines of an outage |
 //! | `scripts`, `scripts/*.lua` | the steps that must not be interrupted |
 //!
@@ -45,6 +40,7 @@ mod durability;
 mod entries;
 mod errors;
 mod failover;
+mod flask_sse;
 mod follow_limit;
 mod foreign_entries;
 mod forward_read;
@@ -88,8 +84,8 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 pub(crate) use self::follow_limit::FollowPermit;
 use self::{
-    dial::Dialer, failover::LossDetector, follow_limit::FollowLimit, names::Names,
-    outage_log::OutageLog, pubsub::PubSubListener, read_gate::ReadKind,
+    dial::Dialer, failover::LossDetector, flask_sse::FlaskBridge, follow_limit::FollowLimit,
+    names::Names, outage_log::OutageLog, pubsub::PubSubListener, read_gate::ReadKind,
     reply_limit::reply_cost_max, streams::Streams, subscriptions::Subscriptions, target::Target,
     tasks::Tasks,
 };
@@ -114,6 +110,7 @@ pub struct RedisBroker {
     notifier: ChangeNotifier,
     subscriptions: Arc<Subscriptions>,
     follow_limit: FollowLimit,
+    flask_bridge: Option<Arc<FlaskBridge>>,
     metrics: Metrics,
     classes: Classes,
     retention: Retention,
@@ -135,6 +132,8 @@ pub struct RedisOptions<'a> {
     pub replicas_to_wait_for: u32,
     /// Channels that this node follows at a time; one client gets a quarter.
     pub followed_max: usize,
+    /// Channels that are bridged to Flask-SSE.
+    pub flask_sse: &'a [Channel],
     /// Bytes of the data of the largest event. Replies can be larger if it is.
     pub event_bytes_max: usize,
 }
@@ -167,7 +166,7 @@ impl RedisBroker {
         connection.wait_for_first().await?;
         let commands = connection.health.clone();
         let notifier = ChangeNotifier::default();
-        let broker = Self {
+        let mut broker = Self {
             streams: Arc::new(Streams::new(
                 connection,
                 names.clone(),
@@ -178,11 +177,14 @@ impl RedisBroker {
             subscriptions: Arc::new(Subscriptions::new(notifier.clone())),
             notifier,
             follow_limit: FollowLimit::new(options.followed_max, metrics.clone()),
+            flask_bridge: None,
             metrics,
             classes: Classes::default(),
             retention,
             _tasks: Arc::new(guard),
         };
+        broker.flask_bridge =
+            FlaskBridge::start(&broker, &options, (&dialer, &primary), &tasks).await;
         tasks.start_notifications(PubSubListener {
             dialer,
             names,
@@ -318,7 +320,9 @@ impl RedisBroker {
     }
 
     pub(super) async fn check(&self) -> Result<Vec<Warning>, BrokerError> {
-        self.streams.check_health().await
+        let mut warnings = self.streams.check_health().await?;
+        warnings.extend(FlaskBridge::warning(self.flask_bridge.as_deref()));
+        Ok(warnings)
     }
 }
 

@@ -7,6 +7,9 @@
 //! | `sse:{orders}:trimmed` | string | the newest event trimmed by age, and the event after it |
 //! | `sse:{orders}:keys` | hash | its idempotency keys; `expire_keys.lua` defines the values |
 //! | `sse:{orders}:expiries` | sorted set | the same keys by the time at which they expire |
+//! | `sse:{orders}:flask` | hash | the lease and the cursor of its bridge to Flask-SSE |
+//! | `sse:{orders}:flask:appended` | hash | the messages of Flask-SSE that are in the log; `flask_append.lua` |
+//! | `sse:{orders}:flask:markers` | sorted set | the fields of that hash by time; also a pub/sub channel |
 //! | `sse:channels` | sorted set | the registry: all channels by the time of their first use |
 //! | `sse:revocations` | hash | revoked credentials, each with the time until which it is stored |
 //! | `sse:check` | string | written by health checks; lives for a second |
@@ -93,6 +96,21 @@ impl Names {
         [self.keys(channel), self.expiries(channel)]
     }
 
+    /// The lease and the cursor of a channel's bridge to Flask-SSE.
+    pub(super) fn flask_state(&self, channel: &Channel) -> String {
+        format!("{}:flask", self.stream(channel))
+    }
+
+    /// Which messages of Flask-SSE are in a channel's log.
+    pub(super) fn flask_appended(&self, channel: &Channel) -> String {
+        format!("{}:flask:appended", self.stream(channel))
+    }
+
+    /// The markers of a channel's messages of Flask-SSE; also the pub/sub channel of the markers.
+    pub(super) fn flask_markers(&self, channel: &Channel) -> String {
+        format!("{}:flask:markers", self.stream(channel))
+    }
+
     /// The registry of all channels.
     pub(super) fn channels(&self) -> String {
         format!("{}channels", self.prefix)
@@ -126,6 +144,8 @@ mod tests {
             names.trimmed(&channel),
             names.keys(&channel),
             names.expiries(&channel),
+            names.flask_state(&channel),
+            names.flask_markers(&channel),
         ] {
             assert_eq!(names.channel(&other), None);
         }

@@ -8,9 +8,13 @@
 //! | script | caller | step |
 //! |---|---|---|
 //! | `append_idempotent.lua` | `idempotency` | appends the items whose key is not known |
+//! | `first_id.lua` | | a part of the scripts that append: the first id on a connection |
 //! | `expire_keys.lua` | `idempotency` | forgets expired keys; also a part of the script above |
 //! | `record_loss.lua` | `verification` | verifies an id, and records a loss |
 //! | `stream_extent.lua` | `streams` | describes a stream without its events |
+//! | `flask_append.lua` | `flask_sse/inbound` | appends messages of Flask-SSE once each |
+//! | `flask_lease.lua` | `flask_sse/lease` | acquires or renews the lease of a channel |
+//! | `flask_publish.lua` | `flask_sse/outbound` | sends events to Flask-SSE once each |
 //! | `trim.lua` | `retention` | trims a stream by age, or forgets a dead channel |
 
 use std::{sync::LazyLock, time::Duration};
@@ -19,6 +23,7 @@ use rand::RngExt as _;
 use redis::Script;
 
 const EXPIRE_KEYS_TEXT: &str = include_str!("scripts/expire_keys.lua");
+const FIRST_ID_TEXT: &str = include_str!("scripts/first_id.lua");
 
 /// The text of `record_loss.lua`, for `SCRIPT LOAD`.
 pub(super) const RECORD_LOSS_TEXT: &str = include_str!("scripts/record_loss.lua");
@@ -26,11 +31,22 @@ pub(super) const RECORD_LOSS_TEXT: &str = include_str!("scripts/record_loss.lua"
 /// The text of `append_idempotent.lua`, for `SCRIPT LOAD`.
 pub(super) static APPEND_IDEMPOTENT_TEXT: LazyLock<String> = LazyLock::new(|| {
     let append = include_str!("scripts/append_idempotent.lua");
-    [EXPIRE_KEYS_TEXT, append].concat()
+    [EXPIRE_KEYS_TEXT, FIRST_ID_TEXT, append].concat()
 });
 
 pub(super) static APPEND_IDEMPOTENT: LazyLock<Script> =
     LazyLock::new(|| Script::new(&APPEND_IDEMPOTENT_TEXT));
+
+pub(super) static FLASK_APPEND: LazyLock<Script> = LazyLock::new(|| {
+    let append = include_str!("scripts/flask_append.lua");
+    Script::new(&[FIRST_ID_TEXT, append].concat())
+});
+
+pub(super) static FLASK_LEASE: LazyLock<Script> =
+    LazyLock::new(|| Script::new(include_str!("scripts/flask_lease.lua")));
+
+pub(super) static FLASK_PUBLISH: LazyLock<Script> =
+    LazyLock::new(|| Script::new(include_str!("scripts/flask_publish.lua")));
 
 /// Forgets up to `ARGV[1]` expired keys, and replies with how many it forgot.
 pub(super) static EXPIRE_KEYS: LazyLock<Script> = LazyLock::new(|| {

@@ -5,7 +5,7 @@ use actix_web_lab::extract::LocalData;
 use bytes::Bytes;
 use bytestring::ByteString;
 use chrono::Local;
-use sse_proto::{Event, EventType, api::Published, json};
+use sse_proto::{Event, EventType, api::Published, json, json_depth::is_too_deep};
 use uuid::Uuid;
 
 use super::{
@@ -25,7 +25,6 @@ use crate::{
             body::{self, Body},
             content_type::{self, ContentType},
             curl_line::curl_line,
-            json_depth::is_too_deep,
             query::percent_decode,
         },
         state::AppState,

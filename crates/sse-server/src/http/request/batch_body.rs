@@ -19,13 +19,14 @@ use serde::{
     de::{DeserializeSeed, Error as _, SeqAccess, Visitor},
 };
 use serde_json::value::RawValue;
-use sse_proto::{Channel, Event, EventType, event::InvalidName, json};
-
-use super::{
-    batch_line::Line,
-    idempotency_key,
+use sse_proto::{
+    Channel, Event, EventType,
+    event::InvalidName,
+    json,
     json_depth::{DEPTH_MAX, is_too_deep},
 };
+
+use super::{batch_line::Line, idempotency_key};
 use crate::{
     broker::idempotency::Fingerprint,
     http::{

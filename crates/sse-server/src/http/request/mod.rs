@@ -14,7 +14,6 @@ pub(crate) mod header;
 pub(crate) mod idempotency_key;
 pub(crate) mod ignored_upgrade;
 pub(crate) mod json_body;
-pub(crate) mod json_depth;
 pub(crate) mod line_body;
 mod line_buffer;
 pub(crate) mod listen_address;

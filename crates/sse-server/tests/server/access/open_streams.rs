@@ -1,6 +1,8 @@
 //! Open streams end when their credential is revoked, expires, or loses its rights, and operators
 //! can list and close them.
 
+use std::process::Command;
+
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
@@ -138,6 +140,31 @@ async fn operators_list_and_close_streams() {
         200
     );
     second.ended().await;
+}
+
+/// Sends a signal to Redis.
+fn signal_redis(redis: &RedisServer, signal: &str) {
+    let pid = redis.pid().to_string();
+    let sent = Command::new("kill").args([signal, &pid]).status();
+    assert!(sent.unwrap().success());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_whose_start_is_not_known_yet_is_listed_and_can_be_closed() {
+    let redis = RedisServer::start().await;
+    let deployment = Deployment::node(&redis).await;
+    signal_redis(&redis, "-STOP");
+    let path = "/stream?channel=orders.1&from=oldest";
+    let mut stream = subscribe(&deployment, "reader", path).await;
+    let listed = streams(&deployment).await;
+    assert_eq!(listed.len(), 1, "{listed:?}");
+    assert_eq!(listed[0]["channels"], json!(["orders.1"]));
+    let path = "/admin/streams?key=reader";
+    let closed = deployment.send_as("admin", Method::DELETE, path).await;
+    let closed: Value = closed.json().await.unwrap();
+    assert_eq!(closed, json!({"closed": 1}));
+    stream.ended().await;
+    signal_redis(&redis, "-CONT");
 }
 
 #[tokio::test(flavor = "multi_thread")]

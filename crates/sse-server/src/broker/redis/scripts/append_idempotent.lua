@@ -2,7 +2,7 @@
 -- keys, appends, records the keys and notifies.
 --
 -- This text continues expire_keys.lua, which defines `now_ms` and `expire_keys`, and the values of
--- the hash.
+-- the hash, and first_id.lua, which defines `choose_first_id`.
 --
 -- KEYS[1]  keys      the idempotency keys of the channel, a hash
 -- KEYS[2]  expiries  the same keys by the time at which each expires, a sorted set
@@ -97,36 +97,8 @@ if new_keys > 0 then
     if free < needed then return {'too_many_idempotency_keys_of_client'} end
 end
 
--- Step 3: choose the id of the first event. Redis may have lost events since the node's previous
--- connection, and must not assign their ids again.
---
--- Normally '*' is enough: the clock has moved on since the lost events. But if the clock was set
--- back, Redis continues within the millisecond of the newest id, and could assign a lost id. The
--- sequence number then becomes one that no other node chooses: the current time and a random
--- number. It is also above the sequence numbers of the lost events, because the time has moved on
--- since.
---
--- Example: the newest id is 2000-1, and the clock is at 1000. Redis would continue with 2000-2,
--- which may be a lost id. The script continues with 2000-1000000042: time 1000, random number
--- 000042.
-local next_id = '*'
-if is_first and redis.call('EXISTS', stream) == 1 then
-    local info = redis.call('XINFO', 'STREAM', stream)
-    for field = 1, #info, 2 do
-        if info[field] == 'last-generated-id' then
-            local last_ms, last_seq = string.match(info[field + 1], '^(%d+)%-(%d+)$')
-            local unique_seq = string.format('%.0f%06d', now_ms % 1e13, random)
-            -- Compared as text, because numbers of Lua are exact up to 2^53 only.
-            local is_above = #unique_seq > #last_seq
-                or #unique_seq == #last_seq and unique_seq > last_seq
-            last_ms = tonumber(last_ms)
-            if last_ms >= now_ms and last_ms < 2^53 - 1 then
-                -- In the next millisecond only if the clock was set back once more.
-                next_id = string.format('%.0f-%s', is_above and last_ms or last_ms + 1, unique_seq)
-            end
-        end
-    end
-end
+-- Step 3: choose the id of the first event.
+local next_id = is_first and choose_first_id(stream, now_ms, random) or '*'
 
 -- Step 4: append the new items and record their keys.
 local reply, has_appended = {'appended'}, false

@@ -4,10 +4,11 @@
 //! event would make every subscriber fail, so it is rejected.
 
 /// Levels of arrays and objects.
-pub(crate) const DEPTH_MAX: usize = 128;
+pub const DEPTH_MAX: usize = 128;
 
 /// Whether valid JSON has more than [`DEPTH_MAX`] levels.
-pub(crate) fn is_too_deep(json: &str) -> bool {
+#[must_use]
+pub fn is_too_deep(json: &str) -> bool {
     // Each level takes two brackets.
     json.len() > 2 * DEPTH_MAX && has_more_levels(json)
 }
