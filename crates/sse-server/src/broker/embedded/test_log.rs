@@ -102,7 +102,7 @@ impl TestLog {
                 let outcomes = match written {
                     Err(AppendError::Store(error)) => return Err(error),
                     Err(AppendError::Rejected(error)) => Err(error),
-                    Ok(staged) => Ok(staged.outcomes),
+                    Ok(outcomes) => Ok(outcomes),
                 };
                 batch.sweep()?;
                 Ok((outcomes, batch.finish()?))

@@ -8,18 +8,14 @@
 //! | `streams` | a channel as a stream: newest id, clock, health check |
 //! | `append`, `replicated` | appends to a channel; those that replicas must confirm |
 //! | `reader`, `forward_read` | pages of history, and the proof that a page continues a position |
-//! | `lookups` | one queue for the newest ids of channels |
-//! | `read_gate` | how many pages are read at a time |
+//! | `lookups`, `read_gate` | one queue for the newest ids of channels; how many pages are read at a time |
 //! | `entries`, `foreign_entries` | the entries of a stream; reads past those of other programs |
 //! | `idempotency` | the script that appends items with an idempotency key |
 //! | `retention` | trims by age, forgets expired keys and dead channels |
-//! | `lifecycle` | the life of channels, which is not supported yet |
+//! | `lifecycle`, `registry` | the life of channels, which is not supported yet; the set of all channels |
 //! | `revocations` | the stored revocations, in one hash |
-//! | `registry` | the set of all channels, and its limit |
-//! | `connection`, `tasks` | the connections for commands; starts the tasks |
-//! | `supervisor`, `handshake` | makes and watches them, and reconnects for ever |
-//! | `target` | the URL of the Redis, accounts and certificates |
-//! | `sentinel` | asks sentinels for the primary, and leaves it before a planned failover |
+//! | `connection`, `supervisor`, `handshake`, `tasks` | the connections for commands, which are made again for ever; the tasks |
+//! | `target`, `sentinel` | the URL, accounts and certificates; the primary as sentinels report it |
 //! | `dial`, `reply_limit`, `reply_meter` | opens connections whose replies have a limit |
 //! | `session`, `health` | commands that belong together; what their failure means |
 //! | `settled` | when no event up to an id can be added any more |
@@ -28,11 +24,9 @@
 //! | `failover` | finds events that Redis has lost, and records the loss |
 //! | `known_ids`, `verification` | which ids a node remembers for that; how it verifies one |
 //! | `inspect` | looks at a Redis without a broker |
-//! | `flask_sse` | the bridge to Flask-SSE |
+//! | `flask_sse`, `names` | the bridge to Flask-SSE; names of keys |
 //! | `durability` | whether Redis is set up to keep what it acknowledges |
-//! | `names` | names of keys |
-//! | `replies`, `errors`, `info` | pure parsers: replies, error replies, `INFO` |
-//! | `rejections` | the one table of error replies |
+//! | `replies`, `errors`, `rejections`, `info` | pure parsers: replies, error replies and their table, `INFO` |
 //! | `page_size`, `backoff`, `outage_log` | how much a read asks for; pauses between attempts to connect; the log lines of an outage |
 //! | `scripts`, `scripts/*.lua` | the steps that must not be interrupted |
 //!
