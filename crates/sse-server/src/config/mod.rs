@@ -74,7 +74,7 @@ use crate::{
 pub type SettingValues = BTreeMap<String, Vec<String>>;
 
 /// The validated settings.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Config {
     /// The command line.
     arguments: Unprinted<Arc<[OsString]>>,
