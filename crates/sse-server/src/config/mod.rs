@@ -74,7 +74,7 @@ use crate::{
 pub type SettingValues = BTreeMap<String, Vec<String>>;
 
 /// The validated settings.
-#[derive(Clone)]
+#[derive(Debug, Clone)]
 pub struct Config {
     /// The command line.
     arguments: Unprinted<Arc<[OsString]>>,
@@ -162,9 +162,9 @@ impl Config {
         let classes = given.file.classes().to_vec();
         let config = Self::from_valid(given.args, given.access, broker, certificates);
         Ok(Self {
-            classes,
             arguments,
             settings,
+            classes,
             printed,
             ..config
         })

@@ -1,11 +1,11 @@
 //! `config print`: the settings as a configuration file.
 
-use std::fmt::{self, Write as _};
+use std::fmt::Write as _;
 
 use clap::{Arg, ArgAction, Command};
 
 use super::{
-    Config, SettingValues,
+    SettingValues,
     access::EXAMPLE,
     channel_classes,
     environment::GivenSettings,
@@ -20,16 +20,6 @@ use crate::{
 
 /// Columns of the text of an example.
 const WIDTH: usize = 98;
-
-/// The command line and the values of the settings may contain passwords.
-impl fmt::Debug for Config {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Config")
-            .field("file", &self.file)
-            .field("addresses", &self.addresses)
-            .finish_non_exhaustive()
-    }
-}
 
 /// Returns every setting that has a value, and where it comes from. A default is a comment.
 pub(super) fn settings(given: &GivenSettings) -> String {

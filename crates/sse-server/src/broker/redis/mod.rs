@@ -95,7 +95,7 @@ pub use self::{
     errors::RedisSetupError,
     inspect::{RedisFacts, inspect},
     names::parse_prefix,
-    target::{Account, Password, RedisLogin, TlsFiles, without_password},
+    target::{Account, Password, RedisLogin, TlsFiles, check_target, without_password},
 };
 use super::{
     Appended, BackPage, BrokerError, Page, PageLimits, Publisher, ReadFrom, Retention, Settled,
@@ -333,15 +333,6 @@ fn dialer(options: &RedisOptions<'_>, retention: &Retention) -> Result<Dialer, R
     let target = Target::open(options.url, options.login).map_err(RedisSetupError::Target)?;
     let reply_cost_max = reply_cost_max(options.event_bytes_max, retention.channels_max);
     Ok(Dialer::new(target, reply_cost_max).waiting_for(options.replicas_to_wait_for))
-}
-
-/// Checks the URL, and reads the files that `login` names.
-///
-/// # Errors
-///
-/// What is wrong, and what to write instead, without secrets.
-pub fn check_target(url: &str, login: &RedisLogin) -> Result<(), String> {
-    Target::open(url, login).map(drop)
 }
 
 fn loss_detector(names: Names, retention: &Retention, metrics: Metrics) -> Arc<LossDetector> {
