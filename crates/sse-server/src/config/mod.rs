@@ -9,12 +9,10 @@
 //! | `access`, `channel_classes` | the tables `[access]` and `[[channel]]` of the file |
 //! | `commands`, `tls_pairs` | `check`, `config`, `health`, `key` and `token`, which print and exit; certificates |
 //! | `print`, `sources`, `unprinted` | `config print`, where a value comes from, and values that may contain secrets |
-//! | `values` | the forms of single values |
 //! | `bind_hint`, `validate` | advice for `--host` and `--port`; rules that concern several settings |
-//! | `broker_choice` | which broker the flags and variables choose |
+//! | `broker_choice`, `values` | which broker is chosen; the forms of single values |
 //!
-//! A [`Config`] exists only if all settings are valid. It is made before anything is opened or
-//! bound, and contains one section per part of the server, in the form that this part takes.
+//! A [`Config`] exists only if all settings are valid. It is made before anything is opened or bound.
 
 mod access;
 mod bind_hint;

@@ -17,8 +17,7 @@
 //! | `connection`, `supervisor`, `handshake`, `tasks` | the connections for commands, which are made again for ever; the tasks |
 //! | `target`, `sentinel` | the URL, accounts and certificates; the primary as sentinels report it |
 //! | `dial`, `reply_limit`, `reply_meter` | opens connections whose replies have a limit |
-//! | `session`, `health` | commands that belong together; what their failure means |
-//! | `settled` | when no event up to an id can be added any more |
+//! | `session`, `health`, `settled` | commands that belong together, and what their failure means; when no event up to an id can be added |
 //! | `pubsub`, `subscriptions` | the connection for notifications, and a poll in case one is lost; which channels are subscribed |
 //! | `follow_limit` | how many channels a node follows, and the part of one client |
 //! | `failover` | finds events that Redis has lost, and records the loss |
