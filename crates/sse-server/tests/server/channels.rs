@@ -95,7 +95,7 @@ async fn live_and_late_subscribers_get_all_events_and_then_the_end() {
             (kinds(&events), &events[2]),
             (vec!["click", "click", "end"], &expected)
         );
-        assert_eq!(rest(&mut filtered).await, [expected.clone()]);
+        assert_eq!(rest(&mut filtered).await, std::slice::from_ref(&expected));
         for (path, count) in [
             ("/stream?channel=a&from=oldest", 3),
             ("/stream?channel=a", 1),
@@ -528,7 +528,7 @@ async fn the_examples_of_the_docs_do_what_they_show() {
             shell.args(["-c", &command]);
             let output = tokio::task::block_in_place(|| shell.output()).unwrap();
             let text = String::from_utf8(output.stdout).unwrap();
-            let text = text.replace("\r", "").replace('\n', "");
+            let text = text.replace(['\r', '\n'], "");
             assert!(
                 has_form(&text, expected.trim()),
                 "{command}\n{text}\n{expected}"

@@ -267,7 +267,7 @@ async fn the_description_names_only_routes_that_exist() {
                 path = name
                     .replace("{action}", "click")
                     .replace("{id}", "0")
-                    .replace("{name}", "sse")
+                    .replace("{name}", "sse");
             }
             4 if ["get", "post", "put", "delete"].contains(&name) => {
                 let method = reqwest::Method::from_bytes(name.to_uppercase().as_bytes()).unwrap();
