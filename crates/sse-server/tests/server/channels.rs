@@ -326,7 +326,12 @@ async fn channels_are_configured_described_and_listed() {
         post(&server, "channel=a.2&ttl=5s", &[]).await;
         post(&server, "channel=a.2&ttl=50s", &[]).await;
         let _stream = server.subscribe("/stream?channel=a.1").await;
-        let described = json_of(server.get("/channels/a.1").await.unwrap()).await;
+        // A stream is listed once its socket is with its thread.
+        let described = until("the stream is counted", async || {
+            let described = json_of(server.get("/channels/a.1").await.unwrap()).await;
+            (described["streams"] == 1).then_some(described)
+        })
+        .await;
         assert_eq!(
             (
                 &described["state"],
