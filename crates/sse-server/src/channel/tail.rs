@@ -105,8 +105,8 @@ impl Frames {
         self.generation
     }
 
-    /// A number that changes when pages read earlier may be wrong: with the generation, and when
-    /// the tail is rewound. No two tails have the same epoch.
+    /// A number that changes when pages read earlier may be wrong: with the generation, when the
+    /// tail is rewound, and at the end of a channel. No two tails have the same epoch.
     #[must_use]
     pub const fn epoch(&self) -> u64 {
         self.epoch
@@ -186,6 +186,11 @@ impl Frames {
 
     /// Appends `events`, which follow the end of the tail in the log.
     pub fn push(&mut self, events: Vec<Stored>) {
+        let ends = events.iter().any(Stored::is_end);
+        if ends || self.newest.back().is_some_and(Frame::is_end) {
+            // Pages from before a deletion have events that are gone.
+            self.epoch = next_epoch();
+        }
         let buffer_max = BUFFER_BYTES.min(self.limits.bytes_max / 8);
         let (mut batch, mut length) = (Vec::new(), 0);
         for event in events {

@@ -5,22 +5,14 @@
 //! | `cli` | the grammar: flags, their variables, defaults and help |
 //! | `network_args`, `tls_args`, `publish_args`, `stream_args`, `limit_args`, `redis_args`, `log_args` | the parts of the grammar about the network, TLS, publishing, streams, limits of one client, Redis and the logs |
 //! | `invocation` | what the command line asks for |
-//! | `environment` | how flags, variables and the file are read together |
-//! | `file` | the configuration file |
-//! | `access` | the table `[access]` of the file |
-//! | `channel_classes` | the tables `[[channel]]` of the file |
-//! | `commands` | `check`, `config`, `health`, `key` and `token`, which print and exit |
-//! | `tls_pairs` | the certificates that the flags and the file name |
-//! | `sources` | where a value comes from |
-//! | `print` | `config print` |
-//! | `unprinted` | a value that may contain secrets |
-//! | `values` | the forms of single values, such as a number of threads |
-//! | `bind_hint` | advice for `--host` and `--port` |
-//! | `broker_choice` | which broker the flags and variables choose |
-//! | `validate` | rules that concern several settings |
+//! | `environment`, `file` | how flags, variables and the file are read together; the file |
+//! | `access`, `channel_classes` | the tables `[access]` and `[[channel]]` of the file |
+//! | `commands`, `tls_pairs` | `check`, `config`, `health`, `key` and `token`, which print and exit; certificates |
+//! | `print`, `sources`, `unprinted` | `config print`, where a value comes from, and values that may contain secrets |
+//! | `bind_hint`, `validate` | advice for `--host` and `--port`; rules that concern several settings |
+//! | `broker_choice`, `values` | which broker is chosen; the forms of single values |
 //!
-//! A [`Config`] exists only if all settings are valid. It is made before anything is opened or
-//! bound, and contains one section per part of the server, in the form that this part takes.
+//! A [`Config`] exists only if all settings are valid. It is made before anything is opened or bound.
 
 mod access;
 mod bind_hint;
@@ -168,9 +160,9 @@ impl Config {
         let classes = given.file.classes().to_vec();
         let config = Self::from_valid(given.args, given.access, broker, certificates);
         Ok(Self {
-            classes,
             arguments,
             settings,
+            classes,
             printed,
             ..config
         })

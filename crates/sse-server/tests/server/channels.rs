@@ -95,7 +95,7 @@ async fn live_and_late_subscribers_get_all_events_and_then_the_end() {
             (kinds(&events), &events[2]),
             (vec!["click", "click", "end"], &expected)
         );
-        assert_eq!(rest(&mut filtered).await, [expected.clone()]);
+        assert_eq!(rest(&mut filtered).await, std::slice::from_ref(&expected));
         for (path, count) in [
             ("/stream?channel=a&from=oldest", 3),
             ("/stream?channel=a", 1),
@@ -326,7 +326,12 @@ async fn channels_are_configured_described_and_listed() {
         post(&server, "channel=a.2&ttl=5s", &[]).await;
         post(&server, "channel=a.2&ttl=50s", &[]).await;
         let _stream = server.subscribe("/stream?channel=a.1").await;
-        let described = json_of(server.get("/channels/a.1").await.unwrap()).await;
+        // A stream is listed once its socket is with its thread.
+        let described = until("the stream is counted", async || {
+            let described = json_of(server.get("/channels/a.1").await.unwrap()).await;
+            (described["streams"] == 1).then_some(described)
+        })
+        .await;
         assert_eq!(
             (
                 &described["state"],
@@ -518,7 +523,7 @@ async fn the_examples_of_the_docs_do_what_they_show() {
             shell.args(["-c", &command]);
             let output = tokio::task::block_in_place(|| shell.output()).unwrap();
             let text = String::from_utf8(output.stdout).unwrap();
-            let text = text.replace("\r", "").replace('\n', "");
+            let text = text.replace(['\r', '\n'], "");
             assert!(
                 has_form(&text, expected.trim()),
                 "{command}\n{text}\n{expected}"

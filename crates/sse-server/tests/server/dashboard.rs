@@ -263,7 +263,12 @@ async fn the_description_names_only_routes_that_exist() {
     for line in paths.lines() {
         let name = line.trim().trim_end_matches(':');
         match line.len() - line.trim_start().len() {
-            2 => path = name.replace("{action}", "click").replace("{id}", "0"),
+            2 => {
+                path = name
+                    .replace("{action}", "click")
+                    .replace("{id}", "0")
+                    .replace("{name}", "sse");
+            }
             4 if ["get", "post", "put", "delete"].contains(&name) => {
                 let method = reqwest::Method::from_bytes(name.to_uppercase().as_bytes()).unwrap();
                 let request = server.http.request(method, server.at(&path));

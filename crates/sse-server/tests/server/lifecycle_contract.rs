@@ -430,7 +430,7 @@ async fn a_channel_keeps_what_it_sets_for_itself() {
 async fn an_open_channel_is_trimmed_by_time_and_a_closed_one_is_deleted() {
     for backend in BROKERS {
         let own = own(backend, |retention| {
-            retention.keys.window = Duration::from_millis(1500)
+            retention.keys.window = Duration::from_millis(1500);
         })
         .await;
         let broker = &own.broker;

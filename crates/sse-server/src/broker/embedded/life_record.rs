@@ -137,7 +137,7 @@ mod tests {
                 has_events: true,
                 reason: "completed".parse().unwrap(),
             }),
-            ..open.clone()
+            ..open
         };
         let tombstone = Tombstone {
             last: EventId::new(1, 2),

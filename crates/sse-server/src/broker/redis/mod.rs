@@ -8,8 +8,7 @@
 //! | `streams` | a channel as a stream: newest id, clock, health check |
 //! | `append`, `replicated` | appends to a channel; those that replicas must confirm |
 //! | `reader`, `forward_read` | pages of history, and the proof that a page continues a position |
-//! | `lookups` | one queue for the newest ids of channels |
-//! | `read_gate` | how many pages are read at a time |
+//! | `lookups`, `read_gate` | one queue for the newest ids of channels; how many pages are read at a time |
 //! | `entries`, `foreign_entries` | the entries of a stream; reads past those of other programs |
 //! | `write_reply` | what the script of a write replies |
 //! | `channel_state`, `state_read` | whether a channel is closed or deleted, and what a read gets then |
@@ -18,25 +17,20 @@
 //! | `format` | the number of the format of all keys |
 //! | `idempotency` | the arguments of the script that carries out a write |
 //! | `retention` | trims by age, forgets expired keys and dead channels |
-//! | `revocations` | the stored revocations, in one hash |
 //! | `registry` | the set of all channels, and its limit |
-//! | `connection`, `tasks` | the connections for commands; starts the tasks |
-//! | `supervisor`, `handshake` | makes and watches them, and reconnects for ever |
-//! | `target` | the URL of the Redis, accounts and certificates |
-//! | `sentinel` | asks sentinels for the primary, and leaves it before a planned failover |
+//! | `revocations` | the stored revocations, in one hash |
+//! | `connection`, `supervisor`, `handshake`, `tasks` | the connections for commands, which are made again for ever; the tasks |
+//! | `target`, `sentinel` | the URL, accounts and certificates; the primary as sentinels report it |
 //! | `dial`, `reply_limit`, `reply_meter` | opens connections whose replies have a limit |
-//! | `session`, `health` | commands that belong together; what their failure means |
-//! | `settled` | when no event up to an id can be added any more |
+//! | `session`, `health`, `settled` | commands that belong together, and what their failure means; when no event up to an id can be added |
 //! | `pubsub`, `subscriptions` | the connection for notifications, and a poll in case one is lost; which channels are subscribed |
 //! | `follow_limit` | how many channels a node follows, and the part of one client |
 //! | `failover` | finds events that Redis has lost, and records the loss |
 //! | `known_ids`, `verification` | which ids a node remembers for that; how it verifies one |
 //! | `inspect` | looks at a Redis without a broker |
-//! | `flask_sse` | the bridge to Flask-SSE |
+//! | `flask_sse`, `names` | the bridge to Flask-SSE; names of keys |
 //! | `durability` | whether Redis is set up to keep what it acknowledges |
-//! | `names` | names of keys |
-//! | `replies`, `errors`, `info` | pure parsers: replies, error replies, `INFO` |
-//! | `rejections` | the one table of error replies |
+//! | `replies`, `errors`, `rejections`, `info` | pure parsers: replies, error replies and their table, `INFO` |
 //! | `page_size`, `backoff`, `outage_log` | how much a read asks for; pauses between attempts to connect; the log lines of an outage |
 //! | `scripts`, `scripts/*.lua` | the steps that must not be interrupted |
 //!
@@ -111,7 +105,7 @@ pub use self::{
     errors::RedisSetupError,
     inspect::{RedisFacts, inspect},
     names::parse_prefix,
-    target::{Account, Password, RedisLogin, TlsFiles, without_password},
+    target::{Account, Password, RedisLogin, TlsFiles, check_target, without_password},
 };
 use super::{
     Appended, BackPage, BrokerError, Page, PageLimits, Publisher, ReadFrom, Retention, Settled,
@@ -338,15 +332,6 @@ fn dialer(options: &RedisOptions<'_>, retention: &Retention) -> Result<Dialer, R
     let target = Target::open(options.url, options.login).map_err(RedisSetupError::Target)?;
     let reply_cost_max = reply_cost_max(options.event_bytes_max, retention.channels_max);
     Ok(Dialer::new(target, reply_cost_max).waiting_for(options.replicas_to_wait_for))
-}
-
-/// Checks the URL, and reads the files that `login` names.
-///
-/// # Errors
-///
-/// What is wrong, and what to write instead, without secrets.
-pub fn check_target(url: &str, login: &RedisLogin) -> Result<(), String> {
-    Target::open(url, login).map(drop)
 }
 
 fn loss_detector(names: Names, retention: &Retention, metrics: Metrics) -> Arc<LossDetector> {

@@ -72,11 +72,17 @@ impl CacheState {
 /// Returns whether a page stays correct for [`KEEP_TIME`].
 ///
 /// A page with a `lost-tail` gap does not, because the gap record may be written a moment later. A
-/// page with no events does not, because an event may follow at any time. Other gaps are permanent.
+/// page with no events does not, because an event may follow at any time. Pages of a deleted channel
+/// do not either, because its name may be used again. Other gaps are permanent.
 fn may_be_kept(page: &Page) -> bool {
     match page.start {
-        Continuity::Contiguous => !page.events.is_empty(),
-        Continuity::Gap { reason, .. } => reason != GapReason::LostTail,
+        Continuity::Contiguous => page
+            .events
+            .last()
+            .is_some_and(|last| !last.is_end() || last.id == page.last),
+        Continuity::Gap { reason, .. } => {
+            !matches!(reason, GapReason::LostTail | GapReason::Deleted)
+        }
     }
 }
 

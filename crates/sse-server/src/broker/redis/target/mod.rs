@@ -26,6 +26,15 @@ pub use self::{
     redact::without_password,
 };
 
+/// Checks the URL, and reads the files that `login` names.
+///
+/// # Errors
+///
+/// What is wrong, and what to write instead, without secrets.
+pub fn check_target(url: &str, login: &RedisLogin) -> Result<(), String> {
+    Target::open(url, login).map(drop)
+}
+
 /// Which Redis to use, and how to log in there.
 #[derive(Clone)]
 pub(super) struct Target {
