@@ -7,9 +7,14 @@ pub(crate) const USER: &str = "sse";
 /// Password of the users.
 pub(crate) const PASSWORD: &str = "geheim";
 
-/// The rules of the user at Redis, as words.
+/// The rules of the user at Redis, as words, with those that the bridge to Flask-SSE needs.
 pub(crate) fn redis_rules() -> Vec<String> {
-    rules("~sse:*")
+    let (_, bridge) = PAGE
+        .split_once("also needs `")
+        .expect("rules of the bridge");
+    let bridge = bridge.split('`').next().unwrap_or_default();
+    let bridge = bridge.split_whitespace().map(str::to_owned);
+    rules("~sse:*").into_iter().chain(bridge).collect()
 }
 
 /// The rules of the user at the sentinels, as words.

@@ -1,6 +1,7 @@
 //! Three real sentinels with a primary and two replicas.
 
 use std::{
+    collections::HashMap,
     fs,
     process::{Child, Command, Stdio},
 };
@@ -104,8 +105,7 @@ impl Sentinels {
         for sentinel in &all.sentinels {
             until("a sentinel knows everything", async || {
                 let master = format!("SENTINEL MASTER {PRIMARY}");
-                let fields: std::collections::HashMap<String, String> =
-                    sentinel.command(&master).await.ok()?;
+                let fields: HashMap<String, String> = sentinel.command(&master).await.ok()?;
                 let knows = |field: &str| fields.get(field).is_some_and(|count| count == "2");
                 (knows("num-slaves") && knows("num-other-sentinels")).then_some(())
             })
@@ -148,7 +148,8 @@ impl Sentinels {
         .await;
     }
 
-    /// Waits until all sentinels name another primary than the one at `port`; returns its port.
+    /// Waits until all sentinels name another primary than the one at `port`, and the failover has
+    /// ended: a sentinel that carries it out takes part in no other one. Returns its port.
     pub(crate) async fn another_than(&self, port: u16) -> u16 {
         let command = format!("SENTINEL GET-MASTER-ADDR-BY-NAME {PRIMARY}");
         until("the sentinels name another primary", async || {
@@ -157,10 +158,25 @@ impl Sentinels {
                 let (_, port): (String, u16) = sentinel.command(&command).await.ok()?;
                 named.push(port);
             }
+            if self.is_failing_over().await? {
+                return None;
+            }
             named.dedup();
             (named.len() == 1 && named[0] != port).then(|| named[0])
         })
         .await
+    }
+
+    /// Whether a sentinel carries out a failover; `None` if one does not answer.
+    async fn is_failing_over(&self) -> Option<bool> {
+        let command = format!("SENTINEL MASTER {PRIMARY}");
+        for sentinel in &self.sentinels {
+            let fields: HashMap<String, String> = sentinel.command(&command).await.ok()?;
+            if fields.get("flags")?.contains("failover_in_progress") {
+                return Some(true);
+            }
+        }
+        Some(false)
     }
 
     /// The server at `port`.
