@@ -27,6 +27,21 @@ pub fn event(out: &mut BytesMut, id: impl Display, kind: &str, data: &str) {
     out.put_u8(b'\n');
 }
 
+/// Writes an event without a type, for clients that parse the data of every event themselves.
+pub fn data(out: &mut BytesMut, id: impl Display, data: &str) {
+    write_field(out, "id", id);
+    for line in split_lines(data) {
+        write_field(out, "data", line);
+    }
+    out.put_u8(b'\n');
+}
+
+/// Writes a block with only an id, which moves the position of the client.
+pub fn position(out: &mut BytesMut, id: impl Display) {
+    write_field(out, "id", id);
+    out.put_u8(b'\n');
+}
+
 /// Returns the length of the block that [`event`] writes; `id_length` is that of the id. Control
 /// characters of the type count, although they are not written.
 #[must_use]

@@ -101,9 +101,6 @@ pub enum BrokerError {
         /// channel begins.
         newest: EventId,
     },
-    /// This log cannot do it yet. Nothing was stored.
-    #[error("{0} is not supported by this log yet")]
-    NotSupported(&'static str),
     /// Too many searches wait to read the log. Nothing was read; the caller can retry.
     #[error("too many searches read the log; try again, perhaps with a smaller range or no filter")]
     TooManySearches,

@@ -125,7 +125,7 @@ impl Broker {
         match self {
             Self::Embedded(broker) => broker.append_idempotent(publisher, channel, items).await,
             Self::Memory(broker) => broker.append_idempotent(publisher, channel, &items),
-            Self::Redis(broker) => broker.append_idempotent(publisher, channel, &items).await,
+            Self::Redis(broker) => broker.append_idempotent(publisher, channel, items).await,
         }
     }
 

@@ -26,7 +26,15 @@ use sse_proto::{
 };
 
 use super::frame::Frame;
-use crate::broker::{GAP, Stored, lifecycle::wire_kind};
+use crate::broker::{
+    GAP, Stored,
+    lifecycle::{END, wire_kind},
+};
+
+/// The last data of a completed channel for `profile=data`.
+const DONE: &str = "[DONE]";
+/// The reason with which a channel ends that has everything.
+const COMPLETED: &str = "completed";
 
 /// How the data of events is wrapped.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
@@ -34,6 +42,9 @@ pub enum Envelope {
     /// The data is sent as it was published.
     #[default]
     None,
+    /// Only the data is sent, without the type (`profile=data`). A gap ends the stream, and the end of
+    /// a completed channel is `[DONE]`.
+    Data,
     /// The data is wrapped as [`api::Envelope`]. A gap and the end of a channel are not wrapped.
     Json,
 }
@@ -82,7 +93,9 @@ impl<'a> EventEncoder<'a> {
     /// Encodes an event of a page.
     pub(super) fn encode_event(&self, out: &mut BytesMut, event: &Stored) {
         let cursor = self.cursor(Position::After(event.id));
-        if self.envelope == Envelope::Json && event.is_event() {
+        if self.envelope == Envelope::Data {
+            self.encode_data(out, event.id, &event.kind, &event.data);
+        } else if self.envelope == Envelope::Json && event.is_event() {
             let data = self.wrap_data(event.id, &event.kind, &event.data);
             wire::event(out, cursor, &event.kind, &data);
         } else {
@@ -92,12 +105,18 @@ impl<'a> EventEncoder<'a> {
 
     /// Encodes a gap after which the subscriber is at `position`.
     pub(super) fn encode_gap(&self, out: &mut BytesMut, position: Position, gap: &Gap) {
+        if self.envelope == Envelope::Data {
+            return;
+        }
         let data = serde_json::to_string(gap).expect("a gap has only strings");
         wire::event(out, self.cursor(position), GAP, &data);
     }
 
     /// Encodes a frame with the id of this stream: the id line, and the rest of the shared block.
     pub(super) fn encode_frame(&self, out: &mut BytesMut, frame: &Frame) {
+        if self.envelope == Envelope::Data {
+            return self.encode_data(out, frame.id, &frame.kind, &frame.data());
+        }
         let block = self.shared_block(frame);
         wire::id(out, self.cursor(Position::After(frame.id)));
         let rest = memchr::memchr(b'\n', block).map_or(block.len(), |end| end + 1);
@@ -118,9 +137,22 @@ impl<'a> EventEncoder<'a> {
         })
     }
 
-    /// Whether the stream has one channel, and so shares the blocks of the tail.
-    pub(super) const fn shares_blocks(&self) -> bool {
-        self.affixes.before.is_empty()
+    /// Encodes an event, or the end of the channel, without its type.
+    fn encode_data(&self, out: &mut BytesMut, id: EventId, kind: &str, data: &str) {
+        let cursor = self.cursor(Position::After(id));
+        if kind != END {
+            wire::data(out, cursor, data);
+        } else if is_completed(data) {
+            wire::data(out, cursor, DONE);
+        } else {
+            // With this position, a client that reconnects gets a 204.
+            wire::position(out, cursor);
+        }
+    }
+
+    /// Whether the stream sends the blocks of the tail as they are.
+    pub(super) fn shares_blocks(&self) -> bool {
+        self.affixes.before.is_empty() && self.envelope != Envelope::Data
     }
 
     fn cursor(&self, position: Position) -> impl fmt::Display {
@@ -140,10 +172,14 @@ impl<'a> EventEncoder<'a> {
     }
 }
 
+/// Whether the data of an end has the reason `completed`.
+fn is_completed(data: &str) -> bool {
+    serde_json::from_str(data).is_ok_and(|end: api::End| end.reason == COMPLETED)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::broker::lifecycle::END;
 
     fn stored(kind: &'static str, data: &'static str) -> Stored {
         Stored {
@@ -187,6 +223,26 @@ mod tests {
             let is_wrapped = from_page.contains(r#""channel":"b""#);
             assert_eq!(is_wrapped, kind == "click", "{from_page}");
             assert!(from_page.contains("event: ") && !from_page.contains('\0'));
+        }
+    }
+
+    #[test]
+    fn without_types_the_end_is_done_only_if_the_channel_is_completed() {
+        let end = |reason: &str| format!(r#"{{"channel":"b","reason":"{reason}","last":"6-0"}}"#);
+        let (completed, failed) = (end("completed"), end("failed"));
+        for (kind, data, block) in [
+            ("click", "{}\nx", "id: 7-0\ndata: {}\ndata: x\n\n"),
+            (END, &*completed, "id: 7-0\ndata: [DONE]\n\n"),
+            (END, &*failed, "id: 7-0\n\n"),
+        ] {
+            let event = Stored {
+                id: EventId::new(7, 0),
+                kind: kind.into(),
+                data: data.into(),
+            };
+            for text in encode_both(Envelope::Data, IdAffixes::NONE, &event) {
+                assert_eq!(text, block);
+            }
         }
     }
 }

@@ -156,7 +156,7 @@ impl Frame {
     /// data: first line     ->  first line
     /// data: second line    ->  second line
     /// ```
-    fn data(&self) -> Cow<'_, str> {
+    pub(super) fn data(&self) -> Cow<'_, str> {
         if let Some(data) = &self.data {
             return Cow::Borrowed(data);
         }

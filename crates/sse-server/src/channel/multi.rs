@@ -254,6 +254,18 @@ impl MultiSubscription {
             .then(|| self.cursor())
     }
 
+    /// Whether the client gets only data.
+    pub(crate) fn has_only_data(&self) -> bool {
+        self.filter_and_envelope().1 == Envelope::Data
+    }
+
+    /// Returns the only channel and its position; `None` if there are several, or no position.
+    pub(crate) fn only_position(&self) -> Option<(&Channel, Position)> {
+        let is_only = |channel: &&Subscription| self.count() == 1 && channel.has_position();
+        let channel = self.channels.first().filter(is_only)?;
+        Some((channel.channel(), channel.position()))
+    }
+
     /// Returns the last cursor that the client was sent, or `None` if it was sent none.
     #[must_use]
     pub fn sent_cursor(&self) -> Option<impl fmt::Display> {

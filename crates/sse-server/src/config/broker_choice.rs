@@ -35,6 +35,8 @@ pub enum BrokerKind {
         prefix: String,
         /// Time for a reply.
         timeout: Duration,
+        /// Whether keys of an older format are converted.
+        upgrades: bool,
         /// Replicas that must confirm a publish.
         wait: u32,
         /// Channels that a node follows at a time.
@@ -212,6 +214,7 @@ fn redis(args: &Args, url: String) -> BrokerKind {
         login: Box::new(args.redis.login()),
         prefix: args.redis.prefix.clone(),
         timeout: args.redis.timeout,
+        upgrades: args.redis.upgrade,
         wait: args.redis.wait,
         followed_max: args.redis.followed_max.get(),
         flask_sse: args.redis.flask_sse.clone(),

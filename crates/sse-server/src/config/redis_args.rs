@@ -5,6 +5,8 @@ use std::{convert::Infallible, num::NonZeroUsize, path::PathBuf, time::Duration}
 use clap::Args;
 use sse_proto::{Channel, units::parse_positive_duration};
 
+use sse_cli::switch::parse_switch;
+
 use super::values::{parse_flask_channel, parse_positive};
 use crate::broker::redis::{Account, Password, RedisLogin, TlsFiles, parse_prefix};
 
@@ -38,6 +40,18 @@ pub(super) struct RedisArgs {
         help_heading = "Broker"
     )]
     pub(super) prefix: String,
+
+    /// Convert the keys of an older version in Redis, once all nodes of older versions are stopped
+    ///
+    /// Without it, a node refuses to start on keys of an older format. Later starts do not need it.
+    #[arg(
+        id = "redis_upgrade",
+        long = "redis-upgrade",
+        env = "SSE_REDIS_UPGRADE",
+        value_parser = parse_switch,
+        help_heading = "Broker"
+    )]
+    pub(super) upgrade: bool,
 
     /// Wait at most this long for a reply of Redis; then a publish is answered with 503
     ///

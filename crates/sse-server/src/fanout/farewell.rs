@@ -39,7 +39,8 @@ impl Farewell<'_> {
     ) -> Option<Chunk> {
         let mut bytes = BytesMut::new();
         let plan = self.drain.plan().filter(|_| reason == CloseReason::Drain);
-        let new_retry = plan.and_then(|plan| plan.retry);
+        let has_only_data = subscription.is_some_and(MultiSubscription::has_only_data);
+        let new_retry = plan.and_then(|plan| plan.retry).filter(|_| !has_only_data);
         if let Some(retry) = new_retry {
             wire::retry(&mut bytes, retry);
         }

@@ -24,8 +24,7 @@ pub(super) const fn retry_after(error: &BrokerError) -> Option<Duration> {
         | BrokerError::ChannelDeleted
         | BrokerError::DeletedRecently
         | BrokerError::NoSuchChannel
-        | BrokerError::ConditionFailed { .. }
-        | BrokerError::NotSupported(_) => None,
+        | BrokerError::ConditionFailed { .. } => None,
     }
 }
 
@@ -47,7 +46,6 @@ pub(super) const fn code(error: &BrokerError) -> ErrorCode {
         BrokerError::DeletedRecently => ErrorCode::DeletedRecently,
         BrokerError::NoSuchChannel => ErrorCode::NoSuchChannel,
         BrokerError::ConditionFailed { .. } => ErrorCode::ConditionFailed,
-        BrokerError::NotSupported(_) => ErrorCode::NotSupported,
     }
 }
 
@@ -81,7 +79,6 @@ pub(super) const fn general_message(error: &BrokerError) -> Option<&'static str>
         | BrokerError::DeletedRecently
         | BrokerError::NoSuchChannel
         | BrokerError::ConditionFailed { .. }
-        | BrokerError::NotSupported(_)
         | BrokerError::TooManyChannels(_) => None,
     }
 }

@@ -243,6 +243,12 @@ pub enum ApiError {
     /// Too many streams and streaming publishes are open, of all clients or of this one.
     #[error("too many streams and streaming publishes are open; try again later")]
     TooManyStreamingPublishes,
+    /// Events are missing where a stream with `profile=data` starts.
+    #[error(
+        "events are missing after this position, and profile=data cannot report that: start again \
+         without an id, for example with from=oldest"
+    )]
+    HistoryGap,
     /// The broker failed.
     #[error("{}", broker_error::message(.0))]
     Broker(#[from] BrokerError),

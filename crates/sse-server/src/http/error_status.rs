@@ -52,8 +52,8 @@ error_codes! {
     ChannelClosed, "channel_closed", CONFLICT;
     DeletedRecently, "deleted_recently", CONFLICT;
     ChannelDeleted, "channel_deleted", GONE;
+    HistoryGap, "history_gap", GONE;
     ConditionFailed, "condition_failed", PRECONDITION_FAILED;
-    NotSupported, "not_supported", NOT_IMPLEMENTED;
     BodyTimeout, "body_timeout", REQUEST_TIMEOUT;
     TooLarge, "too_large", PAYLOAD_TOO_LARGE;
     UnsupportedMediaType, "unsupported_media_type", UNSUPPORTED_MEDIA_TYPE;

@@ -40,6 +40,7 @@
 //! | | `publish_quota` | what a publish takes of the quota |
 //! | | `idempotency` | the append that `publish` and `batch` share |
 //! | | `stream` | `GET /stream` |
+//! | | `data_profile` | `profile=data`, for clients that parse all data as their own JSON |
 //! | | `stream_response` | the head of a stream, and the stream that ends at once |
 //! | | `stream_shares` | what a new stream needs of the limits |
 //! | | `history` | `GET /events` |

@@ -23,6 +23,8 @@ pub(crate) enum FlaskResult {
     Echo,
     /// The message has an id that is older than all kept events.
     OldId,
+    /// The channel is closed, or a message may not create it.
+    Refused,
     /// There was no room for the message.
     QueueFull,
     /// Redis did not store the message for too long.
@@ -52,6 +54,7 @@ impl FlaskResult {
             Self::Duplicate => "duplicate",
             Self::Echo => "echo",
             Self::OldId => "old_id",
+            Self::Refused => "refused",
             Self::QueueFull => "queue_full",
             Self::Expired => "expired",
             Self::Rejected(reason) => reason,
@@ -64,6 +67,7 @@ impl FlaskResult {
             Self::Duplicate,
             Self::Echo,
             Self::OldId,
+            Self::Refused,
             Self::QueueFull,
             Self::Expired,
         ];

@@ -103,6 +103,7 @@ pub(crate) async fn own(backend: Backend, change: impl FnOnce(&mut Retention)) -
                 timeout: Duration::from_secs(10),
                 replicas_to_wait_for: 0,
                 followed_max: 1000,
+                upgrades: false,
                 flask_sse: &[],
                 event_bytes_max: 1 << 20,
             };

@@ -19,6 +19,7 @@
 //! | `contrib` | The alerts and the dashboard name metrics that a server has. |
 //! | `connections` | Slow, idle or too many connections are closed, and other clients notice nothing. |
 //! | `drain` (a) | Before a stop, streams end one after another, and their clients lose nothing. |
+//! | `data_profile` (a) | A stream of data only has `[DONE]` and statuses in place of events. |
 //! | `damaged` (a) | A damaged log file costs only the damaged events, and a gap reports them. |
 //! | `dashboard` | The dashboard is for its operator only, and its feed shows what happens. |
 //! | `failover` (a) | A wiped or shortened log is reported to each subscriber that it affects. |
@@ -91,6 +92,7 @@ mod connections;
 mod contrib;
 mod damaged;
 mod dashboard;
+mod data_profile;
 mod drain;
 mod failover;
 mod fanout;

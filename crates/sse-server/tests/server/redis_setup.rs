@@ -167,3 +167,35 @@ async fn a_prefix_with_other_characters_is_rejected_with_advice() {
         );
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn keys_of_an_older_format_are_converted_on_request_only() {
+    let redis = RedisServer::start().await;
+    redis
+        .run("XADD sse:{old} 1700000000000-0 event click data kept")
+        .await;
+    redis.run("ZADD sse:channels 1700000000000 old").await;
+    let url = redis.url();
+    let command = ["--redis-url", &url, "--bind", "127.0.0.1:0"];
+    let output = run(server_command().args(command)).await;
+    assert_ne!(output.code, Some(0));
+    assert!(
+        output.stderr.contains("--redis-upgrade"),
+        "{}",
+        output.stderr
+    );
+    let flags = ["--redis-upgrade", "--history-age", "3650d"];
+    let server = TestServer::node(&redis, &flags).await;
+    assert_eq!(server.history("old").await[0].data, "kept");
+    let list = server.get("/channels").await.unwrap();
+    let list: Value = list.json().await.unwrap();
+    assert_eq!(list["channels"][0]["channel"], "old", "{list}");
+    server.publish("old", "click", "added").await;
+    assert_eq!(server.history("old").await.len(), 2);
+    // Later starts do not need the flag, and an unknown format is left alone.
+    let later = TestServer::node(&redis, &[]).await;
+    later.publish("old", "click", "later").await;
+    redis.run("SET sse:format 3").await;
+    let output = run(server_command().args(command)).await;
+    assert!(output.stderr.contains("format 3"), "{}", output.stderr);
+}

@@ -1,12 +1,15 @@
-//! Appends to a channel.
+//! Writes to channels.
 //!
-//! An entry has the fields `event` and `data`. An append takes one of these paths:
+//! An entry of a stream has the fields `event` and `data`. A write takes one of these paths:
 //!
 //! ```text
-//! the first append to a channel in an era ─► register, then append_idempotent.lua
-//! an append with an idempotency key       ─► append_idempotent.lua
-//! any other append                        ─► one pipeline of XADD and PUBLISH
+//! the first append to a channel in an era  ─► register, then write.lua
+//! keys, a condition, an end, or 10 s later ─► write.lua
+//! any other append                         ─► one pipeline of XADD and PUBLISH
 //! ```
+//!
+//! Redis itself rejects an `XADD` to a channel that was closed (its last id is the highest possible
+//! one) or deleted (`NOMKSTREAM`), and then the script decides.
 //!
 //! The first append needs the script, because Redis may have lost events since the previous era and
 //! the script ensures that no lost id is assigned again.
@@ -15,118 +18,107 @@ use redis::{Cmd, Pipeline, Value};
 use sse_proto::{Channel, Event, EventId};
 
 use super::{
-    idempotency::{AppendMode, add_items, append_script, parse_append_reply},
+    idempotency::{WriteContext, write_script},
+    registry::Appended,
     replicated::Append,
-    replies::{check_rejection, malformed, parse_added_id},
-    scripts::APPEND_IDEMPOTENT,
+    replies::{check_rejection, parse_added_id},
+    scripts::WRITE,
     session::Session,
     streams::Streams,
+    write_reply::{ScriptWritten, parse_write_reply},
 };
 use crate::broker::{
-    Appended, BrokerError, Publisher,
+    self, BrokerError, Publisher,
     client_shares::NewKeys,
     clock::now_ms,
     idempotency::{AppendItem, AppendOutcome, count_keys, count_stored_keys},
+    lifecycle::{ChannelSettings, Incarnation, Write, Written},
 };
 
 impl Streams {
-    /// Appends `events`, at least one, to `channel`.
-    pub(super) async fn append(
+    /// Carries out a write.
+    pub(super) async fn write(
         &self,
         publisher: Publisher,
         channel: &Channel,
-        events: Vec<Event>,
-    ) -> Result<Appended, BrokerError> {
+        write: &Write,
+    ) -> Result<Written, BrokerError> {
         let mut attempts = self.connection.attempts();
         loop {
             let session = &mut attempts.session().await?;
-            let appended = self.append_in(session, publisher, channel, &events).await;
+            let written = self.write_in(session, publisher, channel, write).await;
             if !attempts.must_repeat(session) {
-                return appended;
+                return written;
             }
         }
     }
 
-    async fn append_in(
+    async fn write_in(
         &self,
         session: &mut Session<'_>,
         publisher: Publisher,
         channel: &Channel,
-        events: &[Event],
-    ) -> Result<Appended, BrokerError> {
-        if self.registry.has_appended(channel, session.era()) {
-            return self.append_events(channel, events, session).await;
-        }
-        let item = AppendItem {
-            events: events.to_vec(),
-            idempotency: None,
-        };
-        let outcomes = self
-            .append_items(publisher, channel, &[item], session)
-            .await?;
-        let outcome = outcomes
-            .first()
-            .ok_or_else(|| malformed("no ids for a publish"))?;
-        Ok(outcome.ids)
-    }
-
-    /// Appends those of `items` whose key is not known in `channel`.
-    pub(super) async fn append_idempotent(
-        &self,
-        publisher: Publisher,
-        channel: &Channel,
-        items: &[AppendItem],
-    ) -> Result<Vec<AppendOutcome>, BrokerError> {
-        let mut attempts = self.connection.attempts();
-        loop {
-            let session = &mut attempts.session().await?;
-            let outcomes = self.append_items(publisher, channel, items, session).await;
-            if !attempts.must_repeat(session) {
-                return outcomes;
+        write: &Write,
+    ) -> Result<Written, BrokerError> {
+        if write.is_plain()
+            && count_keys(&write.items) == 0
+            && let Some(known) = self.registry.recently_appended(channel, session.era())
+        {
+            if let Some(written) = self.append_plain(channel, known, write, session).await? {
+                return Ok(written);
             }
+            // The channel was closed or deleted meanwhile, and nothing was stored.
+            self.registry.forget_append(channel);
         }
+        self.write_by_script(publisher, channel, write, session)
+            .await
     }
 
-    async fn append_events(
+    /// Appends without a script. Returns `None` if Redis rejects the events because there is no
+    /// stream, or one that has ended.
+    async fn append_plain(
         &self,
         channel: &Channel,
-        events: &[Event],
+        known: Appended,
+        write: &Write,
         session: &mut Session<'_>,
-    ) -> Result<Appended, BrokerError> {
+    ) -> Result<Option<Written>, BrokerError> {
+        let events: Vec<&Event> = write.items.iter().flat_map(|item| &item.events).collect();
         let mut replies = if session.waits_for_replicas() {
             let append = Append {
                 stream: self.names.stream(channel),
                 commands: events
                     .iter()
-                    .map(|event| self.append_command(channel, event))
+                    .map(|event| self.append_command(channel, known, event))
                     .collect(),
                 is_atomic: events.len() > 1,
             };
             session.append_replicated(append).await?
         } else {
-            let commands = self.append_commands(channel, events);
+            let commands = self.append_commands(channel, known, &events);
             session.send_values(&commands).await?
         };
         // The reply after those of the events is that of `PUBLISH`.
         replies.truncate(events.len());
-        let mut ids = replies.into_iter().map(parse_added_id);
-        let first = ids.next().unwrap_or_else(|| parse_added_id(Value::Nil))?;
-        let mut last = first;
-        for id in ids {
-            last = id?;
+        if replies.first().is_some_and(is_refused) {
+            return Ok(None);
         }
-        self.losses.observe(channel, last, session.era());
-        Ok(Appended { first, last })
+        let ids: Result<Vec<_>, _> = replies.into_iter().map(parse_added_id).collect();
+        let ids = ids?;
+        if let Some(last) = ids.last() {
+            self.losses.observe(channel, *last, session.era());
+        }
+        Ok(Some(plain_result(&write.items, &ids, known)))
     }
 
     /// One `XADD` per event, in a transaction if there are several, and the notification.
-    fn append_commands(&self, channel: &Channel, events: &[Event]) -> Pipeline {
+    fn append_commands(&self, channel: &Channel, known: Appended, events: &[&Event]) -> Pipeline {
         let mut commands = redis::pipe();
         if events.len() > 1 {
             commands.atomic();
         }
         for event in events {
-            commands.add_command(self.append_command(channel, event));
+            commands.add_command(self.append_command(channel, known, event));
         }
         commands
             .cmd("PUBLISH")
@@ -137,13 +129,14 @@ impl Streams {
         commands
     }
 
-    fn append_command(&self, channel: &Channel, event: &Event) -> Cmd {
+    fn append_command(&self, channel: &Channel, known: Appended, event: &Event) -> Cmd {
         let mut command = redis::cmd("XADD");
         command
             .arg(self.names.stream(channel))
+            .arg("NOMKSTREAM")
             .arg("MAXLEN")
-            .arg("~")
-            .arg(self.retention.events_max.get())
+            .arg(if known.is_exact { "=" } else { "~" })
+            .arg(known.events_max)
             .arg("*")
             .arg("event")
             .arg(event.kind.as_str())
@@ -152,43 +145,48 @@ impl Streams {
         command
     }
 
-    async fn append_items(
+    async fn write_by_script(
         &self,
         publisher: Publisher,
         channel: &Channel,
-        items: &[AppendItem],
+        write: &Write,
         session: &mut Session<'_>,
-    ) -> Result<Vec<AppendOutcome>, BrokerError> {
+    ) -> Result<Written, BrokerError> {
         let is_first = self.prepare_append(publisher, channel, session).await?;
+        let items = &write.items;
         let claim = self.shares.claim_keys(NewKeys {
             publisher,
             channel,
             count: count_keys(items),
             log_ms: now_ms(),
         });
-        let held_keys = claim.held_before();
-        let mode = AppendMode {
+        let context = WriteContext {
+            names: &self.names,
+            channel,
+            retention: &self.retention,
+            classes: &self.classes,
             is_first,
             waits: session.waits_for_replicas(),
+            held_keys: claim.held_before(),
+            owner: publisher.key_owner(items),
         };
-        let mut script = append_script(&self.names, channel, &self.retention, mode, held_keys);
-        add_items(&mut script, publisher.key_owner(items), items);
-        let reply = self.run_append(channel, script, session).await?;
+        let script = write_script(&context, write);
+        let reply = self.run_write(channel, script, session).await?;
         let keys_max = self.retention.keys.keys_max;
-        let outcomes = parse_append_reply(reply, items.len(), keys_max, || claim.too_many_keys())?;
-        claim.keep(count_stored_keys(items, &outcomes));
-        self.record_outcomes(channel, &outcomes, session.era());
-        Ok(outcomes)
+        let result = parse_write_reply(reply, items.len(), keys_max, || claim.too_many_keys())?;
+        claim.keep(count_stored_keys(items, &result.written.outcomes));
+        self.record_written(channel, &result, session.era());
+        Ok(result.written)
     }
 
-    async fn run_append(
+    async fn run_write(
         &self,
         channel: &Channel,
         script: Cmd,
         session: &mut Session<'_>,
     ) -> Result<Value, BrokerError> {
         if !session.waits_for_replicas() {
-            return Ok(session.run_command(script, &APPEND_IDEMPOTENT).await?);
+            return Ok(session.run_command(script, &WRITE).await?);
         }
         let append = Append {
             stream: self.names.stream(channel),
@@ -214,19 +212,77 @@ impl Streams {
         Ok(is_first)
     }
 
-    /// Records that a script in `era` has appended events up to `last` to `channel`.
-    pub(super) fn record_append(&self, channel: &Channel, last: EventId, era: u64) {
+    /// Records that a script in `era` has appended events up to `last` to `channel`, whose
+    /// incarnation and settings it has read.
+    pub(super) fn record_append(
+        &self,
+        channel: &Channel,
+        last: EventId,
+        life: (Incarnation, ChannelSettings),
+        era: u64,
+    ) {
         self.losses.observe(channel, last, era);
-        self.registry.record_append(channel, era);
+        self.record_known(channel, life, era);
     }
 
-    /// Records what a script append in `era` shows about `channel`.
-    fn record_outcomes(&self, channel: &Channel, outcomes: &[AppendOutcome], era: u64) {
-        if let Some(last) = outcomes.iter().map(|outcome| outcome.ids.last).max() {
+    /// Records what is known of a channel after an append.
+    fn record_known(
+        &self,
+        channel: &Channel,
+        (incarnation, settings): (Incarnation, ChannelSettings),
+        era: u64,
+    ) {
+        let effective = self.classes.effective(channel, settings, &self.retention);
+        let known = Appended::new(incarnation, &effective);
+        self.registry.record_append(channel, known, era);
+    }
+
+    /// Records what a write by the script in `era` shows about `channel`.
+    fn record_written(&self, channel: &Channel, result: &ScriptWritten, era: u64) {
+        let written = &result.written;
+        let newest = written
+            .outcomes
+            .iter()
+            .map(|outcome| outcome.ids.last)
+            .max();
+        if let Some(last) = newest.max(written.end) {
             self.losses.observe(channel, last, era);
         }
-        if outcomes.iter().any(|outcome| !outcome.duplicate) {
-            self.registry.record_append(channel, era);
+        if written.end.is_some() {
+            self.registry.forget_append(channel);
+        } else if written.outcomes.iter().any(|outcome| !outcome.duplicate) {
+            let life = (written.incarnation, result.settings);
+            self.record_known(channel, life, era);
         }
+    }
+}
+
+/// The outcomes of items that were appended without a script.
+fn plain_result(items: &[AppendItem], ids: &[EventId], known: Appended) -> Written {
+    let mut rest = ids;
+    let outcome = |item: &AppendItem| {
+        let (own, others) = rest.split_at_checked(item.events.len())?;
+        rest = others;
+        Some(AppendOutcome::new(broker::Appended {
+            first: *own.first()?,
+            last: *own.last()?,
+        }))
+    };
+    Written {
+        outcomes: items.iter().filter_map(outcome).collect(),
+        end: None,
+        newest: ids.last().copied().unwrap_or_default(),
+        incarnation: known.incarnation,
+    }
+}
+
+/// Whether Redis has refused an `XADD`, because there is no stream, or one that has ended.
+fn is_refused(reply: &Value) -> bool {
+    match reply {
+        Value::Nil => true,
+        Value::ServerError(error) => error
+            .details()
+            .is_some_and(|details| details.contains("exhausted the last possible ID")),
+        _ => false,
     }
 }

@@ -14,8 +14,9 @@ use tokio::{
 
 use super::{
     dial::{CommandConnection, Dialer},
-    errors::RedisSetupError,
+    errors::{RedisSetupError, Unusable},
     failover::LossDetector,
+    format::FormatCheck,
     handshake::Connections,
     health::Health,
     session::Session,
@@ -38,8 +39,8 @@ pub(super) enum State {
     Down(String),
     /// Connected and verified. The number is the era of commands on these connections.
     Up(Connections, u64),
-    /// The Redis at the address has this version, which is not supported.
-    TooOld(String),
+    /// The Redis at the address cannot be used.
+    Unusable(Unusable),
 }
 
 impl State {
@@ -47,7 +48,7 @@ impl State {
     fn reason(&self) -> String {
         match self {
             Self::Down(reason) => reason.clone(),
-            Self::TooOld(version) => format!("its version {version} is too old"),
+            Self::Unusable(why) => why.to_string(),
             // The state has just changed.
             Self::Up(..) => "it came back just now".to_owned(),
         }
@@ -59,7 +60,7 @@ impl std::fmt::Debug for State {
         f.write_str(match self {
             Self::Down(_) => "down",
             Self::Up(..) => "up",
-            Self::TooOld(_) => "too old",
+            Self::Unusable(_) => "unusable",
         })
     }
 }
@@ -68,13 +69,14 @@ impl Connection {
     /// Makes the handle, and the supervisor that must run for it.
     pub(super) fn new(
         dialer: Dialer,
+        format: FormatCheck,
         timeout: Duration,
         losses: Arc<LossDetector>,
     ) -> (Self, Supervisor) {
         let (sender, state) = watch::channel(State::Down("not connected yet".to_owned()));
         let health = Arc::new(Health::new(dialer.address(), timeout));
         let has_sentinels = dialer.sentinels().is_some();
-        let supervisor = Supervisor::new(dialer, health.clone(), losses, sender);
+        let supervisor = Supervisor::new((dialer, format), health.clone(), losses, sender);
         let connection = Self {
             state,
             health,
@@ -87,7 +89,7 @@ impl Connection {
     pub(super) fn era(&self) -> Option<u64> {
         match &*self.state.borrow() {
             State::Up(_, era) => Some(*era),
-            State::Down(_) | State::TooOld(_) => None,
+            State::Down(_) | State::Unusable(_) => None,
         }
     }
 
@@ -95,7 +97,7 @@ impl Connection {
     ///
     /// # Errors
     ///
-    /// `TooOld`: the version of this Redis is not supported.
+    /// `Unusable`: the version of this Redis or the format of its keys is not supported.
     pub(super) async fn wait_for_first(&self) -> Result<(), RedisSetupError> {
         let address = &self.health.address;
         let mut state = self.state.clone();
@@ -103,9 +105,9 @@ impl Connection {
         let _ = timeout(self.health.timeout, settled).await;
         match &*self.state.borrow() {
             State::Up(..) => Ok(()),
-            State::TooOld(version) => Err(RedisSetupError::TooOld {
+            State::Unusable(why) => Err(RedisSetupError::Unusable {
                 address: address.clone(),
-                found: version.clone(),
+                why: why.clone(),
             }),
             State::Down(why) => {
                 self.health.log_absence(why);

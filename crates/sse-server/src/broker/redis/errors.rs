@@ -15,15 +15,43 @@ pub enum RedisSetupError {
     /// no secret.
     #[error("{0}")]
     Target(String),
-    /// The version of the server is not supported.
-    #[error(
-        "the Redis at {address} is version {found}, which is not supported; 6.2 or later is required"
-    )]
-    TooOld {
+    /// The server or its keys are not supported.
+    #[error("the Redis at {address} cannot be used: {why}")]
+    Unusable {
         /// Address of the Redis.
         address: String,
-        /// Its version.
-        found: String,
+        /// What is not supported.
+        why: Unusable,
+    },
+}
+
+/// Why a Redis that responds cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Unusable {
+    /// The version of the server.
+    #[error("it is version {0}, which is not supported; 6.2 or later is required")]
+    TooOld(String),
+    /// The keys have an older format than those of this version.
+    #[error(
+        "its keys have format {found}, and this version uses format {own}: stop all older nodes, and \
+         then start one node with --redis-upgrade, or use another --redis-prefix"
+    )]
+    OlderFormat {
+        /// The format of the keys.
+        found: u32,
+        /// The format of this version.
+        own: u32,
+    },
+    /// The keys have a newer format than this version knows.
+    #[error(
+        "its keys have format {found}, and this version knows only formats up to {own}: use a newer \
+         version, or another --redis-prefix"
+    )]
+    NewerFormat {
+        /// The format of the keys.
+        found: u32,
+        /// The format of this version.
+        own: u32,
     },
 }
 

@@ -16,6 +16,8 @@
 //!                ▼
 //!             gap, from the oldest event
 //! ```
+//!
+//! `state_read` decides before that whether the channel was closed or deleted.
 
 use redis::{Cmd, Value};
 use sse_proto::{
@@ -24,8 +26,9 @@ use sse_proto::{
 };
 
 use super::{
+    channel_state::parse_state,
     entries::{Entry, parse_entries},
-    replies::{parse_extent, parse_gap_index, parse_last_id, parse_trim_mark},
+    replies::{parse_gap_index, parse_last_id, parse_trim_mark},
     session::Session,
     streams::Streams,
 };
@@ -63,7 +66,7 @@ impl BoundedEntries {
         channel: &Channel,
         count: usize,
     ) -> Result<Self, BrokerError> {
-        let mut extent = parse_extent(after)?;
+        let mut extent = parse_state(after)?.extent;
         if let Some(mark) = parse_trim_mark(mark) {
             mark.apply(&mut extent);
         }
@@ -94,11 +97,11 @@ impl BoundedEntries {
 
 /// A read of one channel, in one session.
 pub(super) struct ForwardRead<'a> {
-    streams: &'a Streams,
-    channel: &'a Channel,
+    pub(super) streams: &'a Streams,
+    pub(super) channel: &'a Channel,
     pub(super) session: Session<'a>,
     /// Entries that each command asks for.
-    count: usize,
+    pub(super) count: usize,
 }
 
 impl<'a> ForwardRead<'a> {
@@ -237,7 +240,7 @@ impl<'a> ForwardRead<'a> {
         self.streams.foreign_log.record(self.channel, id);
     }
 
-    fn range(&self, start: &str) -> Cmd {
+    pub(super) fn range(&self, start: &str) -> Cmd {
         self.streams.range(self.channel, start, self.count)
     }
 
@@ -266,7 +269,7 @@ fn past_loss(lost: Lost, read: BoundedEntries) -> Option<Run> {
 }
 
 /// The gap after which a read continues with `entries`.
-fn gap_before(entries: &[Entry], reason: GapReason, lost: Option<Lost>) -> Continuity {
+pub(super) fn gap_before(entries: &[Entry], reason: GapReason, lost: Option<Lost>) -> Continuity {
     Continuity::Gap {
         reason,
         oldest: entries.first().map(Entry::id),

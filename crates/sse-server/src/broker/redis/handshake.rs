@@ -10,6 +10,8 @@ use redis::{ErrorKind, RedisResult, Value};
 
 use super::{
     dial::{CommandConnection, Dialer},
+    errors::Unusable,
+    format::FormatCheck,
     info::{ReplicationId, read_section, unsupported_version},
     replicated::{self, ReplicatedWrites},
     target::ServerAddress,
@@ -36,8 +38,7 @@ pub(super) struct Connected {
 
 pub(super) enum Handshake {
     Connected(Connected),
-    /// The version, which is not supported.
-    TooOld(String),
+    Unusable(Unusable),
 }
 
 /// Connects to `address`, and asks Redis for what must be known before the first command. Each
@@ -46,6 +47,7 @@ pub(super) enum Handshake {
 /// If sentinels name the primary, it must have that role.
 pub(super) async fn handshake(
     dialer: &Dialer,
+    format: &FormatCheck,
     address: ServerAddress,
     limit: Duration,
 ) -> RedisResult<Handshake> {
@@ -57,7 +59,10 @@ pub(super) async fn handshake(
     }
     let server_info = read_section(&mut writes, "server").await?;
     if let Some(version) = unsupported_version(&server_info) {
-        return Ok(Handshake::TooOld(version.to_owned()));
+        return Ok(Handshake::Unusable(Unusable::TooOld(version.to_owned())));
+    }
+    if let Some(why) = format.run(&mut writes).await? {
+        return Ok(Handshake::Unusable(why));
     }
     let replication_id = ReplicationId::read(&mut writes).await?;
     let reads = open_second(dialer, &address, limit, &replication_id).await?;

@@ -1,26 +1,34 @@
-//! The life of channels over Redis, which is not supported yet: a plain write is an append, and
-//! every other call fails with [`BrokerError::NotSupported`].
+//! The life of channels over Redis: settings, deletion and lists. `appends` has the writes, and
+//! `expiry` what time does.
 
+use redis::Value;
 use sse_proto::{Channel, Position};
 
-use super::RedisBroker;
+use super::{
+    RedisBroker,
+    channel_state::{ChannelState, parse_state, parse_tombstone},
+    replies::{malformed, text, value_pipeline},
+    scripts::{CONFIGURE, DELETE, DELETE_WHEN_FULL, KEEP_ALIVE, random_suffix},
+    settings_text::settings_text,
+    streams::Streams,
+    write_reply::channel_closed,
+};
 use crate::broker::{
     BrokerError, Publisher, Retention,
-    idempotency::AppendOutcome,
+    idempotency::count_added,
     lifecycle::{
-        ChannelDescription, ChannelSettings, Classes, Configured, Incarnation, ListPage, ListQuery,
-        Tombstone, Write, Written,
+        ChannelDescription, ChannelSettings, ChannelState as State, Classes, Configured,
+        Incarnation, ListPage, ListQuery, Tombstone, Write, Written,
     },
 };
 
-#[expect(clippy::unused_async, reason = "the calls will ask Redis")]
 impl RedisBroker {
-    pub(in crate::broker) const fn classes(&self) -> &Classes {
-        &self.classes
+    pub(in crate::broker) fn classes(&self) -> &Classes {
+        &self.streams.classes
     }
 
-    pub(in crate::broker) const fn retention(&self) -> Retention {
-        self.retention
+    pub(in crate::broker) fn retention(&self) -> Retention {
+        self.streams.retention
     }
 
     pub(in crate::broker) async fn write(
@@ -29,76 +37,237 @@ impl RedisBroker {
         channel: &Channel,
         write: Write,
     ) -> Result<Written, BrokerError> {
-        // No channel can be deleted yet, so each has one incarnation.
-        let write = Write {
-            incarnation: None,
-            ..write
-        };
-        if !write.is_plain() {
-            return Err(BrokerError::NotSupported(
-                "a condition, an end or a setting",
-            ));
+        let written = self.streams.write(publisher, channel, &write).await?;
+        let added = count_added(&write.items, &written.outcomes);
+        if added > 0 {
+            self.metrics.batch_committed(added);
         }
-        let items = write.items;
-        let outcomes = if items.iter().any(|item| item.idempotency.is_some()) {
-            self.append_idempotent(publisher, channel, &items).await?
-        } else {
-            let events = items.into_iter().flat_map(|item| item.events).collect();
-            let ids = self.append(publisher, channel, events).await?;
-            vec![AppendOutcome::new(ids)]
-        };
-        let newest = outcomes.last().map(|outcome| outcome.ids.last);
-        Ok(Written {
-            newest: newest.unwrap_or_default(),
-            outcomes,
-            end: None,
-            incarnation: Incarnation(0),
-        })
+        Ok(written)
     }
 
     pub(in crate::broker) async fn delete(
         &self,
-        _channel: &Channel,
+        channel: &Channel,
     ) -> Result<Option<Tombstone>, BrokerError> {
-        Err(BrokerError::NotSupported("deleting a channel"))
+        self.streams.delete(channel).await
     }
 
     pub(in crate::broker) async fn configure(
         &self,
-        _publisher: Publisher,
-        _channel: &Channel,
-        _settings: ChannelSettings,
+        publisher: Publisher,
+        channel: &Channel,
+        settings: ChannelSettings,
     ) -> Result<Configured, BrokerError> {
-        Err(BrokerError::NotSupported("configuring a channel"))
+        let created = self.streams.configure(publisher, channel, settings).await?;
+        let description = self.streams.describe(channel).await?;
+        let description = description
+            .ok_or_else(|| BrokerError::Unavailable("the channel is gone".to_owned()))?;
+        Ok(Configured {
+            created,
+            description,
+        })
     }
 
     pub(in crate::broker) async fn describe(
         &self,
-        _channel: &Channel,
+        channel: &Channel,
     ) -> Result<Option<ChannelDescription>, BrokerError> {
-        Err(BrokerError::NotSupported("describing a channel"))
+        self.streams.describe(channel).await
     }
 
-    pub(in crate::broker) async fn list(
-        &self,
-        _query: &ListQuery,
-    ) -> Result<ListPage, BrokerError> {
-        Err(BrokerError::NotSupported("listing channels"))
+    pub(in crate::broker) async fn list(&self, query: &ListQuery) -> Result<ListPage, BrokerError> {
+        self.streams.list(query).await
     }
 
     pub(in crate::broker) async fn is_ended(
         &self,
-        _channel: &Channel,
-        _position: Position,
+        channel: &Channel,
+        position: Position,
     ) -> Result<bool, BrokerError> {
-        Ok(false)
+        let state = self.streams.read_state(channel).await?;
+        Ok(state.end.is_some_and(|end| end.is_seen_at(position))
+            || state
+                .tombstone
+                .is_some_and(|tombstone| tombstone.is_ended(position)))
     }
 
     pub(in crate::broker) async fn keep_alive(
         &self,
-        _channel: &Channel,
-        _incarnation: Incarnation,
+        channel: &Channel,
+        incarnation: Incarnation,
     ) -> Result<(), BrokerError> {
-        Ok(())
+        self.streams.keep_alive(channel, incarnation).await
+    }
+}
+
+impl Streams {
+    async fn read_state(&self, channel: &Channel) -> Result<ChannelState, BrokerError> {
+        let [state] = self.query(channel, [self.stream_extent(channel)]).await?;
+        parse_state(state)
+    }
+
+    async fn delete(&self, channel: &Channel) -> Result<Option<Tombstone>, BrokerError> {
+        let keys = self.names.deletion(channel);
+        let mut session = self.connection.session(channel).await?;
+        let mut script = DELETE.key(&keys);
+        let deleted = session.run::<Value>(script.arg(channel.as_str())).await;
+        let reply = match deleted.map_err(BrokerError::from) {
+            Err(BrokerError::Full(_)) => {
+                let mut script = DELETE_WHEN_FULL.key(&keys);
+                session.run(script.arg(channel.as_str())).await?
+            }
+            reply => reply?,
+        };
+        self.registry.forget_append(channel);
+        match reply {
+            Value::Nil => Ok(None),
+            reply => text(reply)
+                .and_then(|text| parse_tombstone(&text))
+                .map(Some)
+                .ok_or_else(|| malformed("no tombstone for a deletion")),
+        }
+    }
+
+    /// Returns whether the channel was created.
+    async fn configure(
+        &self,
+        publisher: Publisher,
+        channel: &Channel,
+        settings: ChannelSettings,
+    ) -> Result<bool, BrokerError> {
+        let mut session = self.connection.session(channel).await?;
+        let by = (publisher, &self.shares);
+        self.registry.register(by, channel, &mut session).await?;
+        let names = &self.names;
+        let mut script = CONFIGURE.key(&names.state(channel));
+        script
+            .key(names.channels())
+            .key(names.index())
+            .key(names.due())
+            .arg(channel.as_str())
+            .arg(settings_text(settings))
+            .arg(settings_text(self.classes.rules_of(channel).0))
+            .arg(random_suffix());
+        let reply: Vec<Value> = session.run(&script).await?;
+        self.registry.forget_append(channel);
+        let word = reply.first().cloned().and_then(text);
+        match (word.as_deref(), reply.as_slice()) {
+            (Some("created"), _) => Ok(true),
+            (Some("changed" | "same"), _) => Ok(false),
+            (Some("channel_closed"), [_, reason, end]) => {
+                Err(channel_closed(reason, end).unwrap_or_else(invalid_reply))
+            }
+            _ => Err(invalid_reply()),
+        }
+    }
+
+    async fn keep_alive(
+        &self,
+        channel: &Channel,
+        incarnation: Incarnation,
+    ) -> Result<(), BrokerError> {
+        let mut script = KEEP_ALIVE.key(&self.names.state(channel));
+        script.arg(incarnation.to_string());
+        let mut session = self.connection.session(channel).await?;
+        let is_kept: bool = session.run(&script).await?;
+        if is_kept {
+            Ok(())
+        } else {
+            Err(BrokerError::ChannelDeleted)
+        }
+    }
+
+    async fn describe(&self, channel: &Channel) -> Result<Option<ChannelDescription>, BrokerError> {
+        let state = self.read_state(channel).await?;
+        Ok(self.describe_state(channel, state))
+    }
+
+    fn describe_state(&self, channel: &Channel, state: ChannelState) -> Option<ChannelDescription> {
+        if !state.exists {
+            return None;
+        }
+        let effective = self
+            .classes
+            .effective(channel, state.settings, &self.retention);
+        Some(ChannelDescription {
+            channel: channel.clone(),
+            events: state.events,
+            bytes: None,
+            oldest: state.extent.oldest,
+            newest: state.newest(),
+            settings: state.settings,
+            expires_ms: effective.due_ms(state.end.is_some(), state.written_ms()),
+            state: state.end.map_or(State::Open, |end| State::Closed {
+                reason: end.reason,
+                end: end.id,
+            }),
+        })
+    }
+
+    async fn list(&self, query: &ListQuery) -> Result<ListPage, BrokerError> {
+        let (from, to) = name_range(query);
+        let mut command = redis::cmd("ZRANGEBYLEX");
+        command.arg(self.names.index()).arg(from).arg(to);
+        command.arg("LIMIT").arg(0).arg(query.limit + 1);
+        let mut session = self.connection.common_read_session().await?;
+        let names: Vec<String> = session.query_one(command).await?;
+        let has_more = names.len() > query.limit;
+        let names: Vec<Channel> = names
+            .iter()
+            .take(query.limit)
+            .filter_map(|name| name.parse().ok())
+            .collect();
+        let commands = names.iter().map(|channel| self.stream_extent(channel));
+        let replies: Vec<Value> = if names.is_empty() {
+            Vec::new()
+        } else {
+            session.query(&value_pipeline(commands)).await?
+        };
+        let mut channels = Vec::with_capacity(names.len());
+        for (channel, reply) in names.iter().zip(replies) {
+            let state = parse_state(reply)?;
+            channels.extend(self.describe_state(channel, state));
+        }
+        Ok(ListPage {
+            channels,
+            next: names.last().filter(|_| has_more).cloned(),
+        })
+    }
+}
+
+/// The range of names of a page, as `ZRANGEBYLEX` writes it.
+fn name_range(query: &ListQuery) -> (String, String) {
+    let after = query.after.as_ref().map(|after| format!("({after}"));
+    let first = format!("[{}", query.prefix);
+    let from = match after {
+        Some(after) if after[1..] >= first[1..] => after,
+        _ => first,
+    };
+    // Every name is ASCII, so this is above each name that begins with the prefix.
+    (from, format!("({}\u{7f}", query.prefix))
+}
+
+fn invalid_reply() -> BrokerError {
+    BrokerError::OutcomeUnknown("Redis sent an invalid reply to a script".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_page_of_a_list_begins_after_a_name_or_with_the_prefix() {
+        let range = |prefix: &str, after: Option<&str>| {
+            name_range(&ListQuery {
+                prefix: prefix.to_owned(),
+                after: after.map(|name| name.parse().unwrap()),
+                limit: 10,
+            })
+        };
+        let pair = |from: &str, to: &str| (from.to_owned(), to.to_owned());
+        assert_eq!(range("", None), pair("[", "(\u{7f}"));
+        assert_eq!(range("a.", None), pair("[a.", "(a.\u{7f}"));
+        assert_eq!(range("a.", Some("a.7")), pair("(a.7", "(a.\u{7f}"));
+        assert_eq!(range("b", Some("a")), pair("[b", "(b\u{7f}"));
     }
 }

@@ -10,9 +10,14 @@
 //! | `reader`, `forward_read` | pages of history, and the proof that a page continues a position |
 //! | `lookups`, `read_gate` | one queue for the newest ids of channels; how many pages are read at a time |
 //! | `entries`, `foreign_entries` | the entries of a stream; reads past those of other programs |
-//! | `idempotency` | the script that appends items with an idempotency key |
+//! | `write_reply` | what the script of a write replies |
+//! | `channel_state`, `state_read` | whether a channel is closed or deleted, and what a read gets then |
+//! | `lifecycle`, `settings_text` | settings, deletion and lists of channels |
+//! | `expiry` | trims and deletes channels whose time is over |
+//! | `format` | the number of the format of all keys |
+//! | `idempotency` | the arguments of the script that carries out a write |
 //! | `retention` | trims by age, forgets expired keys and dead channels |
-//! | `lifecycle`, `registry` | the life of channels, which is not supported yet; the set of all channels |
+//! | `registry` | the set of all channels, and its limit |
 //! | `revocations` | the stored revocations, in one hash |
 //! | `connection`, `supervisor`, `handshake`, `tasks` | the connections for commands, which are made again for ever; the tasks |
 //! | `target`, `sentinel` | the URL, accounts and certificates; the primary as sentinels report it |
@@ -34,15 +39,18 @@
 
 mod append;
 mod backoff;
+mod channel_state;
 mod connection;
 mod dial;
 mod durability;
 mod entries;
 mod errors;
+mod expiry;
 mod failover;
 mod flask_sse;
 mod follow_limit;
 mod foreign_entries;
+mod format;
 mod forward_read;
 mod handshake;
 mod health;
@@ -69,13 +77,16 @@ mod revocations;
 mod scripts;
 mod sentinel;
 mod session;
+mod settings_text;
 mod settled;
+mod state_read;
 mod streams;
 mod subscriptions;
 mod supervisor;
 mod target;
 mod tasks;
 mod verification;
+mod write_reply;
 
 use std::{sync::Arc, time::Duration};
 
@@ -86,9 +97,9 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 pub(crate) use self::follow_limit::FollowPermit;
 use self::{
     dial::Dialer, failover::LossDetector, flask_sse::FlaskBridge, follow_limit::FollowLimit,
-    names::Names, outage_log::OutageLog, pubsub::PubSubListener, read_gate::ReadKind,
-    reply_limit::reply_cost_max, streams::Streams, subscriptions::Subscriptions, target::Target,
-    tasks::Tasks,
+    format::FormatCheck, names::Names, outage_log::OutageLog, pubsub::PubSubListener,
+    read_gate::ReadKind, reply_limit::reply_cost_max, streams::Streams,
+    subscriptions::Subscriptions, target::Target, tasks::Tasks,
 };
 pub use self::{
     errors::RedisSetupError,
@@ -99,8 +110,8 @@ pub use self::{
 use super::{
     Appended, BackPage, BrokerError, Page, PageLimits, Publisher, ReadFrom, Retention, Settled,
     Warning,
-    idempotency::{AppendItem, AppendOutcome},
-    lifecycle::Classes,
+    idempotency::{AppendItem, AppendOutcome, ids_of_only_item},
+    lifecycle::Write,
     notify::ChangeNotifier,
 };
 use crate::{budget::ClientNet, metrics::Metrics};
@@ -114,8 +125,6 @@ pub struct RedisBroker {
     follow_limit: FollowLimit,
     flask_bridge: Option<Arc<FlaskBridge>>,
     metrics: Metrics,
-    classes: Classes,
-    retention: Retention,
     _tasks: Arc<DropGuard>,
 }
 
@@ -134,6 +143,8 @@ pub struct RedisOptions<'a> {
     pub replicas_to_wait_for: u32,
     /// Channels that this node follows at a time; one client gets a quarter.
     pub followed_max: usize,
+    /// Whether keys of an older format are converted.
+    pub upgrades: bool,
     /// Channels that are bridged to Flask-SSE.
     pub flask_sse: &'a [Channel],
     /// Bytes of the data of the largest event. Replies can be larger if it is.
@@ -163,8 +174,12 @@ impl RedisBroker {
             ended: CancellationToken::new(),
         };
         let guard = tasks.ended.clone().drop_guard();
+        let format = FormatCheck {
+            names: names.clone(),
+            upgrades: options.upgrades,
+        };
         let (connection, primary) =
-            tasks.start_connection(dialer.clone(), options.timeout, losses.clone());
+            tasks.start_connection(dialer.clone(), format, options.timeout, losses.clone());
         connection.wait_for_first().await?;
         let commands = connection.health.clone();
         let notifier = ChangeNotifier::default();
@@ -181,8 +196,6 @@ impl RedisBroker {
             follow_limit: FollowLimit::new(options.followed_max, metrics.clone()),
             flask_bridge: None,
             metrics,
-            classes: Classes::default(),
-            retention,
             _tasks: Arc::new(guard),
         };
         broker.flask_bridge =
@@ -199,6 +212,7 @@ impl RedisBroker {
         });
         let metrics = broker.metrics.clone();
         tasks.spawn(lookups::run(broker.streams.clone()));
+        tasks.spawn(expiry::run(Arc::downgrade(&broker.streams)));
         tasks.spawn(retention::run(Arc::downgrade(&broker.streams), metrics));
         Ok(broker)
     }
@@ -209,32 +223,18 @@ impl RedisBroker {
         channel: &Channel,
         events: Vec<Event>,
     ) -> Result<Appended, BrokerError> {
-        let count = events.len();
-        let appended = self.streams.append(publisher, channel, events).await?;
-        self.metrics.batch_committed(count);
-        Ok(appended)
+        let items = vec![AppendItem::without_key(events)];
+        ids_of_only_item(self.append_idempotent(publisher, channel, items).await?)
     }
 
     pub(super) async fn append_idempotent(
         &self,
         publisher: Publisher,
         channel: &Channel,
-        items: &[AppendItem],
+        items: Vec<AppendItem>,
     ) -> Result<Vec<AppendOutcome>, BrokerError> {
-        let outcomes = self
-            .streams
-            .append_idempotent(publisher, channel, items)
-            .await?;
-        let added: usize = items
-            .iter()
-            .zip(&outcomes)
-            .filter(|(_, outcome)| !outcome.duplicate)
-            .map(|(item, _)| item.events.len())
-            .sum();
-        if added > 0 {
-            self.metrics.batch_committed(added);
-        }
-        Ok(outcomes)
+        let write = Write::of_items(items);
+        Ok(self.write(publisher, channel, write).await?.outcomes)
     }
 
     pub(super) async fn read(

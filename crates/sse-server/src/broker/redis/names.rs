@@ -7,10 +7,17 @@
 //! | `sse:{orders}:trimmed` | string | the newest event trimmed by age, and the event after it |
 //! | `sse:{orders}:keys` | hash | its idempotency keys; `expire_keys.lua` defines the values |
 //! | `sse:{orders}:expiries` | sorted set | the same keys by the time at which they expire |
+//! | `sse:{orders}:life` | hash | its incarnation, settings and end; `life.lua` defines the fields |
+//! | `sse:{orders}:deleted` | sorted set | its tombstone |
 //! | `sse:{orders}:flask` | hash | the lease and the cursor of its bridge to Flask-SSE |
 //! | `sse:{orders}:flask:appended` | hash | the messages of Flask-SSE that are in the log; `flask_append.lua` |
 //! | `sse:{orders}:flask:markers` | sorted set | the fields of that hash by time; also a pub/sub channel |
 //! | `sse:channels` | sorted set | the registry: all channels by the time of their first use |
+//! | `sse:names` | sorted set | all channels by name, for lists |
+//! | `sse:due` | sorted set | channels by the time at which they may expire |
+//! | `sse:tombstones` | sorted set | deleted channels by the time of their deletion |
+//! | `sse:maintenance` | string | the node that expires channels at present |
+//! | `sse:format` | string | the number of this format, see `format` |
 //! | `sse:revocations` | hash | revoked credentials, each with the time until which it is stored |
 //! | `sse:check` | string | written by health checks; lives for a second |
 //!
@@ -116,6 +123,73 @@ impl Names {
         format!("{}channels", self.prefix)
     }
 
+    /// What is stored about a channel besides its events.
+    pub(super) fn life(&self, channel: &Channel) -> String {
+        format!("{}:life", self.stream(channel))
+    }
+
+    /// The tombstone of a channel.
+    pub(super) fn deleted(&self, channel: &Channel) -> String {
+        format!("{}:deleted", self.stream(channel))
+    }
+
+    /// The keys that hold a channel's state: the stream, the hash and the tombstone.
+    pub(super) fn state(&self, channel: &Channel) -> [String; 3] {
+        [
+            self.stream(channel),
+            self.life(channel),
+            self.deleted(channel),
+        ]
+    }
+
+    /// The keys of `delete.lua` and `expire.lua`.
+    pub(super) fn deletion(&self, channel: &Channel) -> [String; 11] {
+        let [stream, life, deleted] = self.state(channel);
+        [
+            stream,
+            life,
+            deleted,
+            self.keys(channel),
+            self.expiries(channel),
+            self.gaps(channel),
+            self.trimmed(channel),
+            self.channels(),
+            self.index(),
+            self.due(),
+            self.tombstones(),
+        ]
+    }
+
+    /// All channels by name.
+    pub(super) fn index(&self) -> String {
+        format!("{}names", self.prefix)
+    }
+
+    /// Channels by the time at which they may expire.
+    pub(super) fn due(&self) -> String {
+        format!("{}due", self.prefix)
+    }
+
+    /// Deleted channels by the time of their deletion.
+    pub(super) fn tombstones(&self) -> String {
+        format!("{}tombstones", self.prefix)
+    }
+
+    /// The lock of the node that expires channels.
+    pub(super) fn maintenance(&self) -> String {
+        format!("{}maintenance", self.prefix)
+    }
+
+    /// The number of the format.
+    pub(super) fn format(&self) -> String {
+        format!("{}format", self.prefix)
+    }
+
+    /// The prefix of all keys.
+    pub(super) fn prefix(&self) -> &str {
+        &self.prefix
+    }
+
     /// The hash of the stored revocations.
     pub(super) fn revocations(&self) -> String {
         format!("{}revocations", self.prefix)
@@ -144,6 +218,9 @@ mod tests {
             names.trimmed(&channel),
             names.keys(&channel),
             names.expiries(&channel),
+            names.life(&channel),
+            names.deleted(&channel),
+            names.index(),
             names.flask_state(&channel),
             names.flask_markers(&channel),
         ] {

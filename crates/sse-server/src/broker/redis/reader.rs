@@ -10,6 +10,7 @@ use super::{
     page_size::truncate_to_page,
     read_gate::ReadKind,
     replies::parse_last_id,
+    state_read::Found,
     streams::Streams,
 };
 use crate::broker::{BackPage, BrokerError, Page, PageLimits, ReadFrom, Stored};
@@ -28,7 +29,10 @@ impl Streams {
         // One more entry shows whether more follow, and one may be the event at the position.
         let mut read = ForwardRead::open(self, channel, page.events_max + 2).await?;
         self.page_sizes.forget(channel);
-        let run = read.run(from).await?;
+        let (run, end) = match read.find(from).await? {
+            Found::Page(page) => return Ok(page),
+            Found::Run(run, end) => (run, end),
+        };
         let ForwardRun {
             start,
             mut events,
@@ -41,12 +45,18 @@ impl Streams {
             self.losses.observe(channel, newest.id, read.session.era());
             last = last.max(newest.id);
         }
-        Ok(Page {
+        let mut page = Page {
             start,
             events,
             more,
             last,
-        })
+        };
+        if let Some(end) = end {
+            end.add_to(channel, &mut page);
+            // A failover can lose the end too.
+            self.losses.observe(channel, end.id, read.session.era());
+        }
+        Ok(page)
     }
 
     /// Reads a page backwards.

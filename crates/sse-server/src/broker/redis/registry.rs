@@ -6,8 +6,9 @@
 //! after each round of retention, because another node may have forgotten the channel meanwhile.
 
 use std::{
-    collections::HashSet,
+    collections::HashMap,
     sync::{Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
 };
 
 use chrono::Utc;
@@ -16,8 +17,15 @@ use sse_proto::Channel;
 
 use super::session::Session;
 use crate::broker::{
-    BrokerError, Publisher, channel_usage::ChannelUsage, client_shares::ClientShares, clock::now_ms,
+    BrokerError, Publisher,
+    channel_usage::ChannelUsage,
+    client_shares::ClientShares,
+    clock::now_ms,
+    lifecycle::{Effective, Incarnation, SettingSource},
 };
+
+/// How long a node may use what it knows of a channel, such as its settings.
+const KNOWN_FOR: Duration = Duration::from_secs(10);
 
 /// Registers channels, and remembers to which of them this node has appended.
 #[derive(Debug)]
@@ -31,11 +39,34 @@ pub(super) struct Registry {
 /// The channels to which this node has appended in one era.
 ///
 /// They are registered. All ids that Redis assigns in them are above those that it has lost; step 3
-/// of `append_idempotent.lua` ensures that.
+/// of `write.lua` ensures that.
 #[derive(Debug, Default)]
 struct AppendedChannels {
     era: u64,
-    channels: HashSet<Channel>,
+    channels: HashMap<Channel, Appended>,
+}
+
+/// What a node knows of a channel to which it has appended.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Appended {
+    pub(super) incarnation: Incarnation,
+    /// Events that the channel keeps.
+    pub(super) events_max: u64,
+    /// Whether the channel or its class sets that number. Then it is exact, and otherwise Redis may
+    /// keep some more.
+    pub(super) is_exact: bool,
+    at: Instant,
+}
+
+impl Appended {
+    pub(super) fn new(incarnation: Incarnation, effective: &Effective) -> Self {
+        Self {
+            incarnation,
+            events_max: effective.events_max(),
+            is_exact: effective.sources[0] != SettingSource::Flags,
+            at: Instant::now(),
+        }
+    }
 }
 
 impl AppendedChannels {
@@ -44,7 +75,7 @@ impl AppendedChannels {
         if self.era < era {
             *self = Self {
                 era,
-                channels: HashSet::new(),
+                channels: HashMap::new(),
             };
         }
     }
@@ -125,15 +156,27 @@ impl Registry {
     /// Whether this node has appended to `channel` in `era`, and so need not register it.
     pub(super) fn has_appended(&self, channel: &Channel, era: u64) -> bool {
         let appended = self.appended();
-        appended.era == era && appended.channels.contains(channel)
+        appended.era == era && appended.channels.contains_key(channel)
+    }
+
+    /// Returns what is known of `channel`, if it is not too old for an append without a script.
+    pub(super) fn recently_appended(&self, channel: &Channel, era: u64) -> Option<Appended> {
+        let appended = self.appended();
+        let known = appended.channels.get(channel).copied();
+        known.filter(|known| appended.era == era && known.at.elapsed() < KNOWN_FOR)
+    }
+
+    /// Forgets what is known of `channel`, because it was closed or deleted.
+    pub(super) fn forget_append(&self, channel: &Channel) {
+        self.appended().channels.remove(channel);
     }
 
     /// Records that this node has appended to `channel` in `era`.
-    pub(super) fn record_append(&self, channel: &Channel, era: u64) {
+    pub(super) fn record_append(&self, channel: &Channel, known: Appended, era: u64) {
         let mut appended = self.appended();
         appended.begin_era(era);
         if appended.era == era {
-            appended.channels.insert(channel.clone());
+            appended.channels.insert(channel.clone(), known);
         }
     }
 
@@ -155,12 +198,18 @@ mod tests {
     fn an_append_counts_in_its_own_era_only() {
         let registry = Registry::new("sse:channels".to_owned(), 10);
         let (a, b): (Channel, Channel) = ("a".parse().unwrap(), "b".parse().unwrap());
-        registry.record_append(&a, 1);
+        let known = Appended {
+            incarnation: Incarnation(1),
+            events_max: 10,
+            is_exact: false,
+            at: Instant::now(),
+        };
+        registry.record_append(&a, known, 1);
         assert!(registry.has_appended(&a, 1) && !registry.has_appended(&a, 2));
-        registry.record_append(&b, 2);
+        registry.record_append(&b, known, 2);
         assert!(registry.has_appended(&b, 2) && !registry.has_appended(&a, 2));
         // A reply that is late, from an era that has ended.
-        registry.record_append(&a, 1);
+        registry.record_append(&a, known, 1);
         assert!(!registry.has_appended(&a, 1) && !registry.has_appended(&a, 2));
         registry.forget_appends();
         assert!(!registry.has_appended(&b, 2));

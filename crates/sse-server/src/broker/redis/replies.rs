@@ -8,20 +8,13 @@
 
 use std::collections::HashMap;
 
-use redis::{Cmd, Pipeline, ServerError, Value};
+use redis::{Cmd, Pipeline, Value};
 use sse_proto::{EventId, api::Lost};
 
-use super::errors::broker_error;
+use super::{channel_state::parse_state, errors::broker_error};
 use crate::broker::{
     BrokerError,
     continuity::{Extent, Trimmed},
-};
-
-/// The extent of a channel without a stream: the channel never had an event.
-const NEVER_USED: Extent = Extent {
-    oldest: None,
-    last: EventId::ZERO,
-    trimmed: Trimmed::NothingSince(EventId::ZERO),
 };
 
 /// The error for a reply that no command of this server should get.
@@ -105,35 +98,10 @@ fn parse_lost((id, fields): &GapEntry) -> Option<Lost> {
     })
 }
 
-/// Parses the reply of `stream_extent.lua`. A channel without a stream never had an event.
-///
-/// Redis does not record which entries it trimmed. If it counts as many entries as were ever added,
-/// nothing was trimmed; it keeps that count from version 7.0 on.
-pub(super) fn parse_extent(reply: Value) -> Result<Extent, BrokerError> {
-    match reply {
-        Value::ServerError(error) if is_missing_key(&error) => Ok(NEVER_USED),
-        reply => parse_stream_extent(check_rejection(reply)?)
-            .ok_or_else(|| malformed("no extent of a stream")),
-    }
-}
-
-fn parse_stream_extent(reply: Value) -> Option<Extent> {
-    let [last, oldest, length, added] = into_array(reply)?.try_into().ok()?;
-    let is_complete = matches!(length, Value::Int(_)) && length == added;
-    Some(Extent {
-        oldest: parse_id(oldest),
-        last: parse_id(last)?,
-        trimmed: if is_complete {
-            NEVER_USED.trimmed
-        } else {
-            Trimmed::Somewhere
-        },
-    })
-}
-
-/// Parses the reply of `stream_extent.lua`: the last id ever assigned.
+/// Parses the reply of `stream_extent.lua`: the last id ever assigned, before the end of a closed
+/// channel.
 pub(super) fn parse_last_id(reply: Value) -> Result<EventId, BrokerError> {
-    Ok(parse_extent(reply)?.last)
+    Ok(parse_state(reply)?.extent.last)
 }
 
 /// Where a stream was last trimmed by age, as `trim.lua` records it.
@@ -168,12 +136,6 @@ pub(super) fn parse_trim_mark(reply: Value) -> Option<TrimMark> {
     })
 }
 
-fn is_missing_key(error: &ServerError) -> bool {
-    error
-        .details()
-        .is_some_and(|details| details.contains("no such key"))
-}
-
 pub(super) fn parse_id(value: Value) -> Option<EventId> {
     text(value)?.parse().ok()
 }
@@ -185,7 +147,7 @@ pub(super) fn into_array(value: Value) -> Option<Vec<Value>> {
     }
 }
 
-fn text(value: Value) -> Option<String> {
+pub(super) fn text(value: Value) -> Option<String> {
     match value {
         Value::BulkString(bytes) => String::from_utf8(bytes).ok(),
         Value::SimpleString(text) => Some(text),

@@ -25,6 +25,7 @@ use tokio::time::sleep;
 use super::{
     errors::CommandError,
     scripts::{TRIM, milliseconds},
+    settings_text::settings_text,
     streams::Streams,
 };
 use crate::{
@@ -157,10 +158,17 @@ async fn trim(
         .key(names.keys(channel))
         .key(names.gaps(channel))
         .key(names.trimmed(channel))
+        .key(names.life(channel))
+        .key(names.deleted(channel))
+        .key(names.expiries(channel))
+        .key(names.index())
+        .key(names.due())
+        .key(names.tombstones())
         .arg(channel.as_str())
         .arg(milliseconds(streams.retention.age_max))
         .arg(u8::from(may_forget))
-        .arg(milliseconds(UNUSED_MIN));
+        .arg(milliseconds(UNUSED_MIN))
+        .arg(settings_text(streams.classes.rules_of(channel).0));
     let session = streams.connection.session(channel).await;
     let mut session = session.map_err(CommandError::NoReply)?;
     session.run(&script).await.map(Trimmed::from_reply)

@@ -3,11 +3,14 @@
 //! Redis runs a script as one step: no other command comes between. The header of each file has a
 //! table of its `KEYS` and `ARGV` and lists its replies. Nodes of different versions may serve one
 //! Redis at the same time, each with its own scripts. A reply may therefore change, but not the
-//! names and values of keys and fields.
+//! names and values of keys and fields without a new number of the `format`.
 //!
 //! | script | caller | step |
 //! |---|---|---|
-//! | `append_idempotent.lua` | `idempotency` | appends the items whose key is not known |
+//! | `write.lua` | `idempotency` | carries out a write: a condition, items whose key is not known, the end |
+//! | `delete.lua`, `configure.lua`, `keep_alive.lua` | `lifecycle` | deletes or configures a channel |
+//! | `expire.lua`, `expire_tombstones.lua` | `expiry` | trims or deletes channels whose time is over |
+//! | `life.lua`, `now.lua` | | the beginning of the scripts that read the state of a channel |
 //! | `first_id.lua` | | a part of the scripts that append: the first id on a connection |
 //! | `expire_keys.lua` | `idempotency` | forgets expired keys; also a part of the script above |
 //! | `record_loss.lua` | `verification` | verifies an id, and records a loss |
@@ -28,18 +31,47 @@ const FIRST_ID_TEXT: &str = include_str!("scripts/first_id.lua");
 /// The text of `record_loss.lua`, for `SCRIPT LOAD`.
 pub(super) const RECORD_LOSS_TEXT: &str = include_str!("scripts/record_loss.lua");
 
-/// The text of `append_idempotent.lua`, for `SCRIPT LOAD`.
-pub(super) static APPEND_IDEMPOTENT_TEXT: LazyLock<String> = LazyLock::new(|| {
-    let append = include_str!("scripts/append_idempotent.lua");
-    [EXPIRE_KEYS_TEXT, FIRST_ID_TEXT, append].concat()
+const NOW_TEXT: &str = include_str!("scripts/now.lua");
+const LIFE_TEXT: &str = include_str!("scripts/life.lua");
+
+/// The text of `write.lua`, for `SCRIPT LOAD`.
+pub(super) static WRITE_TEXT: LazyLock<String> = LazyLock::new(|| {
+    let write = include_str!("scripts/write.lua");
+    [EXPIRE_KEYS_TEXT, LIFE_TEXT, FIRST_ID_TEXT, write].concat()
 });
 
-pub(super) static APPEND_IDEMPOTENT: LazyLock<Script> =
-    LazyLock::new(|| Script::new(&APPEND_IDEMPOTENT_TEXT));
+pub(super) static WRITE: LazyLock<Script> = LazyLock::new(|| Script::new(&WRITE_TEXT));
+
+pub(super) static DELETE: LazyLock<Script> =
+    LazyLock::new(|| on_channel(include_str!("scripts/delete.lua")));
+
+/// The same, for a Redis 7 at its `maxmemory`, which allows it because it frees memory.
+pub(super) static DELETE_WHEN_FULL: LazyLock<Script> = LazyLock::new(|| {
+    let delete = include_str!("scripts/delete.lua");
+    Script::new(&["#!lua flags=allow-oom\n", NOW_TEXT, LIFE_TEXT, delete].concat())
+});
+
+pub(super) static CONFIGURE: LazyLock<Script> =
+    LazyLock::new(|| on_channel(include_str!("scripts/configure.lua")));
+
+pub(super) static KEEP_ALIVE: LazyLock<Script> =
+    LazyLock::new(|| on_channel(include_str!("scripts/keep_alive.lua")));
+
+pub(super) static EXPIRE: LazyLock<Script> =
+    LazyLock::new(|| on_channel(include_str!("scripts/expire.lua")));
+
+pub(super) static EXPIRE_TOMBSTONES: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(&[NOW_TEXT, include_str!("scripts/expire_tombstones.lua")].concat())
+});
+
+/// A script that reads the state of a channel.
+fn on_channel(text: &str) -> Script {
+    Script::new(&[NOW_TEXT, LIFE_TEXT, text].concat())
+}
 
 pub(super) static FLASK_APPEND: LazyLock<Script> = LazyLock::new(|| {
     let append = include_str!("scripts/flask_append.lua");
-    Script::new(&[FIRST_ID_TEXT, append].concat())
+    Script::new(&[NOW_TEXT, LIFE_TEXT, FIRST_ID_TEXT, append].concat())
 });
 
 pub(super) static FLASK_LEASE: LazyLock<Script> =
@@ -63,7 +95,7 @@ pub(super) static STREAM_EXTENT_TEXT: LazyLock<String> =
     LazyLock::new(|| without_comments(include_str!("scripts/stream_extent.lua")));
 
 pub(super) static TRIM: LazyLock<Script> =
-    LazyLock::new(|| Script::new(include_str!("scripts/trim.lua")));
+    LazyLock::new(|| on_channel(include_str!("scripts/trim.lua")));
 
 /// The lines of a script that are neither empty nor a comment.
 fn without_comments(script: &str) -> String {
@@ -93,6 +125,6 @@ mod tests {
         let code = "local sum = 1\n    + 2\nreturn sum";
         assert_eq!(without_comments(script), code);
         assert!(STREAM_EXTENT_TEXT.starts_with("local "));
-        assert!(STREAM_EXTENT_TEXT.len() < 400);
+        assert!(STREAM_EXTENT_TEXT.len() < 700);
     }
 }

@@ -9,6 +9,7 @@ use sse_proto::{Channel, EventId};
 use tokio::sync::SemaphorePermit;
 
 use super::{
+    channel_state::parse_state,
     connection::Connection,
     durability,
     failover::LossDetector,
@@ -23,7 +24,9 @@ use super::{
     scripts::STREAM_EXTENT_TEXT,
     settled::judge_settled,
 };
-use crate::broker::{BrokerError, Retention, Settled, Warning, client_shares::ClientShares};
+use crate::broker::{
+    BrokerError, Retention, Settled, Warning, client_shares::ClientShares, lifecycle::Classes,
+};
 use crate::{budget::ClientNet, metrics::Metrics};
 
 /// The streams of one Redis.
@@ -32,6 +35,7 @@ pub(super) struct Streams {
     pub(super) connection: Connection,
     pub(super) names: Names,
     pub(super) retention: Retention,
+    pub(super) classes: Classes,
     pub(super) registry: Registry,
     pub(super) shares: ClientShares,
     pub(super) page_sizes: PageSizes,
@@ -55,6 +59,7 @@ impl Streams {
             shares: ClientShares::new(&retention),
             names,
             retention,
+            classes: Classes::default(),
             page_sizes: PageSizes::default(),
             losses,
             foreign_log: ForeignEntryLog::default(),
@@ -81,15 +86,15 @@ impl Streams {
         bound: EventId,
     ) -> Result<Settled, BrokerError> {
         let _place = self.enter_gate(ReadKind::History).await?;
-        let (now_ms, last) = self.clock_and_last_id(channel).await?;
-        Ok(judge_settled(bound, now_ms, last))
+        let (now_ms, newest) = self.clock_and_newest_id(channel).await?;
+        Ok(judge_settled(bound, now_ms, newest))
     }
 
-    /// Redis' clock, and then the last id ever assigned in `channel`.
-    async fn clock_and_last_id(&self, channel: &Channel) -> Result<(u64, EventId), BrokerError> {
+    /// Redis' clock, and then the id of the newest record of `channel`.
+    async fn clock_and_newest_id(&self, channel: &Channel) -> Result<(u64, EventId), BrokerError> {
         let commands = [redis::cmd("TIME"), self.stream_extent(channel)];
         let [time, extent] = self.query(channel, commands).await?;
-        Ok((parse_time_ms(time)?, parse_last_id(extent)?))
+        Ok((parse_time_ms(time)?, parse_state(extent)?.newest()))
     }
 
     /// The last id ever assigned in `channel`, looked up for `client` if it is known.
@@ -144,11 +149,11 @@ impl Streams {
         session?.query_values(commands).await
     }
 
-    /// `stream_extent.lua`, for `parse_extent` and `parse_last_id`.
+    /// `stream_extent.lua`, for `parse_state` and `parse_last_id`.
     pub(super) fn stream_extent(&self, channel: &Channel) -> Cmd {
         let mut command = redis::cmd("EVAL");
-        command.arg(STREAM_EXTENT_TEXT.as_str()).arg(1);
-        command.arg(self.names.stream(channel));
+        command.arg(STREAM_EXTENT_TEXT.as_str()).arg(3);
+        command.arg(&self.names.state(channel));
         command
     }
 

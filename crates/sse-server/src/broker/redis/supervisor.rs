@@ -6,9 +6,9 @@
 //! ```text
 //! ┌──► connect ──► verify all channels ──► Up ──► check each second ──┐
 //! │       │                 │                          ▲    │         │ no reply, a write rejected
-//! │       │ too old         │ failed                   └────┘         │ as read-only, or another
+//! │       │ unusable        │ failed                   └────┘         │ as read-only, or another
 //! │       ▼                 ▼            a changed replication id     │ primary takes over
-//! │    TooOld             Down           begins a new era           Down
+//! │   Unusable            Down           begins a new era           Down
 //! │       └─────────────────┴──────┬──────────────────────────────────┘
 //! └──────────── backoff ◄──────────┘
 //! ```
@@ -23,7 +23,9 @@ use super::{
     connection::State,
     dial::{CommandConnection, Dialer},
     durability::read_warnings,
+    errors::Unusable,
     failover::LossDetector,
+    format::FormatCheck,
     handshake::{Connected, Connections, Handshake, check_role, handshake, ping},
     health::Health,
     info::ReplicationId,
@@ -37,6 +39,7 @@ const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 /// The task that makes the connection and watches it.
 pub(super) struct Supervisor {
     dialer: Dialer,
+    format: FormatCheck,
     health: Arc<Health>,
     losses: Arc<LossDetector>,
     state: watch::Sender<State>,
@@ -48,7 +51,7 @@ pub(super) struct Supervisor {
 
 impl Supervisor {
     pub(super) fn new(
-        dialer: Dialer,
+        (dialer, format): (Dialer, FormatCheck),
         health: Arc<Health>,
         losses: Arc<LossDetector>,
         state: watch::Sender<State>,
@@ -56,6 +59,7 @@ impl Supervisor {
         let (primary, _) = watch::channel(dialer.fixed_address());
         Self {
             dialer,
+            format,
             health,
             losses,
             state,
@@ -133,14 +137,15 @@ impl Supervisor {
     async fn connect(&self) -> Result<Connected, State> {
         match self.try_handshake().await? {
             Handshake::Connected(connected) => Ok(connected),
-            Handshake::TooOld(found) => Err(self.reject_version(found)),
+            Handshake::Unusable(why) => Err(self.reject(why)),
         }
     }
 
     async fn try_handshake(&self) -> Result<Handshake, State> {
         let limit = self.health.timeout;
         let address = self.dialer.find_primary().await.map_err(State::Down)?;
-        let shaken = with_timeout(limit, handshake(&self.dialer, address.clone(), limit)).await;
+        let shaken = handshake(&self.dialer, &self.format, address.clone(), limit);
+        let shaken = with_timeout(limit, shaken).await;
         let shaken = shaken.map_err(|why| State::Down(format!("{address}: {why}")))?;
         // A primary that was frozen answers as if nothing had happened. The sentinels may have
         // promoted another one while this one was tried.
@@ -152,13 +157,9 @@ impl Supervisor {
         Ok(shaken)
     }
 
-    fn reject_version(&self, found: String) -> State {
-        tracing::error!(
-            address = self.health.address,
-            found,
-            "this version of Redis is not supported; 6.2 or later is required"
-        );
-        State::TooOld(found)
+    fn reject(&self, why: Unusable) -> State {
+        tracing::error!(address = self.health.address, %why, "this Redis cannot be used");
+        State::Unusable(why)
     }
 
     /// Logs what is wrong with how this Redis is set up, unless the log has the same warnings.

@@ -9,6 +9,7 @@ use super::{
     connection::Connection,
     dial::Dialer,
     failover::LossDetector,
+    format::FormatCheck,
     pubsub::{self, PubSubListener},
     sentinel::watch_sentinel,
     target::ServerAddress,
@@ -25,6 +26,7 @@ impl Tasks<'_> {
     pub(super) fn start_connection(
         &self,
         dialer: Dialer,
+        format: FormatCheck,
         timeout: Duration,
         losses: Arc<LossDetector>,
     ) -> (Connection, watch::Receiver<Option<ServerAddress>>) {
@@ -34,7 +36,7 @@ impl Tasks<'_> {
                 self.spawn(watch_sentinel(watching.0, watching.1, watching.2));
             }
         }
-        let (connection, supervisor) = Connection::new(dialer, timeout, losses);
+        let (connection, supervisor) = Connection::new(dialer, format, timeout, losses);
         let primary = supervisor.primary();
         self.spawn(supervisor.run());
         (connection, primary)

@@ -66,9 +66,11 @@ fn verification_command(
     let mut command = redis::cmd("EVALSHA");
     command
         .arg(RECORD_LOSS.get_hash())
-        .arg(2)
+        .arg(4)
         .arg(names.stream(channel))
         .arg(names.gaps(channel))
+        .arg(names.life(channel))
+        .arg(names.deleted(channel))
         .arg(unverified.id.to_string())
         .arg(channel.as_str())
         .arg(milliseconds(age_max))
@@ -173,17 +175,19 @@ mod tests {
             .filter(|line| !line.starts_with(['*', '$']))
             .collect();
         assert_eq!(
-            words[2..9],
+            words[2..11],
             [
-                "2",
+                "4",
                 "sse:{orders}",
                 "sse:{orders}:gaps",
+                "sse:{orders}:life",
+                "sse:{orders}:deleted",
                 "9-0",
                 "orders",
                 "3600000",
                 "32"
             ]
         );
-        assert_eq!(words[11..], ["8-0", "7-0", "0-0"]);
+        assert_eq!(words[13..], ["8-0", "7-0", "0-0"]);
     }
 }

@@ -13,6 +13,7 @@
 //! | `is_ended` | Has the client the end of the channel? |
 //! | `LostTail` | Was this event sent before the log lost its newest events? |
 
+mod gaps;
 mod lost_tail;
 mod options;
 mod progress;
@@ -20,7 +21,7 @@ mod progress;
 mod tests;
 mod until;
 
-use sse_proto::{Channel, EventId, Position, api::Gap};
+use sse_proto::{Channel, EventId, Position};
 
 use self::{
     lost_tail::LostTail,
@@ -32,7 +33,6 @@ use super::{
     Filter,
     chunk::{Chunk, ChunkBuilder},
     encode::{Envelope, EventEncoder, IdAffixes},
-    gap::{gap_after_unreadable, gap_before_page},
     start::UnreadableCursor,
     tail::Frames,
 };
@@ -200,6 +200,10 @@ impl Subscription {
             {
                 break;
             }
+            if self.ends_at_gaps() && frame.is_gap() {
+                self.is_ended = true;
+                break;
+            }
             if self.filter.passes(&frame.kind) && !self.was_sent(frame.id) {
                 let before = frame.envelope_bytes();
                 let is_added = chunk.add_frame(frame);
@@ -235,6 +239,10 @@ impl Subscription {
         generation: u64,
         affixes: IdAffixes<'_>,
     ) -> Option<Chunk> {
+        if self.ends_at_gaps() && self.gap_before(page).is_some() {
+            self.is_ended = true;
+            return None;
+        }
         let gap = self.note_gap_before(page);
         // The loop stays in this function: the chunk borrows the channel while `until` changes.
         let encoder = EventEncoder::new(&self.channel, self.envelope, affixes);
@@ -249,6 +257,10 @@ impl Subscription {
             if let Some(until) = &mut self.until
                 && until.is_beyond(event.id, |bound| event.is_within(bound))
             {
+                break;
+            }
+            if self.ends_at_gaps() && event.is_gap() {
+                self.is_ended = true;
                 break;
             }
             position = Position::After(event.id);
@@ -267,33 +279,6 @@ impl Subscription {
             self.note_sent(id);
         }
         chunk
-    }
-
-    /// Returns the gap before the page, if the page does not continue the position, and the
-    /// position that the client gets with it.
-    ///
-    /// That is *at* the oldest event, so that the next reconnect neither loses nor repeats the gap
-    /// or the event.
-    fn note_gap_before(&mut self, page: &Page) -> Option<(Position, Gap)> {
-        let gap = self.gap_before(page)?;
-        let lost_tail = LostTail::after_gap(self.lost_tail.as_deref(), &gap, self.newest_sent);
-        if let Some(lost_tail) = lost_tail {
-            self.lost_tail = Some(Box::new(lost_tail));
-        }
-        let position = gap.oldest.map_or(Position::After(page.last), Position::At);
-        self.sent_position = Some(position);
-        Some((position, gap))
-    }
-
-    fn gap_before(&self, page: &Page) -> Option<Gap> {
-        if let Progress::Unreadable(unreadable) = &self.progress {
-            return Some(gap_after_unreadable(
-                &self.channel,
-                unreadable.to_string(),
-                page,
-            ));
-        }
-        gap_before_page(&self.channel, self.position().to_string(), page)
     }
 
     /// Sets how the log ends at the bound, once no event up to there can be added any more.

@@ -8,7 +8,7 @@ use sse_proto::{Channel, wire};
 
 use crate::{
     channel::MultiSubscription,
-    fanout::{attached::AttachedStream, start::NewSubscription},
+    fanout::{attached::AttachedStream, shared_state::encode_heartbeat, start::NewSubscription},
 };
 
 /// What a stream is, and who serves it.
@@ -65,6 +65,12 @@ impl State {
             Self::Ready(subscription) => subscription.opening_cursor(),
             _ => None,
         };
+        if self
+            .subscription()
+            .is_some_and(MultiSubscription::has_only_data)
+        {
+            return encode_heartbeat(position);
+        }
         let mut opening = BytesMut::new();
         wire::opening(&mut opening, retry, position, comment);
         opening.freeze()

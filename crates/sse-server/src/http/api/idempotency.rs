@@ -116,15 +116,6 @@ impl Target {
         }
     }
 
-    /// Makes what follows belong to what was stored: to the same incarnation, and, with a condition,
-    /// only if nothing was stored since.
-    pub(super) fn follow(&mut self, written: &Written) {
-        self.incarnation = Some(written.incarnation);
-        if self.condition.is_some() {
-            self.condition = Some(Condition::Newest(written.newest));
-        }
-    }
-
     /// Whether the publish concerns more than the events of its channel.
     pub(super) fn has_lifecycle(&self) -> bool {
         self.close.is_some() || self.condition.is_some() || !self.settings.is_default()

@@ -1,6 +1,7 @@
 //! The routes for events: publishing, streams and history.
 
 mod batch_channels;
+mod data_profile;
 mod history_memory;
 mod history_response;
 mod idempotency;

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use sse_proto::Channel;
 
 use super::{
+    data_profile,
     stream_response::{add_class_headers, event_stream, rejection, rejection_retry, streamed_once},
     stream_shares::{NoShare, StreamShares, TOO_MANY_STREAMS, take_shares},
 };
@@ -49,6 +50,8 @@ struct StreamRequest {
     channels: Vec<Channel>,
     options: SubscriptionOptions,
     start: Option<StartParam>,
+    /// A finished channel is a 204 at once.
+    if_open: bool,
 }
 
 impl StreamRequest {
@@ -74,7 +77,7 @@ pub(crate) async fn stream(
 ) -> ApiResult<HttpResponse> {
     let caller = match caller {
         // A 503 would end an `EventSource`, although the condition is temporary.
-        Err(ApiError::AccessUnavailable) => {
+        Err(ApiError::AccessUnavailable) if !data_profile::is_wanted(&request) => {
             return Ok(refuse(&request, &state, NoShare::AccessUnavailable));
         }
         caller => caller?,
@@ -83,11 +86,13 @@ pub(crate) async fn stream(
     let shares = take_shares(&request, &state, &caller, &asked.channels, asked.searches());
     let refused = shares.as_ref().err().copied();
     let reason = refused.map(NoShare::reason);
+    let has_only_data = asked.options.envelope == Envelope::Data;
     let decision = state.streams.admission.admit(asked.resumes(), reason);
     Ok(match (decision, shares) {
         (AdmissionDecision::Admitted(guard), Ok(shares)) => {
-            open_stream(&request, &state, &caller, asked, guard, shares).await
+            open_stream(&request, &state, &caller, asked, guard, shares).await?
         }
+        _ if has_only_data => return Err(data_profile::rejection(refused)),
         (AdmissionDecision::Rejected(guard, reason), _) => {
             let comment = refused.map_or_else(|| TOO_MANY_STREAMS.to_owned(), NoShare::comment);
             let retry = rejection_retry(&state.streams.drain);
@@ -111,12 +116,18 @@ fn refuse(request: &HttpRequest, state: &AppState, why: NoShare) -> HttpResponse
 }
 
 fn parse_request(request: &HttpRequest, caller: &Caller) -> ApiResult<StreamRequest> {
-    let known = start_params::known_parameters(&["channel", "event", "envelope", "notices"]);
+    let known = start_params::known_parameters(&[
+        "channel", "event", "envelope", "notices", "profile", "if",
+    ]);
     let ChannelQuery { params, channels } =
         ChannelQuery::of_read(request.query_string(), caller, &known)?;
+    let mut options = parse_options(&params)?;
+    data_profile::parse(&params, &channels, &mut options)?;
+    let if_open = data_profile::parse_if_open(&params, &channels)?;
     Ok(StreamRequest {
         channels,
-        options: parse_options(&params)?,
+        options,
+        if_open,
         start: StartParam::from_request(request, &params)?,
     })
 }
@@ -124,7 +135,7 @@ fn parse_request(request: &HttpRequest, caller: &Caller) -> ApiResult<StreamRequ
 fn parse_options(params: &Params) -> ApiResult<SubscriptionOptions> {
     Ok(SubscriptionOptions {
         filter: event_filter::parse(params)?,
-        envelope: parse_envelope(params)?,
+        envelope: data_profile::parse_envelope(params)?,
         until: start_params::parse_until(params)?,
         notices: params.is_given("notices", "1")?,
     })
@@ -138,10 +149,11 @@ async fn open_stream(
         channels,
         options,
         start,
+        if_open,
     }: StreamRequest,
     mut guard: StreamGuard,
     StreamShares { reserved, permit }: StreamShares,
-) -> HttpResponse {
+) -> ApiResult<HttpResponse> {
     let comment = opening_comment(&channels);
     let class = match &*channels {
         [channel] => state.hub.broker().classes().class_of(channel),
@@ -151,6 +163,12 @@ async fn open_stream(
     let searcher = state.streams.pages.searches().of_client(client);
     let until = options.until;
     let broker = state.hub.broker();
+    if if_open
+        && let Some(channel) = channels.first()
+        && data_profile::is_finished(broker, channel).await?
+    {
+        return Ok(no_content());
+    }
     // An operator can close the stream from here on.
     let details = stream_details(request, state, caller, permit);
     let stream_caller = details.caller.clone();
@@ -164,7 +182,10 @@ async fn open_stream(
     if let NewSubscription::Ready(subscription) = &subscription
         && (subscription.is_ended() || is_until_over(state, subscription, &options).await)
     {
-        return no_content();
+        return Ok(no_content());
+    }
+    if options.envelope == Envelope::Data {
+        data_profile::check_start(broker, &subscription).await?;
     }
     show_opening(request, state, &comment);
     guard.set_details(details);
@@ -187,7 +208,7 @@ async fn open_stream(
     let body = stream_body::stream_body(state.streams.clone(), stream, &comment);
     let mut response = event_stream(request, body);
     add_class_headers(response.headers_mut(), class);
-    with_note(response, ResponseNote::StreamStart)
+    Ok(with_note(response, ResponseNote::StreamStart))
 }
 
 /// Whether the stream has an end, and nothing is left to send before it.
@@ -325,12 +346,4 @@ fn drop_connection(request: &HttpRequest) -> HttpResponse {
     }
     // If the connection cannot be closed, this is the shortest response.
     with_note(event_stream(request, ()), ResponseNote::Rejected("dropped"))
-}
-
-fn parse_envelope(params: &Params) -> ApiResult<Envelope> {
-    if params.is_given("envelope", "json")? {
-        Ok(Envelope::Json)
-    } else {
-        Ok(Envelope::None)
-    }
 }

@@ -41,6 +41,7 @@ impl ApiError {
             Self::IncompleteBody => ErrorCode::IncompleteBody,
             Self::TooLarge { .. } => ErrorCode::TooLarge,
             Self::UnsupportedMediaType { .. } => ErrorCode::UnsupportedMediaType,
+            Self::HistoryGap => ErrorCode::HistoryGap,
             Self::Draining => ErrorCode::Draining,
             Self::RateLimited { .. } => ErrorCode::RateLimited,
             Self::BodyMemoryFull

@@ -1,5 +1,6 @@
 //! Messages and events cross in both directions, and nothing hostile does.
 
+use reqwest::Method;
 use serde_json::json;
 
 use super::{
@@ -207,4 +208,50 @@ async fn settings_that_cannot_work_are_rejected_at_start() {
         assert_eq!(output.code, Some(2), "{flags:?}");
         assert!(output.stderr.contains(expected), "{}", output.stderr);
     }
+}
+
+async fn change(server: &TestServer, method: Method, path: &str) {
+    let request = server.http.request(method, server.at(path));
+    let response = request.json(&json!({"reason": "completed"})).send().await;
+    assert!(response.unwrap().status().is_success(), "{path}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_closed_channel_refuses_messages_and_a_deleted_one_begins_again() {
+    let redis = RedisServer::start().await;
+    let server = bridged_node(&redis).await;
+    until_metric(&server, "sse_flask_sse_leading", 1).await;
+    let mut reader = FlaskReader::start(&redis).await;
+    let mut flask = publisher(&redis).await;
+    let id = server.publish("sse", "click", "ours").await;
+    assert_eq!(reader.next_event().await["data"], "ours");
+    change(&server, Method::POST, "/channels/sse/close").await;
+    publish_bytes(&mut flask, br#"{"data": "late"}"#).await;
+    until("the late message was refused", async || {
+        (received(&server, "refused").await == 1).then_some(())
+    })
+    .await;
+    let history = server.history("sse").await;
+    let data: Vec<_> = history.iter().map(|event| event.data.as_str()).collect();
+    assert!(!data.contains(&"late"), "{data:?}");
+    reader.next_message().await;
+
+    change(&server, Method::DELETE, "/channels/sse").await;
+    // The event of the deleted channel comes back. It must not be in the channel that follows.
+    let echo = json!({"data": "ours", "type": "click", "id": id}).to_string();
+    publish_bytes(&mut flask, echo.as_bytes()).await;
+    publish_bytes(&mut flask, br#"{"data": "again"}"#).await;
+    until("the channel exists again", async || {
+        let history = server.history("sse").await;
+        (history.first()?.data == "again").then_some(())
+    })
+    .await;
+    assert_eq!(server.history("sse").await.len(), 1);
+    assert_eq!(received(&server, "old_id").await, 1);
+    // What follows an end and a deletion still reaches Flask.
+    for _ in 0..2 {
+        reader.next_message().await;
+    }
+    server.publish("sse", "click", "new").await;
+    assert_eq!(reader.next_event().await["data"], "new");
 }

@@ -81,6 +81,53 @@ crate::on_every_broker! {
         })
         .await;
     }
+
+    async fn a_publish_belongs_to_one_incarnation_and_closes_it_at_its_proper_end(backend: Backend) {
+        let server = TestServer::start(backend).await;
+        let channel = async |name: &str| {
+            let response = server.get(&format!("/channels/{name}")).await.unwrap();
+            response.json::<serde_json::Value>().await.unwrap()
+        };
+        // A body that breaks off does not close the channel.
+        let mut broken = Upload::http1(&server, "channel=a&close=completed", "").await;
+        broken.send_event("1").await;
+        wait_for_data(&server, "a", &["1"]).await;
+        drop(broken);
+        until("the publish is over", async || {
+            (server.metric("sse_streaming_publishes").await.abs() < 0.1).then_some(())
+        })
+        .await;
+        assert_eq!(channel("a").await["state"], "open");
+        // One that ends does.
+        let mut upload = Upload::http1(&server, "channel=a&close=completed", "").await;
+        upload.send(&line("2")).await;
+        let outcome = upload.finish().await;
+        assert_eq!((outcome.status, outcome.count()), (200, 1), "{outcome:?}");
+        assert_eq!(channel("a").await["state"], "closed");
+        assert_eq!(outcome.body["end"], channel("a").await["newest"]);
+        // A channel that was deleted meanwhile is not created again.
+        let mut upload = Upload::http1(&server, "channel=b&ttl=1h", "").await;
+        upload.send_event("1").await;
+        wait_for_data(&server, "b", &["1"]).await;
+        let path = server.at("/channels/b");
+        assert!(server.http.delete(path).send().await.unwrap().status().is_success());
+        upload.send_event("2").await;
+        let outcome = upload.outcome().await;
+        assert_eq!((outcome.status, outcome.count()), (410, 1), "{outcome:?}");
+        assert_eq!(outcome.end_word(), Some("channel_deleted"));
+        assert_eq!(server.get("/channels/b").await.unwrap().status(), 404);
+        // With a condition nothing else may come between the lines.
+        let mut upload = Upload::http1(&server, "channel=c", "If-None-Match: *\r\n").await;
+        for data in ["1", "2"] {
+            upload.send_event(data).await;
+        }
+        wait_for_data(&server, "c", &["1", "2"]).await;
+        server.publish("c", "a", "other").await;
+        upload.send_event("3").await;
+        let outcome = upload.outcome().await;
+        assert_eq!((outcome.status, outcome.count()), (412, 2), "{outcome:?}");
+        assert_eq!(data_of(&server, "c").await, ["1", "2", "other"]);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -22,10 +22,12 @@ use super::{
 use crate::{
     broker::{
         BrokerError, Publisher,
+        lifecycle::{AfterDelete, ChannelSettings, CreateRule, Incarnation},
         redis::{
             backoff::Backoff,
             replies::{into_array, malformed, parse_id},
             scripts::{FLASK_APPEND, milliseconds, random_suffix},
+            settings_text::{parse_settings, settings_text},
         },
     },
     metrics::FlaskResult,
@@ -122,8 +124,8 @@ impl FlaskBridge {
         let messages = self.parse_batch(batch);
         let script = self.append_script(channel, is_first, last, &messages);
         let outcome = parse_outcome(session.run(&script).await?)?;
-        if let Some(last_id) = outcome.last_id {
-            streams.record_append(&channel.name, last_id, session.era());
+        if let (Some(last_id), Some(life)) = (outcome.last_id, outcome.life) {
+            streams.record_append(&channel.name, last_id, life, session.era());
         }
         channel.queue().remove_done(&last.marker, outcome.done);
         self.count_outcome(channel, &outcome, &messages);
@@ -149,16 +151,26 @@ impl FlaskBridge {
         messages: &[(u64, Result<FlaskMessage, Rejection>)],
     ) -> ScriptInvocation<'static> {
         let names = &self.streams.names;
+        let (class, create, after_delete) = self.streams.classes.rules_of(&channel.name);
         let mut script = FLASK_APPEND.key(names.stream(&channel.name));
         script
             .key(names.flask_appended(&channel.name))
             .key(names.flask_markers(&channel.name))
+            .key(names.life(&channel.name))
+            .key(names.deleted(&channel.name))
+            .key(names.channels())
+            .key(names.index())
+            .key(names.due())
             .arg(self.streams.retention.events_max.get())
             .arg(u8::from(is_first))
             .arg(random_suffix())
             .arg(milliseconds(MARKER_LIFE))
             .arg(last.marker.as_str())
-            .arg(last.count);
+            .arg(last.count)
+            .arg(channel.name.as_str())
+            .arg(settings_text(class))
+            .arg(u8::from(create == CreateRule::Explicit))
+            .arg(u8::from(after_delete == AfterDelete::Refuse));
         for (count, message) in messages {
             if let Ok(message) = message {
                 add_message(&mut script, *count, message);
@@ -179,6 +191,7 @@ impl FlaskBridge {
             (FlaskResult::Duplicate, outcome.duplicates),
             (FlaskResult::Echo, outcome.echoes),
             (FlaskResult::OldId, outcome.old_ids),
+            (FlaskResult::Refused, outcome.refused),
         ] {
             self.reports.count(name, result, count);
         }
@@ -228,6 +241,10 @@ struct Outcome {
     last_id: Option<EventId>,
     /// The count up to which the messages of the marker are done.
     done: u64,
+    /// Messages that the state of the channel forbids.
+    refused: usize,
+    /// What the script has read about the channel; `None` if there is no channel.
+    life: Option<(Incarnation, ChannelSettings)>,
 }
 
 fn parse_outcome(reply: Value) -> Result<Outcome, BrokerError> {
@@ -235,8 +252,17 @@ fn parse_outcome(reply: Value) -> Result<Outcome, BrokerError> {
 }
 
 fn parse_outcome_values(reply: Value) -> Option<Outcome> {
-    let [appended, duplicates, echoes, old_ids, last_id, done] =
-        into_array(reply)?.try_into().ok()?;
+    let [
+        appended,
+        duplicates,
+        echoes,
+        old_ids,
+        last_id,
+        done,
+        refused,
+        incarnation,
+        settings,
+    ] = into_array(reply)?.try_into().ok()?;
     Some(Outcome {
         appended: parse_number(&appended)?,
         duplicates: parse_number(&duplicates)?,
@@ -244,7 +270,15 @@ fn parse_outcome_values(reply: Value) -> Option<Outcome> {
         old_ids: parse_number(&old_ids)?,
         last_id: parse_id(last_id),
         done: parse_number(&done)?,
+        refused: parse_number(&refused)?,
+        life: parse_life(&incarnation, &settings),
     })
+}
+
+fn parse_life(incarnation: &Value, settings: &Value) -> Option<(Incarnation, ChannelSettings)> {
+    let text = |value| redis::from_redis_value_ref::<String>(value).ok();
+    let incarnation = Incarnation(text(incarnation)?.parse().ok()?);
+    Some((incarnation, parse_settings(&text(settings)?)?))
 }
 
 fn parse_number<T: TryFrom<i64>>(value: &Value) -> Option<T> {
@@ -259,19 +293,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_reply_has_five_numbers_and_an_id() {
-        let id = |text: &str| Value::BulkString(text.into());
-        let numbers = |id| {
-            [1, 2, 3, 4, 9]
-                .map(Value::Int)
-                .into_iter()
-                .fold(Vec::new(), |mut all, number| {
-                    if all.len() == 4 {
-                        all.push(Value::clone(&id));
-                    }
-                    all.push(number);
-                    all
-                })
+    fn a_reply_has_numbers_an_id_and_the_state_of_the_channel() {
+        let text = |text: &str| Value::BulkString(text.into());
+        let reply = |id: &str, incarnation: &str| {
+            let [one, two, three, four, nine, five] = [1, 2, 3, 4, 9, 5].map(Value::Int);
+            let (id, incarnation) = (text(id), text(incarnation));
+            let settings = text("- - - 5 -");
+            Value::Array(vec![
+                one,
+                two,
+                three,
+                four,
+                id,
+                nine,
+                five,
+                incarnation,
+                settings,
+            ])
         };
         let expected = Outcome {
             appended: 1,
@@ -280,13 +318,12 @@ mod tests {
             old_ids: 4,
             last_id: Some(EventId::new(7, 0)),
             done: 9,
+            refused: 5,
+            life: parse_settings("- - - 5 -").map(|settings| (Incarnation(6), settings)),
         };
-        assert_eq!(
-            parse_outcome(Value::Array(numbers(id("7-0")))).unwrap(),
-            expected
-        );
-        let without = parse_outcome(Value::Array(numbers(id("")))).unwrap();
-        assert_eq!(without.last_id, None);
+        assert_eq!(parse_outcome(reply("7-0", "6")).unwrap(), expected);
+        let without = parse_outcome(reply("", "")).unwrap();
+        assert_eq!((without.last_id, without.life), (None, None));
         for bad in [Value::Nil, Value::Array(vec![Value::Int(1)])] {
             assert!(parse_outcome(bad).is_err());
         }

@@ -73,6 +73,7 @@ impl FlaskBridge {
         let mut script = FLASK_LEASE.key(names.flask_state(&channel.name));
         script
             .key(names.stream(&channel.name))
+            .key(names.life(&channel.name))
             .arg(&self.node)
             .arg(milliseconds(LEASE))
             .arg(milliseconds(IDLE_MAX))

@@ -5,7 +5,7 @@ use std::{collections::HashSet, time::Duration};
 use redis::{Pipeline, Value};
 
 use super::{Append, Confirmed, Job, Jobs, NotConfirmed};
-use crate::broker::redis::{dial::CommandConnection, scripts::APPEND_IDEMPOTENT_TEXT};
+use crate::broker::redis::{dial::CommandConnection, scripts::WRITE_TEXT};
 
 /// Sends the appends of `jobs`, until the last sender is gone.
 ///
@@ -23,7 +23,7 @@ pub(in crate::broker::redis) async fn run(
     load_script
         .cmd("SCRIPT")
         .arg("LOAD")
-        .arg(APPEND_IDEMPOTENT_TEXT.as_str());
+        .arg(WRITE_TEXT.as_str());
     // If this fails, so do the appends that need the script.
     let _: redis::RedisResult<()> = load_script.query_async(&mut connection).await;
     while let Some(group) = jobs.next_group().await {

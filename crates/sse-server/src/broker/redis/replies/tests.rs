@@ -1,6 +1,16 @@
 //! Replies in every shape that Redis sends them, and malformed ones.
 
 use super::*;
+use crate::broker::continuity::Trimmed;
+
+const NEVER_USED: Extent = Extent {
+    oldest: None,
+    last: EventId::ZERO,
+    trimmed: Trimmed::NothingSince(EventId::ZERO),
+};
+
+/// The rest of the state of a channel that was never configured, closed or deleted.
+const PLAIN: &str = "_\n_\n_\n_\n_\n_\n_\n";
 
 /// The value of a reply as it is on the wire, in RESP2 or RESP3.
 fn wire(reply: &str) -> Value {
@@ -144,10 +154,9 @@ fn malformed_entries_of_the_gap_index_are_skipped() {
 
 #[test]
 fn a_channel_without_a_stream_never_had_an_event() {
-    assert_eq!(
-        parse_extent(wire("-ERR no such key\n")).unwrap(),
-        NEVER_USED
-    );
+    let state = parse_state(wire("-ERR no such key\n")).unwrap();
+    assert_eq!(state.extent, NEVER_USED);
+    assert!(!state.exists);
 }
 
 #[test]
@@ -157,15 +166,15 @@ fn nothing_was_trimmed_if_as_many_entries_are_kept_as_were_added() {
         (":3\n:4\n", Trimmed::Somewhere),
         // Redis 6.2 does not count the entries that were added.
         (":3\n$-1\n", Trimmed::Somewhere),
-        ("$-1\n$-1\n", Trimmed::Somewhere),
     ] {
-        let reply = wire(&format!("*4\n$3\n9-0\n$3\n5-0\n{length_and_added}"));
+        let reply = wire(&format!("*11\n$3\n9-0\n$3\n5-0\n{length_and_added}{PLAIN}"));
         let extent = Extent {
             oldest: Some(id(5)),
             last: id(9),
             trimmed,
         };
-        assert_eq!(parse_extent(reply).unwrap(), extent, "{length_and_added}");
+        let state = parse_state(reply).unwrap();
+        assert_eq!(state.extent, extent, "{length_and_added}");
     }
 }
 
@@ -173,8 +182,8 @@ fn nothing_was_trimmed_if_as_many_entries_are_kept_as_were_added() {
 fn an_emptied_stream_keeps_its_last_id() {
     // In RESP2 and in RESP3.
     for nil in ["$-1", "_"] {
-        let reply = wire(&format!("*4\n$3\n9-0\n{nil}\n:0\n:4\n"));
-        let extent = parse_extent(reply.clone()).unwrap();
+        let reply = wire(&format!("*11\n$3\n9-0\n{nil}\n:0\n:4\n{PLAIN}"));
+        let extent = parse_state(reply.clone()).unwrap().extent;
         assert_eq!((extent.oldest, extent.last), (None, id(9)));
         assert_eq!(extent.trimmed, Trimmed::Somewhere);
         assert_eq!(parse_last_id(reply).unwrap(), id(9));
@@ -191,10 +200,10 @@ fn a_malformed_extent_is_damage() {
         "*5\n$3\n9-0\n$-1\n:0\n:0\n:0\n",
     ];
     for reply in malformed_values().into_iter().chain(malformed.map(wire)) {
-        assert!(matches!(parse_extent(reply), Err(BrokerError::Damaged(_))));
+        assert!(matches!(parse_state(reply), Err(BrokerError::Damaged(_))));
     }
     assert!(matches!(
-        parse_extent(wire("-WRONGTYPE Operation against a key\n")),
+        parse_state(wire("-WRONGTYPE Operation against a key\n")),
         Err(BrokerError::Unavailable(_))
     ));
 }

@@ -6,6 +6,7 @@
 --            epoch       grows each time that the lease passes to a node
 --            sent        the id up to which events were sent to Flask-SSE; see flask_publish.lua
 -- KEYS[2]  stream  the stream of the channel
+-- KEYS[3]  life    what is stored about the channel besides its events; see life.lua
 --
 -- ARGV[1]  node          the node that asks
 -- ARGV[2]  lease_ms      how long the lease lasts
@@ -31,6 +32,10 @@ local function is_alone()
 end
 
 local function last_id()
+    -- The stream of a closed channel has the highest possible id, which is above those of a channel
+    -- that follows it.
+    local finish = redis.call('HGET', KEYS[3], 'end')
+    if finish then return string.match(finish, '^%S+') end
     local info = redis.pcall('XINFO', 'STREAM', stream)
     for field = 1, info.err and 0 or #info, 2 do
         if info[field] == 'last-generated-id' then return info[field + 1] end

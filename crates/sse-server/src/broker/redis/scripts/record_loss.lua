@@ -3,6 +3,8 @@
 --
 -- KEYS[1]  stream     the stream of the channel
 -- KEYS[2]  gap_index  the index of its gap records, a stream
+-- KEYS[3]  life       what is stored about the channel besides its events; see life.lua
+-- KEYS[4]  deleted    its tombstone
 --
 -- ARGV[1]  id           the id to verify
 -- ARGV[2]  channel      the name of the channel
@@ -38,8 +40,16 @@ local function is_before(a, b)
 end
 local function ms_of(entry_id) return tonumber(string.match(entry_id, '^%d+')) end
 
--- Step 1: the event is there, or another node has recorded a range that contains it.
+-- Step 1: the event is there, or was deleted, or another node has recorded a range that contains it.
+-- An end is not an entry. Redis rejects a record behind an end, so a loss before it has none.
 if contains(stream, id) then return {'present'} end
+local tombstone = redis.call('ZRANGE', KEYS[4], -1, -1)[1]
+local deleted_at = tombstone and string.match(tombstone, '^%S+ %S+ (%S+) ')
+if deleted_at and not is_before(deleted_at, id) then return {'trimmed'} end
+local finish = redis.call('HGET', KEYS[3], 'end')
+if finish then
+    return { string.match(finish, '^%S+') == id and 'present' or 'trimmed' }
+end
 for _, entry in ipairs(redis.call('XRANGE', gap_index, '(' .. id, '+')) do
     local record, after = entry[1], entry[2][2]
     if is_before(after, id) and contains(stream, record) then
@@ -91,7 +101,7 @@ end
 
 -- Step 3: choose the id of the record. It must be above the lost ids, also above those that only
 -- other nodes know: Redis assigned them before now, by about this clock. The sequence number is one
--- that no other node chooses (see append_idempotent.lua), because this record may be lost too.
+-- that no other node chooses (see write.lua), because this record may be lost too.
 local unique_seq = string.format('%.0f%06d', now_ms % 1e13, random)
 local newest = is_before(id, last_id) and last_id or id
 local newest_ms, newest_seq = string.match(newest, '^(%d+)%-(%d+)$')

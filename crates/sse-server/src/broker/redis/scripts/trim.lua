@@ -7,11 +7,13 @@
 -- KEYS[4]  gap_index  the index of its gap records, a stream
 -- KEYS[5]  trimmed    where the stream was last trimmed by age, a string: 'newest-trimmed
 -- oldest-kept'
+-- KEYS[6…] life, deleted, expiries, index, due, tombstones: see life.lua, whose text precedes this one
 --
 -- ARGV[1]  channel        the name of the channel
 -- ARGV[2]  age_max_ms     the age up to which events are kept, by Redis' clock, which makes the ids
 -- ARGV[3]  may_forget     1 if a dead channel is to be forgotten, otherwise 0
 -- ARGV[4]  unused_min_ms  the age from which a registration without a stream is forgotten
+-- ARGV[5]  class          the settings of its class
 --
 -- Reply: {forgotten, events, bytes, keys}
 --   forgotten  1 if the channel was forgotten, otherwise 0
@@ -39,9 +41,13 @@ local function kept()
         type(key_count) == 'number' and key_count or 0 }
 end
 
-local time = redis.call('TIME')
-local now_ms = time[1] * 1000 + math.floor(time[2] / 1000)
+local channel_state = read_channel(stream, KEYS[6], KEYS[7])
+age_max_ms = setting(channel_state.settings, ARGV[5], HISTORY_AGE) or tonumber(age_max_ms)
 local oldest_kept_ms = now_ms - age_max_ms
+local events_max = setting(channel_state.settings, ARGV[5], HISTORY_EVENTS)
+if events_max and channel_state.exists then
+    redis.call('XTRIM', stream, 'MAXLEN', '~', events_max)
+end
 
 local newest = redis.call('XREVRANGE', stream, '+', '-', 'COUNT', 1)[1]
 if not newest then
@@ -50,6 +56,7 @@ if not newest then
     if redis.call('EXISTS', stream) == 0 and registered_ms
         and registered_ms < now_ms - unused_min_ms then
         redis.call('ZREM', registry, channel)
+        redis.call('ZREM', KEYS[9], channel)
         return { 1, 0, 0, 0 }
     end
     return kept()
@@ -58,8 +65,14 @@ end
 local newest_ms = tonumber(string.match(newest[1], '^%d+'))
 local is_dead = newest_ms < oldest_kept_ms and redis.call('EXISTS', keys) == 0
 if may_forget and is_dead and redis.call('PUBSUB', 'NUMSUB', stream)[2] == 0 then
-    redis.call('DEL', stream, gap_index, trimmed)
-    redis.call('ZREM', registry, channel)
+    if channel_state.finish then
+        -- Readers of its end need a tombstone.
+        delete_channel(channel_state, channel, { keys, KEYS[8], gap_index, trimmed }, KEYS[7],
+            { registry = registry, index = KEYS[9], due = KEYS[10], tombstones = KEYS[11] })
+    else
+        redis.call('DEL', stream, gap_index, trimmed, KEYS[6])
+        for _, set in ipairs({ registry, KEYS[9], KEYS[10] }) do redis.call('ZREM', set, channel) end
+    end
     return { 1, 0, 0, 0 }
 end
 local minid = newest_ms < oldest_kept_ms and newest[1]

@@ -1,6 +1,6 @@
 //! A subscription whose log loses its newest events.
 
-use sse_proto::api::Lost;
+use sse_proto::api::{Gap, Lost};
 
 use super::*;
 use crate::broker::GAP;

@@ -13,9 +13,15 @@
 //! The publish is not all or none. Its response has the number of lines that are stored, whatever
 //! ended it, so that a client can send the rest again. If the connection breaks, the complete lines
 //! that have arrived are stored all the same.
+//!
+//! All groups belong to the incarnation of the channel that the first one finds or creates. With a
+//! condition, each group is stored only if nothing was stored since the one before. `close=` applies
+//! when the body ends properly, in one step with the last lines.
 
+mod chain;
 mod ends;
 mod groups;
+mod keep_alive;
 mod response;
 
 use std::{pin::pin, time::Duration};
@@ -23,7 +29,7 @@ use std::{pin::pin, time::Duration};
 use actix_web::{HttpRequest, HttpResponse, error::PayloadError, web::Payload};
 use bytes::Bytes;
 use futures::{FutureExt as _, Stream};
-use sse_proto::api::BatchPublished;
+use sse_proto::EventId;
 use tokio::{
     runtime::Handle,
     task::{JoinError, JoinHandle},
@@ -31,21 +37,20 @@ use tokio::{
 };
 
 use self::{
+    chain::Chain,
     ends::Ends,
     groups::{Group, LineGroups},
+    keep_alive::KeepAlive,
     response::{Ending, Progress},
 };
 use super::{
     batch::{Batch, BatchFormat, unsupported_lines},
-    idempotency::Target,
+    idempotency::{self, Target},
     publish_quota::PublishQuota,
     stream::may_stream,
 };
 use crate::{
-    broker::{
-        BrokerError,
-        lifecycle::{CloseReason, Write, Written},
-    },
+    broker::{BrokerError, lifecycle::Written},
     budget::ClientNet,
     fanout::publish_permit::PublishPermit,
     http::{
@@ -73,7 +78,7 @@ pub(super) async fn publish(
     let lifecycle = query.lifecycle.clone();
     let channel = query.into_channel()?;
     lifecycle.check(state, caller, &channel)?;
-    let mut target = Target::new(request, caller, channel, &lifecycle)?;
+    let target = Target::new(request, caller, channel, &lifecycle)?;
     check_request(request, &target)?;
     let permits = take_permits(request, state, caller)?;
     let quota = PublishQuota::of_lines(request, state, caller);
@@ -85,10 +90,9 @@ pub(super) async fn publish(
     let publish = StreamingPublish {
         state: state.clone(),
         groups: LineGroups::new(body, quota, state.limits, target.principal),
-        // The channel is closed when the whole body is stored.
-        close: target.close.take(),
-        target,
+        chain: Chain::new(target),
         progress: Progress::default(),
+        keep_alive: None,
         in_flight: None,
         is_over: false,
         _permits: permits,
@@ -149,13 +153,13 @@ where
     S: Stream<Item = Result<Bytes, PayloadError>> + Unpin,
 {
     state: AppState,
-    target: Target,
-    /// The end that follows the last line of a complete body.
-    close: Option<CloseReason>,
+    chain: Chain,
     groups: LineGroups<'a, S>,
     progress: Progress,
+    /// How the channel is kept alive; `None` if it has no time to live, or does not exist yet.
+    keep_alive: Option<KeepAlive>,
     /// The append in progress. A client that is gone does not cancel it.
-    in_flight: Option<JoinHandle<ApiResult<(BatchPublished, Written)>>>,
+    in_flight: Option<JoinHandle<ApiResult<Stored>>>,
     /// The publish has a response.
     is_over: bool,
     _permits: Permits,
@@ -180,21 +184,19 @@ where
                 error,
                 is_full,
             } = self.groups.take();
-            let stored = self.store(events).await;
+            let is_last = !is_full && error.is_none() && self.groups.body().is_complete();
+            let stored = self.store(events, is_last).await;
             if let Some(error) = stored.err().or(error) {
                 return Ending::Failed(error);
+            }
+            if is_last {
+                return Ending::Complete;
             }
             if let Some(reason) = ends.as_mut().now_or_never() {
                 return Ending::Ended(reason);
             }
             if is_full {
                 continue;
-            }
-            if self.groups.body().is_complete() {
-                return match self.close_channel().await {
-                    Ok(()) => Ending::Complete,
-                    Err(error) => Ending::Failed(error),
-                };
             }
             let silent_at = self.groups.last_line() + SILENCE_MAX;
             tokio::select! {
@@ -206,57 +208,61 @@ where
                     }
                 }
                 () = sleep_until(silent_at) => return Ending::Ended(SILENT),
+                kept = KeepAlive::next(self.keep_alive.as_mut(), &self.state) => {
+                    if let Err(error) = kept {
+                        return Ending::Failed(error);
+                    }
+                }
             }
         }
     }
 
-    /// Closes the channel after a complete body, if the publish does so.
-    async fn close_channel(&mut self) -> ApiResult<()> {
-        if let Some(reason) = self.close.take() {
-            let write = closing_write(&self.target, reason);
-            let Target {
-                publisher, channel, ..
-            } = &self.target;
-            let broker = self.state.hub.broker();
-            broker.write(*publisher, channel, write).await?;
-        }
-        Ok(())
-    }
-
-    async fn store(&mut self, events: Vec<BatchEvent>) -> ApiResult<()> {
-        if events.is_empty() {
+    /// Stores a group, and the end of the channel after the last one.
+    async fn store(&mut self, events: Vec<BatchEvent>, is_last: bool) -> ApiResult<()> {
+        let target = self.chain.target(is_last);
+        if events.is_empty() && target.close.is_none() {
             return Ok(());
         }
-        let append = append(self.state.clone(), self.target.clone(), events);
+        let append = append(self.state.clone(), target, events);
         let in_flight = self.in_flight.insert(tokio::spawn(append));
-        let published = in_flight.await;
+        let stored = in_flight.await;
         self.in_flight = None;
-        let (published, written) = published.map_err(|error| append_ended(&error))??;
-        self.progress.add(&published);
-        self.target.follow(&written);
+        let stored = stored.map_err(|error| append_ended(&error))??;
+        let is_first = self.chain.record(&stored.written);
+        self.progress.add(&stored);
         self.groups.body().release();
+        if is_first && !is_last {
+            self.keep_alive = KeepAlive::of(&self.state, &self.chain).await?;
+        }
         Ok(())
     }
 }
 
-async fn append(
-    state: AppState,
-    target: Target,
-    events: Vec<BatchEvent>,
-) -> ApiResult<(BatchPublished, Written)> {
-    let batch = Batch::new(events, None, &state.limits)?;
-    batch.append(&state, &target).await
+/// What an append has stored.
+pub(super) struct Stored {
+    /// Lines, also those with known keys.
+    count: usize,
+    last_id: Option<EventId>,
+    written: Written,
 }
 
-/// Returns the write that closes the channel.
-fn closing_write(target: &Target, reason: CloseReason) -> Write {
-    Write {
-        close: Some(reason),
-        condition: target.condition,
-        incarnation: target.incarnation,
-        settings: target.settings,
-        items: Vec::new(),
+async fn append(state: AppState, target: Target, events: Vec<BatchEvent>) -> ApiResult<Stored> {
+    if events.is_empty() {
+        let no_key = |_| String::new();
+        let written = idempotency::append(&state, &target, Vec::new(), no_key).await?;
+        return Ok(Stored {
+            count: 0,
+            last_id: None,
+            written,
+        });
     }
+    let batch = Batch::new(events, None, &state.limits)?;
+    let (published, written) = batch.append(&state, &target).await?;
+    Ok(Stored {
+        count: published.count,
+        last_id: Some(published.last_id),
+        written,
+    })
 }
 
 /// The task of an append ends early only if the server ends.
@@ -277,21 +283,21 @@ where
             return;
         }
         let groups = self.groups.take_arrived();
-        let (state, mut target) = (self.state.clone(), self.target.clone());
+        let (state, mut chain) = (self.state.clone(), self.chain.clone());
         let in_flight = self.in_flight.take();
         // The permits are free already: the task is short.
         drop(runtime.spawn(async move {
             if let Some(in_flight) = in_flight {
-                match in_flight.await {
-                    Ok(Ok((_, written))) => target.follow(&written),
-                    _ => return,
-                }
+                let Ok(Ok(stored)) = in_flight.await else {
+                    return;
+                };
+                chain.record(&stored.written);
             }
             for events in groups {
-                match append(state.clone(), target.clone(), events).await {
-                    Ok((_, written)) => target.follow(&written),
-                    Err(_) => return,
-                }
+                let Ok(stored) = append(state.clone(), chain.target(false), events).await else {
+                    return;
+                };
+                chain.record(&stored.written);
             }
         }));
     }
