@@ -203,7 +203,7 @@ mod tests {
         command.clone().debug_assert();
         for flag in command
             .get_arguments()
-            .filter(|flag| flag.get_long() != Some("completions"))
+            .filter(|flag| !matches!(flag.get_long(), Some("completions" | "man")))
         {
             let name = flag.get_long().expect("every setting is a flag");
             let variable = format!("LISTENER_{}", name.to_uppercase().replace('-', "_"));
