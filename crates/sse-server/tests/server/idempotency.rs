@@ -719,8 +719,10 @@ async fn a_redis_name_of_another_type_rejects_the_publish_and_stores_nothing() {
 async fn a_partly_executed_script_is_an_unknown_outcome() {
     let redis = RedisServer::start().await;
     let server = TestServer::node(&redis, &[]).await;
+    // The creation of a channel also needs the command.
+    server.publish("sse", "click", "first").await;
     redis.run("ACL SETUSER sse -hset").await;
     let response = sent(keyed(&server, "sse", "k", "x")).await;
     refusal(response, StatusCode::SERVICE_UNAVAILABLE, "outcome_unknown").await;
-    assert_eq!(stored(&server, "sse").await, ["x"]);
+    assert_eq!(stored(&server, "sse").await, ["first", "x"]);
 }
