@@ -25,9 +25,14 @@ export function followAnswer({ hub, channel, onPart, onEnd }) {
     sessionStorage.setItem(key, JSON.stringify(state));
     onPart(part);
   };
-  // After any end the server answers a reconnect with 204, and the browser gives up.
-  source.onerror = () => {
-    if (source.readyState === EventSource.CLOSED) onEnd("aborted");
+  // After any end the server answers a reconnect with 204, and the browser gives up. It also does when
+  // the page is left, so the server is asked whether the answer has ended.
+  source.onerror = async () => {
+    if (source.readyState !== EventSource.CLOSED) return;
+    url.searchParams.set("if", "open");
+    const response = await fetch(url).catch(() => null);
+    await response?.body?.cancel();
+    if (response && response.status !== 200) onEnd("aborted");
   };
   return source;
 }

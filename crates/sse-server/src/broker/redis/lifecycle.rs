@@ -1,4 +1,4 @@
-//! The life of channels over Redis: settings, deletion and lists. `appends` has the writes, and
+//! The life of channels over Redis: settings, deletion and lists. `append` has the writes, and
 //! `expiry` what time does.
 
 use redis::Value;
