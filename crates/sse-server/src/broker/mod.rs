@@ -27,7 +27,7 @@
 //! - A [`Watcher`] of a channel ([`follow`](Broker::follow)) is notified after every append to the
 //!   channel, by any node. A notification may be spurious. A caller that follows before it reads
 //!   misses nothing. An in-process log hands the events of each append over
-//!   ([`Watcher::committed`](notify::Watcher::committed)) once they are committed.
+//!   ([`notify::Watcher::committed`]) once they are committed.
 
 mod channel_usage;
 mod client_shares;

@@ -1,7 +1,7 @@
 //! Quotas: how much one caller may publish, subscribe and search.
 //!
 //! A caller is a [`QuotaKey`]: the network of an anonymous client, or a principal. Callers with the
-//! same limits share one [`Quotas`], and [`CallerQuotas`] has all of them.
+//! same limits share one `Quotas`, and [`CallerQuotas`] has all of them.
 //!
 //! ```text
 //!                 Quotas                  one per Limits: those of --limit-…, and those of access rules

@@ -10,8 +10,8 @@ use tokio::{
 };
 
 use crate::common::{
-    Backend, KilledWhenDropped, ProgramOutput, TestServer, copy_program, logged_cause, peak_memory,
-    refusal, run, server_command, skip, until, within,
+    Backend, KilledWhenDropped, ProgramOutput, TestServer, client, copy_program, logged_cause,
+    peak_memory, refusal, run, server_command, skip, until, within,
 };
 
 /// Data of the events in a channel, read in pages; a trim between two pages does no harm.
@@ -649,12 +649,7 @@ async fn a_failed_write_is_reported_and_loses_no_acknowledged_event() {
             .find_map(|line| Some(line.split_once("listening on ")?.1.to_owned()))
     })
     .await;
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    let http = reqwest::Client::builder()
-        .no_proxy()
-        .pool_max_idle_per_host(0)
-        .build()
-        .unwrap();
+    let http = client().build().unwrap();
     let large = |number: usize| format!("{number} {}", "x".repeat(200_000));
     let publish = async |number: usize| {
         let request = http

@@ -12,7 +12,7 @@ use tempfile::TempDir;
 use tokio::net::UnixDatagram;
 
 use crate::common::{
-    KilledWhenDropped, RedisServer, clean, ended, free_port, server_command, until, within,
+    KilledWhenDropped, RedisServer, clean, client, ended, free_port, server_command, until, within,
 };
 
 /// A service manager: the socket that it reads, and a server that it started.
@@ -76,7 +76,7 @@ fn extension(message: &str) -> u64 {
 }
 
 async fn is_ready(url: &str) -> bool {
-    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    let client = client().build().unwrap();
     let response = client.get(format!("{url}/health/ready")).send().await;
     response.is_ok_and(|response| response.status() == 200)
 }
@@ -150,10 +150,7 @@ fn started_with(tcp: &TcpListener, unix: &UnixListener, pid: &str, flags: &[&str
 }
 
 async fn is_ready_on(socket: &Path) -> bool {
-    let client = reqwest::Client::builder()
-        .unix_socket(socket)
-        .build()
-        .unwrap();
+    let client = client().unix_socket(socket).build().unwrap();
     let response = client.get("http://localhost/health/ready").send().await;
     response.is_ok_and(|response| response.status() == 200)
 }

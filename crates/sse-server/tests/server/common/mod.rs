@@ -215,8 +215,6 @@ impl TestServer {
         directory: TempDir,
     ) -> Self {
         let log = directory.path().join("stderr");
-        // Another test may have set it already.
-        let _ = rustls::crypto::ring::default_provider().install_default();
         let http = client().build().expect("a client");
         // A port that the system gives to no other program, so that a restart gets the same port
         // again.
@@ -501,7 +499,9 @@ impl Drop for TestServer {
 }
 
 /// A client that opens a connection for each request.
-fn client() -> ClientBuilder {
+pub(crate) fn client() -> ClientBuilder {
+    // Fails if another test has installed it.
+    let _ = rustls::crypto::ring::default_provider().install_default();
     Client::builder().no_proxy().pool_max_idle_per_host(0)
 }
 
