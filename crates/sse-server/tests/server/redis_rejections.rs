@@ -3,7 +3,7 @@
 
 use reqwest::StatusCode;
 
-use crate::common::{RedisServer, TestServer, logged_cause, refusal, until};
+use crate::common::{RedisServer, TestServer, free_port, logged_cause, refusal, until};
 
 /// Publishes until Redis rejects it with `code`, and checks the response. Returns the data.
 async fn until_rejected(server: &TestServer, code: &str) -> String {
@@ -93,7 +93,10 @@ async fn a_rejected_publish_is_a_503_and_was_not_stored() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_redis_that_cannot_be_used_yet_is_a_503_and_the_log_has_its_reply() {
     let quick = ["--redis-timeout", "300ms"];
-    let cluster = RedisServer::start_with(&["--cluster-enabled", "yes"]).await;
+    // By default the port of the cluster bus is in the range that the system gives to connections.
+    let bus_port = free_port().to_string();
+    let cluster =
+        RedisServer::start_with(&["--cluster-enabled", "yes", "--cluster-port", &bus_port]).await;
     until_rejected(&TestServer::node(&cluster, &quick).await, "CLUSTERDOWN").await;
     let replica = RedisServer::start().await;
     replica.run("CONFIG SET replica-serve-stale-data no").await;
