@@ -149,22 +149,35 @@ async fn a_publish_ends_when_the_server_drains_or_stops() {
 
 /// Cases that wait for a minute; only `scripts/test --full` runs them.
 mod full {
+    use std::time::Duration;
+
+    use tokio::time::sleep;
+
     use super::*;
+    use crate::common::all_at_once;
+
+    /// More than half of the silence that ends a publish.
+    const PAUSE: Duration = Duration::from_secs(35);
 
     #[tokio::test(flavor = "multi_thread")]
     async fn a_silent_publish_ends_after_a_minute_and_a_blank_line_is_no_silence() {
         let tls = TlsServer::start(&[]).await;
-        for version in VERSIONS {
-            let mut upload = Upload::over(version, &tls, "channel=a", None).await;
-            upload.send_event("1").await;
-            tokio::time::sleep(std::time::Duration::from_secs(35)).await;
-            upload.send("\n").await;
-            tokio::time::sleep(std::time::Duration::from_secs(35)).await;
-            upload.send_event("2").await;
-            let outcome = tokio::time::timeout(std::time::Duration::from_mins(2), upload.outcome());
-            let outcome = outcome.await.unwrap();
-            assert_eq!((outcome.status, outcome.count()), (200, 2));
-            assert_eq!(outcome.end_word(), Some("silent"));
-        }
+        all_at_once(VERSIONS, |version| {
+            let tls = &tls;
+            async move {
+                let mut upload = Upload::over(version, tls, "channel=a", None).await;
+                upload.send_event("1").await;
+                sleep(PAUSE).await;
+                upload.send("\n").await;
+                sleep(PAUSE).await;
+                upload.send_event("2").await;
+                // The rest of the minute is shorter than the time limit of a test.
+                sleep(PAUSE).await;
+                let outcome = upload.outcome().await;
+                assert_eq!((outcome.status, outcome.count()), (200, 2));
+                assert_eq!(outcome.end_word(), Some("silent"));
+            }
+        })
+        .await;
     }
 }
