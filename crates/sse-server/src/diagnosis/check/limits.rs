@@ -54,8 +54,8 @@ fn check_backlog(report: &mut Report) {
         report.warn(
             AREA,
             format_args!(
-                "only {limit} connections can wait to be accepted, so many clients that reconnect at \
-                 once are delayed: sysctl net.core.somaxconn={BACKLOG}"
+                "only {limit} connections can wait to be accepted, and clients that reconnect at once \
+                 are delayed: run sysctl net.core.somaxconn={BACKLOG}"
             ),
         );
     }

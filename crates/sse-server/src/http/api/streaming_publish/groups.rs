@@ -104,7 +104,7 @@ where
         }
     }
 
-    /// Each line may have a key, and a batch may have only so many.
+    /// Each line may have a key, and the number of keys per batch is limited.
     fn lines_max(&self) -> usize {
         GROUP_LINES_MAX
             .min(self.limits.batch_events_max)
