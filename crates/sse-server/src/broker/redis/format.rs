@@ -11,9 +11,14 @@
 
 use std::cmp::Ordering;
 
-use redis::RedisResult;
+use redis::{RedisError, RedisResult};
 
-use super::{dial::CommandConnection, errors::Unusable, names::Names};
+use super::{
+    dial::CommandConnection,
+    errors::Unusable,
+    names::Names,
+    slots::{Slot, Slots},
+};
 
 /// The format of this version.
 const FORMAT: u32 = 2;
@@ -39,18 +44,27 @@ impl FormatCheck {
         connection: &mut CommandConnection,
     ) -> RedisResult<Option<Unusable>> {
         let key = self.names.format();
-        let found: Option<String> = redis::Cmd::get(&key).query_async(connection).await?;
+        let found: RedisResult<Option<String>> =
+            redis::Cmd::get(&key).query_async(connection).await;
+        let found = match found {
+            // In a Redis Cluster, only the node that has the key can be asked.
+            Err(error) if is_elsewhere(&error) => return Ok(None),
+            found => found?,
+        };
         if let Some(found) = found {
             let found = found.parse().unwrap_or(0);
             return Ok(unusable(found));
         }
-        let registry = self.names.channels();
-        let is_used: bool = redis::Cmd::exists(registry).query_async(connection).await?;
-        if is_used && !self.upgrades {
-            return Ok(unusable(1));
-        }
-        if is_used {
-            self.convert(connection).await?;
+        // No earlier version used a Redis Cluster.
+        if let (Slots::One, Some(slot)) = (self.names.slots(), Slot::new(0)) {
+            let registry = self.names.channels(slot);
+            let is_used: bool = redis::Cmd::exists(registry).query_async(connection).await?;
+            if is_used && !self.upgrades {
+                return Ok(unusable(1));
+            }
+            if is_used {
+                self.convert(connection, slot).await?;
+            }
         }
         // A replica, or a Redis without memory, gets the number later. It also stores nothing now.
         let stored: RedisResult<()> = redis::Cmd::set_nx(&key, FORMAT)
@@ -63,7 +77,7 @@ impl FormatCheck {
     }
 
     /// Adds all channels to the index of names.
-    async fn convert(&self, connection: &mut CommandConnection) -> RedisResult<()> {
+    async fn convert(&self, connection: &mut CommandConnection, slot: Slot) -> RedisResult<()> {
         let mut start = 0;
         loop {
             let end = start + BATCH - 1;
@@ -71,14 +85,14 @@ impl FormatCheck {
             let (Ok(from), Ok(to)) = range else {
                 return Ok(());
             };
-            let names: Vec<String> = redis::Cmd::zrange(self.names.channels(), from, to)
+            let names: Vec<String> = redis::Cmd::zrange(self.names.channels(slot), from, to)
                 .query_async(connection)
                 .await?;
             if names.is_empty() {
                 return Ok(());
             }
             let mut command = redis::cmd("ZADD");
-            command.arg(self.names.index());
+            command.arg(self.names.index(slot));
             for name in &names {
                 command.arg(0).arg(name);
             }
@@ -86,6 +100,12 @@ impl FormatCheck {
             start += BATCH;
         }
     }
+}
+
+/// Whether another node has the key, or will have it.
+fn is_elsewhere(error: &RedisError) -> bool {
+    let code = error.code();
+    code.is_some_and(|code| matches!(code, "MOVED" | "ASK" | "CLUSTERDOWN"))
 }
 
 fn unusable(found: u32) -> Option<Unusable> {

@@ -56,15 +56,16 @@ pub(super) fn write_script(context: &WriteContext<'_>, write: &Write) -> Cmd {
         retention,
         ..
     } = *context;
+    let slot = names.slot(channel);
     let held = context.held_keys;
     let waits = if context.waits { "w" } else { "" };
     let mut script = redis::cmd("EVALSHA");
     script
-        .arg(WRITE.get_hash())
+        .arg(WRITE.of(names).get_hash())
         .arg(8)
         .arg(&names.idempotency(channel))
         .arg(&names.state(channel))
-        .arg(&[names.channels(), names.index(), names.due()])
+        .arg(&[names.channels(slot), names.index(slot), names.due(slot)])
         .arg(retention.keys.window_ms())
         .arg(retention.keys.keys_max)
         .arg(retention.events_max.get())

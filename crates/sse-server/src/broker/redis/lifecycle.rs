@@ -7,7 +7,7 @@ use sse_proto::{Channel, Position};
 use super::{
     RedisBroker,
     channel_state::{ChannelState, parse_state, parse_tombstone},
-    replies::{malformed, text, value_pipeline},
+    replies::{malformed, parse_reply, text},
     scripts::{CONFIGURE, DELETE, DELETE_WHEN_FULL, KEEP_ALIVE, random_suffix},
     settings_text::settings_text,
     streams::Streams,
@@ -108,12 +108,12 @@ impl Streams {
 
     async fn delete(&self, channel: &Channel) -> Result<Option<Tombstone>, BrokerError> {
         let keys = self.names.deletion(channel);
-        let mut session = self.connection.session(channel).await?;
-        let mut script = DELETE.key(&keys);
+        let mut session = self.shards.session(channel).await?;
+        let mut script = DELETE.of(&self.names).key(&keys);
         let deleted = session.run::<Value>(script.arg(channel.as_str())).await;
         let reply = match deleted.map_err(BrokerError::from) {
             Err(BrokerError::Full(_)) => {
-                let mut script = DELETE_WHEN_FULL.key(&keys);
+                let mut script = DELETE_WHEN_FULL.of(&self.names).key(&keys);
                 session.run(script.arg(channel.as_str())).await?
             }
             reply => reply?,
@@ -135,15 +135,15 @@ impl Streams {
         channel: &Channel,
         settings: ChannelSettings,
     ) -> Result<bool, BrokerError> {
-        let mut session = self.connection.session(channel).await?;
+        let mut session = self.shards.session(channel).await?;
         let by = (publisher, &self.shares);
         self.registry.register(by, channel, &mut session).await?;
-        let names = &self.names;
-        let mut script = CONFIGURE.key(&names.state(channel));
+        let (names, slot) = (&self.names, self.names.slot(channel));
+        let mut script = CONFIGURE.of(names).key(&names.state(channel));
         script
-            .key(names.channels())
-            .key(names.index())
-            .key(names.due())
+            .key(names.channels(slot))
+            .key(names.index(slot))
+            .key(names.due(slot))
             .arg(channel.as_str())
             .arg(settings_text(settings))
             .arg(settings_text(self.classes.rules_of(channel).0))
@@ -166,9 +166,9 @@ impl Streams {
         channel: &Channel,
         incarnation: Incarnation,
     ) -> Result<(), BrokerError> {
-        let mut script = KEEP_ALIVE.key(&self.names.state(channel));
+        let mut script = KEEP_ALIVE.of(&self.names).key(&self.names.state(channel));
         script.arg(incarnation.to_string());
-        let mut session = self.connection.session(channel).await?;
+        let mut session = self.shards.session(channel).await?;
         let is_kept: bool = session.run(&script).await?;
         if is_kept {
             Ok(())
@@ -206,26 +206,28 @@ impl Streams {
 
     async fn list(&self, query: &ListQuery) -> Result<ListPage, BrokerError> {
         let (from, to) = name_range(query);
-        let mut command = redis::cmd("ZRANGEBYLEX");
-        command.arg(self.names.index()).arg(from).arg(to);
-        command.arg("LIMIT").arg(0).arg(query.limit + 1);
-        let mut session = self.connection.common_read_session().await?;
-        let names: Vec<String> = session.query_one(command).await?;
+        let command = |slot| {
+            let mut command = redis::cmd("ZRANGEBYLEX");
+            command.arg(self.names.index(slot)).arg(&from).arg(&to);
+            command.arg("LIMIT").arg(0).arg(query.limit + 1);
+            command
+        };
+        let mut names: Vec<String> = Vec::new();
+        for (_, reply) in self.shards.each_slot(command).await? {
+            names.extend(parse_reply::<Vec<String>>(reply)?);
+        }
+        names.sort_unstable();
         let has_more = names.len() > query.limit;
         let names: Vec<Channel> = names
             .iter()
             .take(query.limit)
             .filter_map(|name| name.parse().ok())
             .collect();
-        let commands = names.iter().map(|channel| self.stream_extent(channel));
-        let replies: Vec<Value> = if names.is_empty() {
-            Vec::new()
-        } else {
-            session.query(&value_pipeline(commands)).await?
-        };
+        let command = |channel: &Channel| self.stream_extent(channel);
+        let replies = self.shards.each_channel(&names, command).await;
         let mut channels = Vec::with_capacity(names.len());
         for (channel, reply) in names.iter().zip(replies) {
-            let state = parse_state(reply)?;
+            let state = parse_state(reply?)?;
             channels.extend(self.describe_state(channel, state));
         }
         Ok(ListPage {

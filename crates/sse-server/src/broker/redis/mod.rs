@@ -19,13 +19,19 @@
 //! | `retention` | trims by age, forgets expired keys and dead channels |
 //! | `registry` | the set of all channels, and its limit |
 //! | `revocations` | the stored revocations, in one hash |
-//! | `connection`, `supervisor`, `handshake`, `tasks` | the connections for commands, which are made again for ever; the tasks |
+//! | `start` | starts the sessions of all primaries |
+//! | `shards`, `shard`, `topology` | the primaries, and which one has a channel |
+//! | `many_reads`, `shard_health` | reads of many channels; the check of all primaries |
+//! | `cluster`, `slots`, `slot_map` | keeps the map of a Redis Cluster; hash slots; the parser of the map |
+//! | `connection`, `supervisor`, `handshake`, `tasks` | the connections for commands to a primary, which are made again for ever; the tasks |
 //! | `target`, `sentinel` | the URL, accounts and certificates; the primary as sentinels report it |
 //! | `dial`, `reply_limit`, `reply_meter` | opens connections whose replies have a limit |
 //! | `session`, `health`, `settled` | commands that belong together, and what their failure means; when no event up to an id can be added |
-//! | `pubsub`, `subscriptions` | the connection for notifications, and a poll in case one is lost; which channels are subscribed |
+//! | `attempts`, `sending`, `unit` | the attempts of a write; sends commands once; their form |
+//! | `follow`, `redirects` | sends commands where a reply points; the parser of such replies |
+//! | `pubsub`, `subscriptions` | the connections for notifications, and a poll in case one is lost; which channels are subscribed |
 //! | `follow_limit` | how many channels a node follows, and the part of one client |
-//! | `failover` | finds events that Redis has lost, and records the loss |
+//! | `failover`, `eras` | finds events that Redis has lost, and records the loss; when that must be done |
 //! | `known_ids`, `verification` | which ids a node remembers for that; how it verifies one |
 //! | `inspect` | looks at a Redis without a broker |
 //! | `flask_sse`, `names` | the bridge to Flask-SSE; names of keys |
@@ -34,20 +40,24 @@
 //! | `page_size`, `backoff`, `outage_log` | how much a read asks for; pauses between attempts to connect; the log lines of an outage |
 //! | `scripts`, `scripts/*.lua` | the steps that must not be interrupted |
 //!
-//! The imports form no cycle: `retention` → `reader` → `streams` → `connection` → `session` →
-//! `failover` → the pure files.
+//! The way of a command: `retention`, `reader`, `append` → `streams` → `shards` → `session` → the pure
+//! files.
 
 mod append;
+mod attempts;
 mod backoff;
 mod channel_state;
+mod cluster;
 mod connection;
 mod dial;
 mod durability;
 mod entries;
+mod eras;
 mod errors;
 mod expiry;
 mod failover;
 mod flask_sse;
+mod follow;
 mod follow_limit;
 mod foreign_entries;
 mod format;
@@ -60,12 +70,14 @@ mod inspect;
 mod known_ids;
 mod lifecycle;
 mod lookups;
+mod many_reads;
 mod names;
 mod outage_log;
 mod page_size;
 mod pubsub;
 mod read_gate;
 mod reader;
+mod redirects;
 mod registry;
 mod rejections;
 mod replicated;
@@ -75,16 +87,25 @@ mod reply_meter;
 mod retention;
 mod revocations;
 mod scripts;
+mod sending;
 mod sentinel;
 mod session;
 mod settings_text;
 mod settled;
+mod shard;
+mod shard_health;
+mod shards;
+mod slot_map;
+mod slots;
+mod start;
 mod state_read;
 mod streams;
 mod subscriptions;
 mod supervisor;
 mod target;
 mod tasks;
+mod topology;
+mod unit;
 mod verification;
 mod write_reply;
 
@@ -92,20 +113,18 @@ use std::{sync::Arc, time::Duration};
 
 use sse_proto::{Channel, Event, EventId, api::Gap};
 use tokio::runtime::Handle;
-use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::sync::DropGuard;
 
 pub(crate) use self::follow_limit::FollowPermit;
-use self::{
-    dial::Dialer, failover::LossDetector, flask_sse::FlaskBridge, follow_limit::FollowLimit,
-    format::FormatCheck, names::Names, outage_log::OutageLog, pubsub::PubSubListener,
-    read_gate::ReadKind, reply_limit::reply_cost_max, streams::Streams,
-    subscriptions::Subscriptions, target::Target, tasks::Tasks,
-};
 pub use self::{
     errors::RedisSetupError,
     inspect::{RedisFacts, inspect},
     names::parse_prefix,
     target::{Account, Password, RedisLogin, TlsFiles, check_target, without_password},
+};
+use self::{
+    flask_sse::FlaskBridge, follow_limit::FollowLimit, read_gate::ReadKind, start::Started,
+    streams::Streams,
 };
 use super::{
     Appended, BackPage, BrokerError, Page, PageLimits, Publisher, ReadFrom, Retention, Settled,
@@ -121,7 +140,6 @@ use crate::{budget::ClientNet, metrics::Metrics};
 pub struct RedisBroker {
     streams: Arc<Streams>,
     notifier: ChangeNotifier,
-    subscriptions: Arc<Subscriptions>,
     follow_limit: FollowLimit,
     flask_bridge: Option<Arc<FlaskBridge>>,
     metrics: Metrics,
@@ -166,52 +184,31 @@ impl RedisBroker {
         metrics: Metrics,
         runtime: &Handle,
     ) -> Result<Self, RedisSetupError> {
-        let dialer = dialer(&options, &retention)?;
-        let names = Names::new(options.prefix);
-        let losses = loss_detector(names.clone(), &retention, metrics.clone());
-        let tasks = Tasks {
-            runtime,
-            ended: CancellationToken::new(),
-        };
+        let started = Started::start(&options, &retention, &metrics, runtime)?;
+        let Started {
+            dialer,
+            shards,
+            notifier,
+            tasks,
+            primary,
+        } = started;
         let guard = tasks.ended.clone().drop_guard();
-        let format = FormatCheck {
-            names: names.clone(),
-            upgrades: options.upgrades,
-        };
-        let (connection, primary) =
-            tasks.start_connection(dialer.clone(), format, options.timeout, losses.clone());
-        connection.wait_for_first().await?;
-        let commands = connection.health.clone();
-        let notifier = ChangeNotifier::default();
+        shards.wait_for_first().await?;
+        let names = shards.names.clone();
         let mut broker = Self {
-            streams: Arc::new(Streams::new(
-                connection,
-                names.clone(),
-                retention,
-                losses,
-                &metrics,
-            )),
-            subscriptions: Arc::new(Subscriptions::new(notifier.clone())),
+            streams: Arc::new(Streams::new(shards, names, retention)),
             notifier,
             follow_limit: FollowLimit::new(options.followed_max, metrics.clone()),
             flask_bridge: None,
             metrics,
             _tasks: Arc::new(guard),
         };
-        broker.flask_bridge =
-            FlaskBridge::start(&broker, &options, (&dialer, &primary), &tasks).await;
-        tasks.start_notifications(PubSubListener {
-            dialer,
-            names,
-            notifier: broker.notifier.clone(),
-            subscriptions: broker.subscriptions.clone(),
-            outage: OutageLog::default(),
-            commands,
-            primary,
-            timeout: options.timeout,
-        });
+        if let Some(primary) = primary {
+            broker.flask_bridge =
+                FlaskBridge::start(&broker, &options, (&dialer, &primary), &tasks).await;
+        }
+        tasks.spawn(pubsub::poll_followed(broker.notifier.clone()));
         let metrics = broker.metrics.clone();
-        tasks.spawn(lookups::run(broker.streams.clone()));
         tasks.spawn(expiry::run(Arc::downgrade(&broker.streams)));
         tasks.spawn(retention::run(Arc::downgrade(&broker.streams), metrics));
         Ok(broker)
@@ -314,31 +311,19 @@ impl RedisBroker {
 
     /// Updates the subscription of `channel` after its watchers have changed.
     pub(super) fn update_subscription(&self, channel: &Channel) {
-        self.subscriptions.update(channel);
+        let slot = self.streams.names.slot(channel);
+        if let Some(shard) = self.streams.shards.topology().owner(slot) {
+            shard.subscriptions.update(channel);
+        }
     }
 
     pub(super) fn era(&self) -> Option<u64> {
-        self.streams.connection.era()
+        self.streams.shards.era()
     }
 
     pub(super) async fn check(&self) -> Result<Vec<Warning>, BrokerError> {
-        let mut warnings = self.streams.check_health().await?;
+        let mut warnings = self.streams.shards.check_health().await?;
         warnings.extend(FlaskBridge::warning(self.flask_bridge.as_deref()));
         Ok(warnings)
     }
-}
-
-fn dialer(options: &RedisOptions<'_>, retention: &Retention) -> Result<Dialer, RedisSetupError> {
-    let target = Target::open(options.url, options.login).map_err(RedisSetupError::Target)?;
-    let reply_cost_max = reply_cost_max(options.event_bytes_max, retention.channels_max);
-    Ok(Dialer::new(target, reply_cost_max).waiting_for(options.replicas_to_wait_for))
-}
-
-fn loss_detector(names: Names, retention: &Retention, metrics: Metrics) -> Arc<LossDetector> {
-    let Retention {
-        age_max,
-        channels_max,
-        ..
-    } = *retention;
-    Arc::new(LossDetector::new(names, age_max, channels_max, metrics))
 }

@@ -24,8 +24,13 @@
 //! `sse:` is the prefix, a setting. The braces around a channel are a hash tag: in a Redis Cluster,
 //! all keys of a channel lie in the same slot. A prefix cannot contain braces, so it cannot move
 //! the hash tag.
+//!
+//! In a Redis Cluster, `channels`, `names`, `due`, `tombstones` and `check` exist once per slot, as
+//! `sse:channels:{tag}`. A script that changes a channel and its registry names keys of one slot.
 
 use sse_proto::Channel;
+
+use super::slots::{Slot, Slots};
 
 /// Longest prefix in bytes.
 const PREFIX_BYTES_MAX: usize = 64;
@@ -53,13 +58,42 @@ fn is_allowed(byte: u8) -> bool {
 #[derive(Debug, Clone)]
 pub(super) struct Names {
     prefix: String,
+    slots: Slots,
 }
 
 impl Names {
     /// `prefix` must come from [`parse_prefix`].
-    pub(super) fn new(prefix: &str) -> Self {
+    pub(super) fn new(prefix: &str, slots: Slots) -> Self {
         Self {
             prefix: prefix.to_owned(),
+            slots,
+        }
+    }
+
+    /// How keys are divided into slots.
+    pub(super) const fn slots(&self) -> Slots {
+        self.slots
+    }
+
+    /// The slot of all keys of `channel`.
+    pub(super) fn slot(&self, channel: &Channel) -> Slot {
+        self.slots.of_channel(channel)
+    }
+
+    /// The command that notifies the followers of a channel.
+    pub(super) const fn publish_command(&self) -> &'static str {
+        match self.slots {
+            Slots::One => "PUBLISH",
+            Slots::Cluster => "SPUBLISH",
+        }
+    }
+
+    /// A key that exists once per slot.
+    fn of_slot(&self, name: &str, slot: Slot) -> String {
+        let prefix = &self.prefix;
+        match self.slots {
+            Slots::One => format!("{prefix}{name}"),
+            Slots::Cluster => format!("{prefix}{name}:{{{}}}", slot.tag()),
         }
     }
 
@@ -118,9 +152,9 @@ impl Names {
         format!("{}:flask:markers", self.stream(channel))
     }
 
-    /// The registry of all channels.
-    pub(super) fn channels(&self) -> String {
-        format!("{}channels", self.prefix)
+    /// The registry of all channels of `slot`.
+    pub(super) fn channels(&self, slot: Slot) -> String {
+        self.of_slot("channels", slot)
     }
 
     /// What is stored about a channel besides its events.
@@ -145,6 +179,7 @@ impl Names {
     /// The keys of `delete.lua` and `expire.lua`.
     pub(super) fn deletion(&self, channel: &Channel) -> [String; 11] {
         let [stream, life, deleted] = self.state(channel);
+        let slot = self.slot(channel);
         [
             stream,
             life,
@@ -153,26 +188,26 @@ impl Names {
             self.expiries(channel),
             self.gaps(channel),
             self.trimmed(channel),
-            self.channels(),
-            self.index(),
-            self.due(),
-            self.tombstones(),
+            self.channels(slot),
+            self.index(slot),
+            self.due(slot),
+            self.tombstones(slot),
         ]
     }
 
-    /// All channels by name.
-    pub(super) fn index(&self) -> String {
-        format!("{}names", self.prefix)
+    /// All channels of `slot` by name.
+    pub(super) fn index(&self, slot: Slot) -> String {
+        self.of_slot("names", slot)
     }
 
-    /// Channels by the time at which they may expire.
-    pub(super) fn due(&self) -> String {
-        format!("{}due", self.prefix)
+    /// Channels of `slot` by the time at which they may expire.
+    pub(super) fn due(&self, slot: Slot) -> String {
+        self.of_slot("due", slot)
     }
 
-    /// Deleted channels by the time of their deletion.
-    pub(super) fn tombstones(&self) -> String {
-        format!("{}tombstones", self.prefix)
+    /// Deleted channels of `slot` by the time of their deletion.
+    pub(super) fn tombstones(&self, slot: Slot) -> String {
+        self.of_slot("tombstones", slot)
     }
 
     /// The lock of the node that expires channels.
@@ -195,9 +230,9 @@ impl Names {
         format!("{}revocations", self.prefix)
     }
 
-    /// The key that health checks write.
-    pub(super) fn check(&self) -> String {
-        format!("{}check", self.prefix)
+    /// The key that health checks write in `slot`.
+    pub(super) fn check(&self, slot: Slot) -> String {
+        self.of_slot("check", slot)
     }
 }
 
@@ -207,12 +242,12 @@ mod tests {
 
     #[test]
     fn a_stream_name_leads_back_to_its_channel() {
-        let names = Names::new("sse:");
+        let names = Names::new("sse:", Slots::One);
         let channel: Channel = "orders:eu".parse().unwrap();
         assert_eq!(names.stream(&channel), "sse:{orders:eu}");
         assert_eq!(names.channel("sse:{orders:eu}").as_ref(), Some(&channel));
         for other in [
-            names.channels(),
+            names.channels(names.slot(&channel)),
             names.revocations(),
             names.gaps(&channel),
             names.trimmed(&channel),
@@ -220,14 +255,25 @@ mod tests {
             names.expiries(&channel),
             names.life(&channel),
             names.deleted(&channel),
-            names.index(),
+            names.index(names.slot(&channel)),
             names.flask_state(&channel),
             names.flask_markers(&channel),
         ] {
             assert_eq!(names.channel(&other), None);
         }
-        let other = Names::new("sse:other:");
+        let other = Names::new("sse:other:", Slots::One);
         assert_eq!(names.channel(&other.stream(&channel)), None);
+    }
+
+    #[test]
+    fn the_keys_of_one_script_lie_in_one_slot() {
+        let names = Names::new("sse:", Slots::Cluster);
+        let channel: Channel = "orders:eu".parse().unwrap();
+        let slot = names.slot(&channel);
+        for key in names.deletion(&channel) {
+            assert_eq!(Slots::Cluster.of_key(&key), slot, "{key}");
+        }
+        assert_eq!(Slots::Cluster.of_key(&names.check(slot)), slot);
     }
 
     #[test]

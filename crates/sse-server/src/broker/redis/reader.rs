@@ -24,7 +24,8 @@ impl Streams {
         limits: PageLimits,
         kind: ReadKind,
     ) -> Result<Page, BrokerError> {
-        let _place = self.enter_gate(kind).await?;
+        let shard = self.shard(channel).await?;
+        let _place = self.enter_gate(&shard, kind).await?;
         let page = self.page_sizes.next_page(channel, limits);
         // One more entry shows whether more follow, and one may be the event at the position.
         let mut read = ForwardRead::open(self, channel, page.events_max + 2).await?;
@@ -69,7 +70,8 @@ impl Streams {
         before: Option<EventId>,
         limits: PageLimits,
     ) -> Result<BackPage, BrokerError> {
-        let _place = self.enter_gate(ReadKind::History).await?;
+        let shard = self.shard(channel).await?;
+        let _place = self.enter_gate(&shard, ReadKind::History).await?;
         let page = self.page_sizes.next_page(channel, limits);
         self.page_sizes.forget(channel);
         // One more entry shows whether more precede the page.
@@ -113,7 +115,8 @@ impl Streams {
         channel: &Channel,
         bound: EventId,
     ) -> Result<Option<Gap>, BrokerError> {
-        let _place = self.enter_gate(ReadKind::History).await?;
+        let shard = self.shard(channel).await?;
+        let _place = self.enter_gate(&shard, ReadKind::History).await?;
         let mut read = ForwardRead::open(self, channel, 1).await?;
         for lost in read.records_after(bound).await? {
             if lost.after >= bound {

@@ -7,7 +7,10 @@
 
 use std::{
     collections::HashMap,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -15,7 +18,7 @@ use chrono::Utc;
 use redis::{Cmd, SortedSetAddOptions};
 use sse_proto::Channel;
 
-use super::session::Session;
+use super::{names::Names, replies::parse_reply, session::Session, slots::Slots};
 use crate::broker::{
     BrokerError, Publisher,
     channel_usage::ChannelUsage,
@@ -30,21 +33,19 @@ const KNOWN_FOR: Duration = Duration::from_secs(10);
 /// Registers channels, and remembers to which of them this node has appended.
 #[derive(Debug)]
 pub(super) struct Registry {
-    key: String,
+    names: Names,
     channels_max: usize,
     usage: ChannelUsage,
+    /// Channels of all slots, as a node found them last, and those that it has added since.
+    counted: AtomicUsize,
     appended: Mutex<AppendedChannels>,
 }
 
-/// The channels to which this node has appended in one era.
+/// The channels to which this node has appended, each with the era of its slot.
 ///
-/// They are registered. All ids that Redis assigns in them are above those that it has lost; step 3
-/// of `write.lua` ensures that.
-#[derive(Debug, Default)]
-struct AppendedChannels {
-    era: u64,
-    channels: HashMap<Channel, Appended>,
-}
+/// They are registered. In that era, all ids that Redis assigns in them are above those that it has
+/// lost; step 3 of `write.lua` ensures that.
+type AppendedChannels = HashMap<Channel, (Appended, u64)>;
 
 /// What a node knows of a channel to which it has appended.
 #[derive(Debug, Clone, Copy)]
@@ -67,39 +68,46 @@ impl Appended {
             at: Instant::now(),
         }
     }
-}
 
-impl AppendedChannels {
-    /// Forgets the appends of earlier eras.
-    fn begin_era(&mut self, era: u64) {
-        if self.era < era {
-            *self = Self {
-                era,
-                channels: HashMap::new(),
-            };
-        }
+    /// Whether it is not too old for an append without a script.
+    pub(super) fn is_recent(&self) -> bool {
+        self.at.elapsed() < KNOWN_FOR
     }
 }
 
 impl Registry {
-    /// `key` is the name of the sorted set.
-    pub(super) fn new(key: String, channels_max: usize) -> Self {
+    pub(super) fn new(names: Names, channels_max: usize) -> Self {
         Self {
-            key,
+            names,
             channels_max,
             usage: ChannelUsage::new(channels_max),
+            counted: AtomicUsize::new(0),
             appended: Mutex::default(),
         }
     }
 
-    /// The name of the sorted set.
-    pub(super) fn key(&self) -> &str {
-        &self.key
+    /// The name of the sorted set that has `channel`.
+    pub(super) fn key(&self, channel: &Channel) -> String {
+        self.names.channels(self.names.slot(channel))
+    }
+
+    /// Records how many channels there are in all slots.
+    pub(super) fn record_count(&self, channels: usize) {
+        self.counted.store(channels, Ordering::Relaxed);
+    }
+
+    /// How many channels there are, if the slot of one of them has `of_slot`.
+    fn count(&self, of_slot: usize) -> usize {
+        match self.names.slots() {
+            Slots::One => of_slot,
+            Slots::Cluster => self.counted.load(Ordering::Relaxed).max(of_slot),
+        }
     }
 
     /// Registers `channel` before its first event.
     ///
-    /// Nodes that register channels at the same moment may exceed the limit by as many.
+    /// Nodes that register channels at the same moment may exceed the limit by as many. In a Redis
+    /// Cluster, a node counts the channels of the others once per round of `retention`.
     ///
     /// # Errors
     ///
@@ -112,13 +120,15 @@ impl Registry {
         channel: &Channel,
         session: &mut Session<'_>,
     ) -> Result<(), BrokerError> {
-        let mut commands = redis::pipe();
-        commands.cmd("ZSCORE").arg(&self.key).arg(channel.as_str());
-        commands.cmd("ZCARD").arg(&self.key);
-        let (score, channels): (Option<f64>, usize) = session.query(&commands).await?;
-        if score.is_some() {
+        let key = self.key(channel);
+        let (mut score, mut count) = (redis::cmd("ZSCORE"), redis::cmd("ZCARD"));
+        score.arg(&key).arg(channel.as_str());
+        count.arg(&key);
+        let [score, count] = session.query_values([score, count]).await?;
+        if parse_reply::<Option<f64>>(score)?.is_some() {
             return Ok(());
         }
+        let channels = self.count(parse_reply(count)?);
         self.check_limit(channels)?;
         let free = self.channels_max - channels;
         let now_ms = now_ms();
@@ -129,7 +139,8 @@ impl Registry {
         if !matches!(added, Ok(1)) {
             shares.take_back_new_channel(publisher, now_ms);
         }
-        added?;
+        self.counted
+            .fetch_add(usize::try_from(added?).unwrap_or(0), Ordering::Relaxed);
         self.usage.record_growth(channels + 1);
         Ok(())
     }
@@ -150,42 +161,41 @@ impl Registry {
     fn add_command(&self, channel: &Channel) -> Cmd {
         let now_ms = Utc::now().timestamp_millis();
         let options = SortedSetAddOptions::add_only();
-        Cmd::zadd_options(&self.key, channel.as_str(), now_ms, &options)
+        Cmd::zadd_options(self.key(channel), channel.as_str(), now_ms, &options)
     }
 
     /// Whether this node has appended to `channel` in `era`, and so need not register it.
     pub(super) fn has_appended(&self, channel: &Channel, era: u64) -> bool {
-        let appended = self.appended();
-        appended.era == era && appended.channels.contains_key(channel)
+        self.appended(channel, era).is_some()
     }
 
-    /// Returns what is known of `channel`, if it is not too old for an append without a script.
-    pub(super) fn recently_appended(&self, channel: &Channel, era: u64) -> Option<Appended> {
-        let appended = self.appended();
-        let known = appended.channels.get(channel).copied();
-        known.filter(|known| appended.era == era && known.at.elapsed() < KNOWN_FOR)
+    /// Returns what is known of `channel`, to which this node has appended in `era`.
+    pub(super) fn appended(&self, channel: &Channel, era: u64) -> Option<Appended> {
+        let (known, of_append) = self.lock().get(channel).copied()?;
+        (of_append == era).then_some(known)
     }
 
     /// Forgets what is known of `channel`, because it was closed or deleted.
     pub(super) fn forget_append(&self, channel: &Channel) {
-        self.appended().channels.remove(channel);
+        self.lock().remove(channel);
     }
 
     /// Records that this node has appended to `channel` in `era`.
     pub(super) fn record_append(&self, channel: &Channel, known: Appended, era: u64) {
-        let mut appended = self.appended();
-        appended.begin_era(era);
-        if appended.era == era {
-            appended.channels.insert(channel.clone(), known);
+        let mut appended = self.lock();
+        let earlier = appended.get(channel).map_or(0, |(_, of_append)| *of_append);
+        // A late reply is of an era that has ended.
+        if era >= earlier {
+            appended.insert(channel.clone(), (known, era));
         }
     }
 
     /// Forgets all appends, so that every channel is looked up again.
     pub(super) fn forget_appends(&self) {
-        self.appended().channels.clear();
+        self.lock().clear();
     }
 
-    fn appended(&self) -> MutexGuard<'_, AppendedChannels> {
+    fn lock(&self) -> MutexGuard<'_, AppendedChannels> {
         self.appended.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -196,7 +206,7 @@ mod tests {
 
     #[test]
     fn an_append_counts_in_its_own_era_only() {
-        let registry = Registry::new("sse:channels".to_owned(), 10);
+        let registry = Registry::new(Names::new("sse:", Slots::One), 10);
         let (a, b): (Channel, Channel) = ("a".parse().unwrap(), "b".parse().unwrap());
         let known = Appended {
             incarnation: Incarnation(1),
@@ -209,8 +219,8 @@ mod tests {
         registry.record_append(&b, known, 2);
         assert!(registry.has_appended(&b, 2) && !registry.has_appended(&a, 2));
         // A reply that is late, from an era that has ended.
-        registry.record_append(&a, known, 1);
-        assert!(!registry.has_appended(&a, 1) && !registry.has_appended(&a, 2));
+        registry.record_append(&b, known, 1);
+        assert!(registry.has_appended(&b, 2) && !registry.has_appended(&b, 1));
         registry.forget_appends();
         assert!(!registry.has_appended(&b, 2));
     }

@@ -19,11 +19,13 @@ use std::{
     time::Duration,
 };
 
+use redis::Cmd;
 use sse_proto::Channel;
 use tokio::time::sleep;
 
 use super::{
     errors::CommandError,
+    replies::parse_reply,
     scripts::{TRIM, milliseconds},
     settings_text::settings_text,
     streams::Streams,
@@ -69,7 +71,10 @@ async fn run_round(streams: &Arc<Streams>) -> Result<LogSize, BrokerError> {
         .iter()
         .filter_map(|channel| channel.parse::<Channel>().ok())
     {
-        expire_all_keys(streams, &channel).await?;
+        match expire_all_keys(streams, &channel).await {
+            Err(_) if streams.shards.is_cluster() => continue,
+            result => result?,
+        }
         match trim(streams, &channel, to_forget > 0).await {
             Ok(Trimmed::Forgotten) => to_forget = to_forget.saturating_sub(1),
             Ok(Trimmed::Kept {
@@ -86,6 +91,10 @@ async fn run_round(streams: &Arc<Streams>) -> Result<LogSize, BrokerError> {
             Err(CommandError::Rejected(error)) => {
                 tracing::warn!(%channel, %error, "a channel cannot be trimmed");
             }
+            // The other primaries of a Redis Cluster can still be visited.
+            Err(CommandError::NoReply(error)) if streams.shards.is_cluster() => {
+                tracing::debug!(%channel, %error, "a channel cannot be visited");
+            }
             Err(CommandError::NoReply(error)) => return Err(error),
         }
         sleep(CHANNEL_PAUSE).await;
@@ -101,11 +110,12 @@ async fn expire_all_keys(streams: &Streams, channel: &Channel) -> Result<(), Bro
 }
 
 async fn registered_channels(streams: &Streams) -> Result<Vec<String>, BrokerError> {
-    let mut commands = redis::pipe();
-    let registry = streams.registry.key();
-    commands.cmd("ZRANGE").arg(registry).arg(0).arg(-1);
-    let mut session = streams.connection.common_session().await?;
-    let (channels,): (Vec<String>,) = session.query(&commands).await?;
+    let command = |slot| Cmd::zrange(streams.names.channels(slot), 0, -1);
+    let mut channels = Vec::new();
+    for (_, reply) in streams.shards.each_slot(command).await? {
+        channels.extend(parse_reply::<Vec<String>>(reply)?);
+    }
+    streams.registry.record_count(channels.len());
     Ok(channels)
 }
 
@@ -151,25 +161,26 @@ async fn trim(
     may_forget: bool,
 ) -> Result<Trimmed, CommandError> {
     let names = &streams.names;
-    let mut script = TRIM.prepare_invoke();
+    let slot = names.slot(channel);
+    let mut script = TRIM.of(names).prepare_invoke();
     script
         .key(names.stream(channel))
-        .key(streams.registry.key())
+        .key(names.channels(slot))
         .key(names.keys(channel))
         .key(names.gaps(channel))
         .key(names.trimmed(channel))
         .key(names.life(channel))
         .key(names.deleted(channel))
         .key(names.expiries(channel))
-        .key(names.index())
-        .key(names.due())
-        .key(names.tombstones())
+        .key(names.index(slot))
+        .key(names.due(slot))
+        .key(names.tombstones(slot))
         .arg(channel.as_str())
         .arg(milliseconds(streams.retention.age_max))
         .arg(u8::from(may_forget))
         .arg(milliseconds(UNUSED_MIN))
         .arg(settings_text(streams.classes.rules_of(channel).0));
-    let session = streams.connection.session(channel).await;
+    let session = streams.shards.session(channel).await;
     let mut session = session.map_err(CommandError::NoReply)?;
     session.run(&script).await.map(Trimmed::from_reply)
 }

@@ -11,6 +11,7 @@ mod network;
 mod proxy;
 mod raw_http;
 pub(crate) mod redis_acl;
+mod redis_cluster;
 mod redis_server;
 mod skipped;
 mod subscriber;
@@ -46,6 +47,7 @@ pub(crate) use self::{
     https::{TlsServer, client_settings},
     proxy::Proxy,
     raw_http::{AnySocket, RawConnection, RawHead, only_response},
+    redis_cluster::RedisCluster,
     redis_server::RedisServer,
     subscriber::{Subscriber, TestEvent},
 };

@@ -95,7 +95,7 @@ impl FlaskBridge {
         for marker in &markers {
             command.arg(marker.as_str());
         }
-        let mut session = self.streams.connection.session(&channel.name).await?;
+        let mut session = self.streams.shards.session(&channel.name).await?;
         let counts: Vec<Option<u64>> = session.query_one(command).await?;
         let mut queue = channel.queue();
         for (marker, count) in markers.iter().zip(counts) {
@@ -116,7 +116,7 @@ impl FlaskBridge {
             return Ok(());
         };
         let streams = &self.streams;
-        let mut session = streams.connection.session(&channel.name).await?;
+        let mut session = streams.shards.session(&channel.name).await?;
         let publisher = Publisher::default();
         let is_first = streams
             .prepare_append(publisher, &channel.name, &mut session)
@@ -151,6 +151,7 @@ impl FlaskBridge {
         messages: &[(u64, Result<FlaskMessage, Rejection>)],
     ) -> ScriptInvocation<'static> {
         let names = &self.streams.names;
+        let slot = names.slot(&channel.name);
         let (class, create, after_delete) = self.streams.classes.rules_of(&channel.name);
         let mut script = FLASK_APPEND.key(names.stream(&channel.name));
         script
@@ -158,9 +159,9 @@ impl FlaskBridge {
             .key(names.flask_markers(&channel.name))
             .key(names.life(&channel.name))
             .key(names.deleted(&channel.name))
-            .key(names.channels())
-            .key(names.index())
-            .key(names.due())
+            .key(names.channels(slot))
+            .key(names.index(slot))
+            .key(names.due(slot))
             .arg(self.streams.retention.events_max.get())
             .arg(u8::from(is_first))
             .arg(random_suffix())

@@ -5,7 +5,7 @@ use std::{collections::HashSet, time::Duration};
 use redis::{Pipeline, Value};
 
 use super::{Append, Confirmed, Job, Jobs, NotConfirmed};
-use crate::broker::redis::{dial::CommandConnection, scripts::WRITE_TEXT};
+use crate::broker::redis::{dial::CommandConnection, names::Names, scripts::WRITE};
 
 /// Sends the appends of `jobs`, until the last sender is gone.
 ///
@@ -14,7 +14,7 @@ pub(in crate::broker::redis) async fn run(
     mut jobs: Jobs,
     mut connection: CommandConnection,
     replicas: u32,
-    timeout: Duration,
+    (timeout, names): (Duration, Names),
 ) {
     let wait_ms = u64::try_from(timeout.as_millis() * 4 / 5)
         .unwrap_or(u64::MAX)
@@ -23,7 +23,7 @@ pub(in crate::broker::redis) async fn run(
     load_script
         .cmd("SCRIPT")
         .arg("LOAD")
-        .arg(WRITE_TEXT.as_str());
+        .arg(&WRITE.with_text(&names).text);
     // If this fails, so do the appends that need the script.
     let _: redis::RedisResult<()> = load_script.query_async(&mut connection).await;
     while let Some(group) = jobs.next_group().await {
@@ -32,7 +32,7 @@ pub(in crate::broker::redis) async fn run(
         }
         let commands = group_commands(&group, replicas, wait_ms);
         let replies = commands.query_async(&mut connection).await;
-        let notifications = notifications(&group);
+        let notifications = notifications(&group, &names);
         answer(group, replies, replicas);
         // A failed notification fails nothing: a node that misses it polls.
         let _: redis::RedisResult<Vec<Value>> = notifications.query_async(&mut connection).await;
@@ -58,11 +58,11 @@ fn group_commands(group: &[Job], replicas: u32, wait_ms: u64) -> Pipeline {
 }
 
 /// One notification per stream.
-fn notifications(group: &[Job]) -> Pipeline {
+fn notifications(group: &[Job], names: &Names) -> Pipeline {
     let mut commands = redis::pipe();
     let streams: HashSet<&str> = group.iter().map(|job| job.append.stream.as_str()).collect();
     for stream in streams {
-        commands.cmd("PUBLISH").arg(stream).arg("");
+        commands.cmd(names.publish_command()).arg(stream).arg("");
     }
     commands.ignore_errors();
     commands
