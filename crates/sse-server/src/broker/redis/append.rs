@@ -23,7 +23,7 @@ use super::{
     replicated::Append,
     replies::{check_rejection, parse_added_id},
     scripts::WRITE,
-    session::Session,
+    session::{Retries, Session},
     streams::Streams,
     write_reply::{ScriptWritten, parse_write_reply},
 };
@@ -70,11 +70,12 @@ impl Streams {
         if !known.is_recent() {
             // While the slot of the channel is about to move, a script cannot run if a part of its
             // keys has moved. Appends of one key can.
-            session.is_patient = false;
+            session.retries = Retries::Never;
             let written = self.write_by_script(publisher, channel, write, session);
             let written = written.await;
-            session.is_patient = true;
-            if !session.gave_up {
+            let gave_up = session.retries == Retries::GaveUp;
+            session.retries = Retries::UntilDeadline;
+            if !gave_up {
                 return written;
             }
         }

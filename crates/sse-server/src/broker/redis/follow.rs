@@ -22,7 +22,7 @@ use super::{
     redirects::{NodeAddress, Redirect, find_redirect, redirect_of},
     replies::value_pipeline,
     sending::{send_before, send_unit},
-    session::Session,
+    session::{Retries, Session},
     slots::Slot,
     unit::Unit,
 };
@@ -249,8 +249,8 @@ impl Session<'_> {
 
     /// Waits before another attempt; returns false if the deadline comes first.
     async fn pause(&mut self) -> bool {
-        if !self.is_patient {
-            self.gave_up = true;
+        if self.retries != Retries::UntilDeadline {
+            self.retries = Retries::GaveUp;
             return false;
         }
         let is_early = Instant::now() + PAUSE < self.deadline;

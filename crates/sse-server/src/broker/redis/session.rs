@@ -52,12 +52,20 @@ pub(super) struct Session<'a> {
     pub(super) follows_moves: bool,
     /// Whether Redis rejected the last commands because another Redis must carry them out.
     pub(super) must_repeat: bool,
-    /// Whether commands that Redis cannot carry out yet are sent again.
-    pub(super) is_patient: bool,
-    /// Whether a command was given up that an impatient session did not send again.
-    pub(super) gave_up: bool,
+    pub(super) retries: Retries,
     /// The way of appends, if replicas must confirm them.
     replicated: Option<ReplicatedWrites>,
+}
+
+/// What happens to a command that Redis cannot carry out yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Retries {
+    /// It is sent again until the deadline.
+    UntilDeadline,
+    /// It is given up.
+    Never,
+    /// It was given up.
+    GaveUp,
 }
 
 /// What the commands of a session concern.
@@ -102,8 +110,7 @@ impl<'a> Session<'a> {
             era,
             follows_moves: true,
             must_repeat: false,
-            is_patient: true,
-            gave_up: false,
+            retries: Retries::UntilDeadline,
             replicated: None,
         }
     }
