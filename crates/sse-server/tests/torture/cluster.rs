@@ -37,7 +37,7 @@ pub(crate) struct Cluster {
     pub(crate) nodes: Vec<Node>,
     pub(crate) redis: Option<Server>,
     pub(crate) sentinels: Option<Sentinels>,
-    pub(crate) redis_cluster: Option<RedisCluster>,
+    pub(crate) shards: Option<RedisCluster>,
     pub(crate) disk: Option<Disk>,
     pub(crate) clock: Option<Clock>,
     directory: PathBuf,
@@ -179,7 +179,7 @@ impl Cluster {
             nodes: Vec::new(),
             redis: None,
             sentinels: None,
-            redis_cluster: None,
+            shards: None,
             disk: None,
             clock: Clock::find(directory)?,
             directory: directory.to_owned(),
@@ -226,7 +226,7 @@ impl Cluster {
             BrokerName::Cluster => {
                 let redis = RedisCluster::start(directory).await?;
                 let url = redis.url();
-                cluster.redis_cluster = Some(redis);
+                cluster.shards = Some(redis);
                 // The clocks of the servers would have to be stepped together.
                 cluster.clock = None;
                 vec![
@@ -277,7 +277,7 @@ impl Cluster {
         if let Some(sentinels) = &mut self.sentinels {
             ended.extend(sentinels.revive().await?);
         }
-        if let Some(redis) = &mut self.redis_cluster {
+        if let Some(redis) = &mut self.shards {
             ended.extend(redis.revive().await?);
         }
         for node in &mut self.nodes {

@@ -227,7 +227,7 @@ impl Faults<'_> {
     /// Lets another Redis own a channel; returns the effect: mostly how long that took in milliseconds.
     async fn change_primary(&mut self, fault: Fault) -> anyhow::Result<u64> {
         let number = self.plan.chance.random_range(0..3);
-        if let Some(redis) = &mut self.cluster.redis_cluster {
+        if let Some(redis) = &mut self.cluster.shards {
             let outcome = redis.strike(fault, number).await?;
             self.lost.extend(outcome.lost);
             return Ok(outcome.effect);
