@@ -9,6 +9,7 @@
 //! | `access`, `channel_classes` | the tables `[access]` and `[[channel]]` of the file |
 //! | `commands`, `tls_pairs` | `check`, `config`, `health`, `key` and `token`, which print and exit; certificates |
 //! | `print`, `sources`, `unprinted` | `config print`, where a value comes from, and values that may contain secrets |
+//! | `flags_after_command` | `check` and `config print` in front of the settings |
 //! | `bind_hint`, `validate` | advice for `--host` and `--port`; rules that concern several settings |
 //! | `broker_choice`, `values` | which broker is chosen; the forms of single values |
 //!
@@ -22,6 +23,7 @@ mod cli;
 mod commands;
 mod environment;
 mod file;
+mod flags_after_command;
 mod invocation;
 mod limit_args;
 mod log_args;
