@@ -13,7 +13,7 @@
 //! | `proxy_header` | the header with which a load balancer names its client |
 //! | `start_tls` | loads the certificates |
 //! | `start_fanout` | starts the threads that write to streams |
-//! | `handshake`, `handshake_turns` | TLS handshakes, and which of them run at a time |
+//! | `handshake`, `handshake_turns`, `handshake_threads` | TLS handshakes, which of them run at a time, and the threads that compute them |
 //! | `transport` | serves HTTP over accepted connections |
 //! | `app` | the routes and the middlewares |
 //! | `dashboard` | what the dashboard knows of the settings |
@@ -30,6 +30,7 @@ mod app;
 mod connection_limits;
 mod dashboard;
 mod handshake;
+mod handshake_threads;
 mod handshake_turns;
 mod http2;
 mod listen;
@@ -81,8 +82,8 @@ use crate::{
     connections::{ConnectionTable, sweep},
     fanout::{
         admission::Admission, attached_list::AttachedList, attached_sockets::AttachedSockets,
-        blocked::BlockedBytes, drain::Drain, page_cache::PageCache, stream_life::StreamLife,
-        streams::Streams,
+        blocked::BlockedBytes, drain::Drain, page_cache::PageCache, publish_list::PublishList,
+        stream_life::StreamLife, streams::Streams,
     },
     http::{
         self, AppState, BodyMemory, CommonHeaders, HistoryBudget, Origins, Readiness, Rejections,
@@ -241,7 +242,7 @@ fn acceptor(
         files_max: files.files_max,
         trusted_proxies: TrustedProxies::new(&config.trusted_proxies),
         write_timeout: config.fanout.write_timeout,
-        tls: tls.map(|tls| tls.settings),
+        tls: tls.map(|tls| (tls.settings, tls.handshake_threads)),
         stopping: resources.stopping.clone(),
         log: ProtocolErrorLog::default(),
         metrics: resources.metrics.clone(),
@@ -310,6 +311,7 @@ impl Resources {
                 fanout,
                 attached: AttachedList::default(),
                 attached_sockets: AttachedSockets::default(),
+                publishes: PublishList::default(),
                 life,
                 admission,
                 drain,

@@ -1,10 +1,10 @@
-//! The open streams of this node: a list, and closing them.
+//! The open streams and streaming publishes of this node: a list, and closing them.
 //!
 //! The list is made in several steps while streams open and close, so it is not a snapshot. A
 //! stream has an id, an address and a principal only if there are access rules; without them a
-//! stream keeps nothing of its caller.
+//! stream keeps nothing of its caller. A streaming publish always has an id.
 
-use std::time::SystemTime;
+use std::{net::IpAddr, sync::Arc, time::SystemTime};
 
 use actix_web::{HttpRequest, HttpResponse, web::Path};
 use actix_web_lab::extract::LocalData;
@@ -16,7 +16,7 @@ use super::permission::check_permission;
 use crate::{
     access::{Creator, Identity, Principal, ServerRight},
     epoch::milliseconds,
-    fanout::streams::StreamInfo,
+    fanout::{publish_list::OpenPublish, stream_caller::StreamCaller, streams::StreamInfo},
     http::{
         access::caller::Caller,
         error::{ApiError, ApiResult},
@@ -31,6 +31,12 @@ const LIMIT_MAX: usize = 1000;
 /// Largest value of `skip`.
 const SKIP_MAX: usize = 10_000_000;
 
+/// What is listed.
+enum Listed {
+    Stream(StreamInfo),
+    Publish(Arc<OpenPublish>),
+}
+
 /// `GET /admin/streams`: lists streams, the slowest first.
 pub(crate) async fn list(
     request: HttpRequest,
@@ -42,46 +48,105 @@ pub(crate) async fn list(
     params.check_known(&["limit", "skip"])?;
     let limit = params.number("limit", 1..=LIMIT_MAX)?;
     let skip = params.number("skip", 0..=SKIP_MAX)?.unwrap_or_default();
-    let mut streams = state.streams.list().await.streams;
+    let mut streams = list_all(&state).await;
     let now_ms = milliseconds(SystemTime::now());
-    streams.sort_by_key(|stream| std::cmp::Reverse(lag_ms(stream, now_ms)));
+    streams.sort_by_key(|listed| std::cmp::Reverse(listed.lag_ms(now_ms)));
     let total = streams.len();
     let page = streams
         .iter()
         .skip(skip)
         .take(limit.unwrap_or(LIMIT_DEFAULT));
-    let page: Vec<Value> = page.map(|stream| describe(stream, now_ms)).collect();
+    let page: Vec<Value> = page.map(|listed| listed.describe(now_ms)).collect();
     Ok(HttpResponse::Ok().json(json!({ "total": total, "streams": page })))
 }
 
-/// How long ago the oldest event happened that the stream was not sent; zero at the tail.
-fn lag_ms(stream: &StreamInfo, now_ms: u64) -> u64 {
-    if stream.is_behind_tail {
-        now_ms.saturating_sub(stream.position_ms)
-    } else {
-        0
+async fn list_all(state: &AppState) -> Vec<Listed> {
+    let streams = state.streams.list().await.streams;
+    let publishes = state.streams.publishes.publishes();
+    let publishes = publishes.into_iter().map(Listed::Publish);
+    let streams = streams.into_iter().map(Listed::Stream);
+    streams.chain(publishes).collect()
+}
+
+impl Listed {
+    /// How long ago the oldest event happened that the stream was not sent; zero at the tail, and
+    /// for a publish.
+    fn lag_ms(&self, now_ms: u64) -> u64 {
+        match self {
+            Self::Stream(stream) if stream.is_behind_tail => {
+                now_ms.saturating_sub(stream.position_ms)
+            }
+            _ => 0,
+        }
+    }
+
+    fn caller(&self) -> Option<&StreamCaller> {
+        match self {
+            Self::Stream(stream) => stream.caller.as_deref(),
+            Self::Publish(publish) => publish.caller(),
+        }
+    }
+
+    /// The id by which it can be closed.
+    fn id(&self) -> Option<u64> {
+        match self {
+            Self::Stream(stream) => stream.caller.as_ref().map(|caller| caller.id()),
+            Self::Publish(publish) => Some(publish.id()),
+        }
+    }
+
+    /// Closes it; returns `false` if that is not possible.
+    fn close(&self) -> bool {
+        match self {
+            Self::Stream(stream) => match &stream.caller {
+                Some(caller) => caller.close(),
+                None => return false,
+            },
+            Self::Publish(publish) => publish.close(),
+        }
+        true
+    }
+
+    fn describe(&self, now_ms: u64) -> Value {
+        let mut description = json!({ "lag_ms": self.lag_ms(now_ms) });
+        match self {
+            Self::Stream(stream) => {
+                let channels: Vec<&str> = stream.channels.iter().map(Channel::as_str).collect();
+                description["kind"] = "stream".into();
+                description["channels"] = channels.into();
+                if let Some(caller) = &stream.caller {
+                    description["address"] = to_json(caller.address());
+                    description["since"] = time_text(caller.opened()).into();
+                    description["bytes"] = caller.bytes().into();
+                }
+            }
+            Self::Publish(publish) => {
+                description["kind"] = "publish".into();
+                description["channels"] = vec![publish.channel().as_str()].into();
+                description["address"] = to_json(publish.address());
+                description["since"] = time_text(publish.opened()).into();
+                description["bytes"] = publish.bytes().into();
+            }
+        }
+        if let Some(id) = self.id() {
+            description["id"] = format!("{id:016x}").into();
+        }
+        if let Some(caller) = self.caller() {
+            description["principal"] = caller.identity().principal().to_json();
+        }
+        description
     }
 }
 
-fn describe(stream: &StreamInfo, now_ms: u64) -> Value {
-    let channels: Vec<&str> = stream.channels.iter().map(Channel::as_str).collect();
-    let mut description = json!({ "channels": channels, "lag_ms": lag_ms(stream, now_ms) });
-    if let Some(caller) = &stream.caller {
-        let opened = DateTime::<Utc>::from(caller.opened());
-        description["id"] = format_id(caller.id()).into();
-        description["address"] = caller.address().map(|address| address.to_string()).into();
-        description["principal"] = caller.identity().principal().to_json();
-        description["since"] = opened.to_rfc3339_opts(SecondsFormat::Millis, true).into();
-        description["bytes"] = caller.bytes().into();
-    }
-    description
+fn to_json(address: Option<IpAddr>) -> Value {
+    address.map(|address| address.to_string()).into()
 }
 
-fn format_id(id: u64) -> String {
-    format!("{id:016x}")
+fn time_text(time: SystemTime) -> String {
+    DateTime::<Utc>::from(time).to_rfc3339_opts(SecondsFormat::Millis, true)
 }
 
-/// `DELETE /admin/streams/{id}`: closes one stream.
+/// `DELETE /admin/streams/{id}`: closes one stream or streaming publish.
 pub(crate) async fn close_one(
     request: HttpRequest,
     state: LocalData<AppState>,
@@ -92,9 +157,7 @@ pub(crate) async fn close_one(
     Params::parse_any(request.query_string())?.check_known(&[])?;
     let wanted = u64::from_str_radix(&id, 16).ok();
     caller.note_target(|| id.to_string());
-    let closed = close_matching(&state, |stream| {
-        stream.caller.as_ref().map(|caller| caller.id()) == wanted && wanted.is_some()
-    });
+    let closed = close_matching(&state, |listed| wanted.is_some() && listed.id() == wanted);
     match closed.await {
         0 => Err(ApiError::NoSuchStream),
         closed => Ok(HttpResponse::Ok().json(json!({ "closed": closed }))),
@@ -112,19 +175,18 @@ pub(crate) async fn close_all(
     params.check_known(&["key", "iss", "sub"])?;
     let owner = Owner::from_params(&params)?;
     caller.note_target(|| request.query_string().to_owned());
-    let closed = close_matching(&state, |stream| {
-        let caller = stream.caller.as_ref();
+    let closed = close_matching(&state, |listed| {
+        let caller = listed.caller();
         caller.is_some_and(|caller| owner.opened(&caller.identity()))
     });
     let closed = closed.await;
     Ok(HttpResponse::Ok().json(json!({ "closed": closed })))
 }
 
-async fn close_matching(state: &AppState, matches: impl Fn(&StreamInfo) -> bool) -> usize {
-    let streams = state.streams.list().await.streams;
-    let matching = streams.iter().filter(|stream| matches(stream));
-    let callers = matching.filter_map(|stream| stream.caller.as_ref());
-    callers.map(|caller| caller.close()).count()
+async fn close_matching(state: &AppState, matches: impl Fn(&Listed) -> bool) -> usize {
+    let listed = list_all(state).await;
+    let matching = listed.iter().filter(|listed| matches(listed));
+    matching.filter(|listed| listed.close()).count()
 }
 
 /// Whose streams are closed.
