@@ -93,6 +93,7 @@ use crate::{
     quota::CallerQuotas,
     supervised::supervised_task,
     tls::Certificates,
+    trace::Traces,
 };
 
 /// Serves until the first call of `next_stop` is ready, and then shuts down in order. If the server
@@ -285,6 +286,7 @@ impl Resources {
         life.set(config.stream_life);
         let origins = Origins::new(&config.origins);
         Ok(AppState {
+            traces: Traces::default(),
             dashboard: dashboard(config, self.connections_max),
             access,
             limits: config.requests,

@@ -110,7 +110,10 @@ impl Dashboard {
     pub(super) fn open_feed(&self) -> ApiResult<FeedPlace> {
         let permit = self.0.places.clone().try_acquire_owned();
         Ok(FeedPlace {
-            _permit: permit.map_err(|_| ApiError::TooManyDashboards(FEEDS_MAX))?,
+            _permit: permit.map_err(|_| ApiError::TooManyFeeds {
+                what: "dashboards",
+                max: FEEDS_MAX,
+            })?,
             blocks: self.0.blocks.subscribe(),
         })
     }
@@ -269,6 +272,10 @@ pub async fn run_dashboard(state: AppState, stopping: CancellationToken) {
         second += 1;
         if is_due {
             dashboard.take_sample(&state);
+            state
+                .metrics
+                .busiest()
+                .decay(Duration::from_secs(INTERVAL_S));
         }
         if !is_open {
             continue;

@@ -4,8 +4,10 @@
 //! |---|---|
 //! | `streams` | `GET` and `DELETE /admin/streams`, `DELETE /admin/streams/{id}` |
 //! | `revocations` | `POST /admin/revocations` |
+//! | `busiest` | `GET /admin/channels/busiest` |
 //! | `stats` | `GET /admin/stats` |
 //! | `events` | `GET /admin/events`: the feed of the dashboard |
+//! | `trace` | `GET /admin/trace` |
 //! | `settings`, `printed_settings` | `GET /admin/settings` |
 //! | `access` | `POST /admin/access`: what a credential grants |
 //! | `page` | `GET /` for browsers: the dashboard, and its files |
@@ -14,6 +16,7 @@
 //! | `permission` | who may use these routes if there are no access rules |
 
 pub(crate) mod access;
+pub(crate) mod busiest;
 pub(crate) mod dashboard;
 pub(crate) mod events;
 pub(crate) mod page;
@@ -25,3 +28,4 @@ mod samples;
 pub(crate) mod settings;
 pub(crate) mod stats;
 pub(crate) mod streams;
+pub(crate) mod trace;

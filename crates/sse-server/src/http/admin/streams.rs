@@ -14,7 +14,7 @@ use sse_proto::Channel;
 
 use super::permission::check_permission;
 use crate::{
-    access::{Creator, Identity, Principal, ServerRight},
+    access::{NamedCaller, ServerRight},
     epoch::milliseconds,
     fanout::streams::StreamInfo,
     http::{
@@ -55,7 +55,7 @@ pub(crate) async fn list(
 }
 
 /// How long ago the oldest event happened that the stream was not sent; zero at the tail.
-fn lag_ms(stream: &StreamInfo, now_ms: u64) -> u64 {
+pub(super) fn lag_ms(stream: &StreamInfo, now_ms: u64) -> u64 {
     if stream.is_behind_tail {
         now_ms.saturating_sub(stream.position_ms)
     } else {
@@ -63,7 +63,7 @@ fn lag_ms(stream: &StreamInfo, now_ms: u64) -> u64 {
     }
 }
 
-fn describe(stream: &StreamInfo, now_ms: u64) -> Value {
+pub(super) fn describe(stream: &StreamInfo, now_ms: u64) -> Value {
     let channels: Vec<&str> = stream.channels.iter().map(Channel::as_str).collect();
     let mut description = json!({ "channels": channels, "lag_ms": lag_ms(stream, now_ms) });
     if let Some(caller) = &stream.caller {
@@ -110,11 +110,11 @@ pub(crate) async fn close_all(
     check_permission(&request, &state, &caller, ServerRight::Admin)?;
     let params = Params::parse_any(request.query_string())?;
     params.check_known(&["key", "iss", "sub"])?;
-    let owner = Owner::from_params(&params)?;
+    let owner = named_caller(&params)?.ok_or_else(no_name)?;
     caller.note_target(|| request.query_string().to_owned());
     let closed = close_matching(&state, |stream| {
         let caller = stream.caller.as_ref();
-        caller.is_some_and(|caller| owner.opened(&caller.identity()))
+        caller.is_some_and(|caller| owner.owns(&caller.identity()))
     });
     let closed = closed.await;
     Ok(HttpResponse::Ok().json(json!({ "closed": closed })))
@@ -127,54 +127,20 @@ async fn close_matching(state: &AppState, matches: impl Fn(&StreamInfo) -> bool)
     callers.map(|caller| caller.close()).count()
 }
 
-/// Whose streams are closed.
-enum Owner {
-    Key(String),
-    Subject { iss: String, sub: String },
+/// Returns the caller that a request names by `key=`, or `iss=&sub=`; `None` if it names none.
+pub(super) fn named_caller(params: &Params) -> ApiResult<Option<NamedCaller>> {
+    let (key, iss, sub) = (params.one("key")?, params.one("iss")?, params.one("sub")?);
+    match (key, iss, sub) {
+        (None, None, None) => Ok(None),
+        (Some(key), None, None) => Ok(Some(NamedCaller::Key(key.to_owned()))),
+        (None, Some(iss), Some(sub)) => Ok(Some(NamedCaller::Subject {
+            iss: iss.to_owned(),
+            sub: sub.to_owned(),
+        })),
+        _ => Err(no_name()),
+    }
 }
 
-impl Owner {
-    fn from_params(params: &Params) -> ApiResult<Self> {
-        let (key, iss, sub) = (params.one("key")?, params.one("iss")?, params.one("sub")?);
-        match (key, iss, sub) {
-            (Some(key), None, None) => Ok(Self::Key(key.to_owned())),
-            (None, Some(iss), Some(sub)) => Ok(Self::Subject {
-                iss: iss.to_owned(),
-                sub: sub.to_owned(),
-            }),
-            _ => Err(ApiError::invalid_parameter(
-                "key",
-                "must be given alone, or iss and sub instead of it",
-            )),
-        }
-    }
-
-    /// Whether the owner has opened a stream of `identity`, perhaps with a ticket.
-    fn opened(&self, identity: &Identity) -> bool {
-        match identity.principal() {
-            Principal::Anonymous => false,
-            Principal::Key { name } => self.is_key(name),
-            Principal::Subject { iss, sub } => self.is_subject(iss, sub),
-            Principal::Ticket { by, sub } => {
-                let issuer = identity.issuer();
-                self.is_creator(by) || issuer.is_some_and(|iss| self.is_subject(iss, sub))
-            }
-        }
-    }
-
-    fn is_key(&self, name: &str) -> bool {
-        matches!(self, Self::Key(key) if key == name)
-    }
-
-    fn is_subject(&self, of: &str, subject: &str) -> bool {
-        matches!(self, Self::Subject { iss, sub } if iss == of && sub == subject)
-    }
-
-    fn is_creator(&self, creator: &Creator) -> bool {
-        match creator {
-            Creator::Key(name) => self.is_key(name),
-            Creator::Subject { iss, sub } => self.is_subject(iss, sub),
-            Creator::Operator => false,
-        }
-    }
+fn no_name() -> ApiError {
+    ApiError::invalid_parameter("key", "must be given alone, or iss and sub instead of it")
 }
