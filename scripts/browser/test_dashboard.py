@@ -224,7 +224,8 @@ class Dashboard(BrowserCase):
                 page.get_by_role("button", name="Check").click()
                 page.get_by_text("The credential is accepted").wait_for()
             if screen == "settings":
-                page.locator("main tbody tr").nth(3).wait_for()
+                page.get_by_role("region", name="Settings").locator("tbody tr").nth(3).wait_for()
+                page.get_by_role("region", name="Nodes").locator("tbody tr").nth(len(PAYLOADS) - 1).wait_for()
             self.assertEqual(page.locator(FOREIGN).count(), 0, screen)
             self.assertIsNone(page.evaluate("window.hit ?? null"), screen)
             shown = page.locator("main").inner_text() + page.locator("#problems").inner_text()
@@ -312,7 +313,7 @@ class Hostile:
         known = {
             "/admin/events": self.feed, "/admin/streams": self.streams, "/admin/settings": self.settings,
             "/admin/access": self.access, "/stream": self.stream, "/channels": self.channels, "/admin/channels/busiest": self.busiest,
-            "/admin/trace": self.trace,
+            "/admin/trace": self.trace, "/admin/nodes": self.nodes,
         }
         if path not in known:
             return route.fallback()
@@ -360,6 +361,11 @@ class Hostile:
         blocks = [("entry", entry) for entry in entries]
         blocks += [("streams", self.streams()), ("status", {"dropped": PAYLOADS[0], "ends_ms": PAYLOADS[0]}), ("end", {})]
         return "".join(f"event: {name}\ndata: {json.dumps(data)}\n\n" for name, data in blocks)
+
+    def nodes(self):
+        names = ["id", "host", "version", "started_ms", "streams", "behind_tail", "lag_ms", "age_ms"]
+        nodes = [{**dict.fromkeys(names, payload), "addresses": [payload, payload], "is_self": True} for payload in PAYLOADS]
+        return {"shared": True, "time_ms": PAYLOADS[0], "nodes": nodes}
 
     def settings(self):
         rows = [{"key": payload, "value": payload, "origin": payload} for payload in PAYLOADS]

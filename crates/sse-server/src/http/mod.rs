@@ -52,10 +52,12 @@
 //! | | `busiest` | `/admin/channels/busiest` |
 //! | | `events`, `stats` | the feed of the dashboard, `/admin/stats` |
 //! | | `trace` | `/admin/trace` |
+//! | | `nodes` | `/admin/nodes` |
 //! | | `settings`, `printed_settings` | `/admin/settings` |
 //! | | `access` | `POST /admin/access`: what a credential grants |
 //! | | `page` | the dashboard at `/`, and its files |
 //! | | `dashboard` | what all dashboards share, and the task that feeds them |
+//! | | `lag` | how far streams are behind |
 //! | | `samples`, `problems` | the last 15 minutes; sentences about what is wrong |
 //! | | `permission` | who may use them |
 //! | `ops` | `health`, `readiness` | `GET /health/live`, `/health/ready` |
@@ -112,6 +114,7 @@ pub use self::{
     },
     admin::{
         dashboard::{BudgetLimits, Dashboard, run_dashboard},
+        nodes::{NodeAddress, report_node},
         printed_settings::{PrintedSetting, PrintedSettings, Tables},
     },
     api::HistoryBudget,
@@ -132,7 +135,8 @@ pub use self::{
 };
 use self::{
     admin::{
-        access as credentials, busiest, events, page, revocations, settings, stats, streams, trace,
+        access as credentials, busiest, events, nodes, page, revocations, settings, stats, streams,
+        trace,
     },
     api::{batch, channels, history, publish, stream, tokens},
     error::{ApiError, ApiResult, shortened},
@@ -230,6 +234,11 @@ fn admin_routes(config: &mut ServiceConfig) {
             "/admin/trace",
             "GET",
             [web::get().to(trace::trace)],
+        ))
+        .service(resource(
+            "/admin/nodes",
+            "GET",
+            [web::get().to(nodes::nodes)],
         ))
         .service(resource(
             "/admin/settings",

@@ -3,7 +3,7 @@
 use reqwest::{Response, StatusCode};
 use serde_json::{Value, json};
 
-use crate::common::{Backend, Subscriber, TestServer, refusal, within};
+use crate::common::{Backend, RedisServer, Subscriber, TestServer, refusal, until, within};
 
 const HTML: &str = "text/html,application/xhtml+xml,*/*;q=0.8";
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; \
@@ -95,6 +95,7 @@ async fn a_browser_of_this_machine_gets_the_page_and_other_clients_the_routes() 
         "/admin/settings",
         "/admin/channels/busiest",
         "/admin/trace",
+        "/admin/nodes",
     ] {
         let proxied = get(&server, path, &[("forwarded", "for=192.0.2.1")]).await;
         refusal(proxied, StatusCode::FORBIDDEN, "admin_needs_rules").await;
@@ -332,6 +333,39 @@ async fn a_trace_has_one_subject_and_an_end_and_a_node_has_few() {
     }
     let response = get(&server, "/admin/trace?key=a", &[]).await;
     refusal(response, StatusCode::SERVICE_UNAVAILABLE, "busy").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_over_redis_lists_the_others_and_another_broker_has_one() {
+    let server = TestServer::start(Backend::Memory).await;
+    let alone = json_of(&server, "/admin/nodes").await;
+    assert_eq!(alone["shared"], false);
+    let own = &alone["nodes"][0];
+    assert_eq!(
+        (&own["is_self"], &own["addresses"]),
+        (&json!(true), &json!([server.url]))
+    );
+
+    let redis = RedisServer::start().await;
+    let nodes = [
+        TestServer::node(&redis, &[]).await,
+        TestServer::node(&redis, &[]).await,
+    ];
+    let _stream = nodes[1].subscribe("/stream").await;
+    let both = until("both nodes are listed", async || {
+        let listed = json_of(&nodes[0], "/admin/nodes").await;
+        let other = listed["nodes"][1].clone();
+        (other["streams"] == 1).then_some((listed, other))
+    });
+    let (listed, other) = both.await;
+    assert_eq!(
+        (&listed["shared"], &listed["nodes"][0]["addresses"]),
+        (&json!(true), &json!([nodes[0].url]))
+    );
+    assert_eq!(
+        (&other["is_self"], &other["addresses"]),
+        (&json!(false), &json!([nodes[1].url]))
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

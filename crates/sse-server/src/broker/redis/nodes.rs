@@ -77,8 +77,7 @@ impl RedisBroker {
 }
 
 fn parse_fields(reply: Value) -> Result<HashMap<String, String>, BrokerError> {
-    redis::from_redis_value(check_rejection(reply)?)
-        .map_err(|_| malformed("no map for an HGETALL"))
+    redis::from_redis_value(check_rejection(reply)?).map_err(|_| malformed("no map for an HGETALL"))
 }
 
 /// Returns the report in a field; `None` if it is too old or is no report.

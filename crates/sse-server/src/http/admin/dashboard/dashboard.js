@@ -927,18 +927,35 @@ function settingsScreen(root) {
   const body = el('tbody');
   const words = el('input', { type: 'search', placeholder: 'name, value or origin' });
   const tables = el('div', {});
-  root.append(el('div', { class: 'bar' }, fieldOf('Contains', words)), table('Settings', ['Setting', 'Value', 'Origin'], body), tables);
+  const nodes = el('tbody');
+  root.append(
+    el('h2', {}, 'Nodes'), table('Nodes', ['Node', 'Host', 'Addresses', 'Version', 'Up', 'Streams', 'Behind the tail', 'Largest lag'], nodes),
+    el('h2', {}, 'Settings of this node'), el('div', { class: 'bar' }, fieldOf('Contains', words)), table('Settings', ['Setting', 'Value', 'Origin'], body), tables);
   let settings = [];
   const update = () => {
     const matches = ({ key, value, origin }) => `${key} ${value} ${origin}`.toLowerCase().includes(words.value.toLowerCase());
     body.replaceChildren(...settings.filter(matches).map(({ key, value, origin }) => row(el('code', {}, oneLine(key)), el('code', {}, oneLine(value)), oneLine(origin))));
   };
   words.addEventListener('input', update);
+  async function loadNodes() {
+    try {
+      const found = await getJson('admin/nodes');
+      nodes.replaceChildren(...found.nodes.map((node) => row(
+        el('code', {}, oneLine(node.id), node.is_self ? ' (this one)' : null), oneLine(node.host ?? '–'), oneLine(node.addresses.join(', ')),
+        oneLine(node.version), duration(found.time_ms - node.started_ms), count(node.streams), count(node.behind_tail),
+        node.lag_ms ? duration(node.lag_ms) : 'none')));
+    } catch (error) {
+      nodes.replaceChildren(emptyRow(8, error.message));
+    }
+  }
+  loadNodes();
+  const timer = setInterval(loadNodes, 5000);
   getJson('admin/settings').then((found) => {
     settings = found.settings;
     update();
     for (const text of [found.tls, found.access]) if (text) tables.append(el('pre', { tabindex: 0 }, text.trim()));
   }).catch((error) => tables.append(el('p', { class: 'bad' }, error.message)));
+  return { close() { clearInterval(timer); } };
 }
 
 // --- Screens ------------------------------------------------------------------------------------
