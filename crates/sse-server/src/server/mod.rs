@@ -94,6 +94,7 @@ use crate::{
     quota::CallerQuotas,
     supervised::supervised_task,
     tls::Certificates,
+    trace::Traces,
 };
 
 /// Serves until the first call of `next_stop` is ready, and then shuts down in order. If the server
@@ -185,7 +186,7 @@ async fn start(
     let tls = start_tls::start(config, &resources.metrics, &stopping)?;
     resources.certificates = tls.as_ref().map(|tls| tls.certificates.clone());
     let acceptor = acceptor(config, files, tls, &resources);
-    let state = resources.app_state(config, access)?;
+    let state = resources.app_state(config, access, &addresses)?;
     let reloader = Reloader::new(&state, &acceptor);
     let fanout = state.streams.fanout.clone();
     #[cfg(target_os = "linux")]
@@ -203,6 +204,8 @@ async fn start(
     tokio::spawn(supervised_task("the revocations", revocations));
     let feed = http::run_dashboard(state.clone(), stopping.clone());
     tokio::spawn(supervised_task("the dashboard's feed", feed));
+    let reports = http::report_node(state.clone(), stopping.clone());
+    tokio::spawn(supervised_task("the reports of this node", reports));
     announce::announce(config, &addresses, files.connections_max);
     let parts = Parts {
         broker: broker.clone(),
@@ -262,7 +265,12 @@ struct Resources {
 
 impl Resources {
     /// Starts the fan-out threads and returns what request handlers need.
-    fn app_state(self, config: &Config, access: AccessControl) -> anyhow::Result<AppState> {
+    fn app_state(
+        self,
+        config: &Config,
+        access: AccessControl,
+        addresses: &[ListenAddress],
+    ) -> anyhow::Result<AppState> {
         let hub = Hub::new(
             self.broker.clone(),
             config.tail,
@@ -286,7 +294,8 @@ impl Resources {
         life.set(config.stream_life);
         let origins = Origins::new(&config.origins);
         Ok(AppState {
-            dashboard: dashboard(config, self.connections_max),
+            traces: Traces::default(),
+            dashboard: dashboard(config, self.connections_max, addresses),
             access,
             limits: config.requests,
             body_memory: Arc::new(BodyMemory::new(

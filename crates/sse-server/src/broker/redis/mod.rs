@@ -19,6 +19,7 @@
 //! | `retention` | trims by age, forgets expired keys and dead channels |
 //! | `registry` | the set of all channels, and its limit |
 //! | `revocations` | the stored revocations, in one hash |
+//! | `nodes` | the reports of the nodes, in one hash |
 //! | `connection`, `supervisor`, `handshake`, `tasks` | the connections for commands, which are made again for ever; the tasks |
 //! | `target`, `sentinel` | the URL, accounts and certificates; the primary as sentinels report it |
 //! | `dial`, `reply_limit`, `reply_meter` | opens connections whose replies have a limit |
@@ -61,6 +62,7 @@ mod known_ids;
 mod lifecycle;
 mod lookups;
 mod names;
+mod nodes;
 mod outage_log;
 mod page_size;
 mod pubsub;

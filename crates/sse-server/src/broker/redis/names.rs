@@ -19,6 +19,7 @@
 //! | `sse:maintenance` | string | the node that expires channels at present |
 //! | `sse:format` | string | the number of this format, see `format` |
 //! | `sse:revocations` | hash | revoked credentials, each with the time until which it is stored |
+//! | `sse:nodes` | hash | what each node reports about itself, with the time of the report |
 //! | `sse:check` | string | written by health checks; lives for a second |
 //!
 //! `sse:` is the prefix, a setting. The braces around a channel are a hash tag: in a Redis Cluster,
@@ -195,6 +196,11 @@ impl Names {
         format!("{}revocations", self.prefix)
     }
 
+    /// The hash of the reports of the nodes.
+    pub(super) fn nodes(&self) -> String {
+        format!("{}nodes", self.prefix)
+    }
+
     /// The key that health checks write.
     pub(super) fn check(&self) -> String {
         format!("{}check", self.prefix)
@@ -214,6 +220,7 @@ mod tests {
         for other in [
             names.channels(),
             names.revocations(),
+            names.nodes(),
             names.gaps(&channel),
             names.trimmed(&channel),
             names.keys(&channel),

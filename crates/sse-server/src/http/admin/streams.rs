@@ -14,7 +14,7 @@ use sse_proto::Channel;
 
 use super::permission::check_permission;
 use crate::{
-    access::{Creator, Identity, Principal, ServerRight},
+    access::{NamedCaller, ServerRight},
     epoch::milliseconds,
     fanout::{publish_list::OpenPublish, stream_caller::StreamCaller, streams::StreamInfo},
     http::{
@@ -69,14 +69,11 @@ async fn list_all(state: &AppState) -> Vec<Listed> {
 }
 
 impl Listed {
-    /// How long ago the oldest event happened that the stream was not sent; zero at the tail, and
-    /// for a publish.
+    /// How far it is behind; zero for a publish.
     fn lag_ms(&self, now_ms: u64) -> u64 {
         match self {
-            Self::Stream(stream) if stream.is_behind_tail => {
-                now_ms.saturating_sub(stream.position_ms)
-            }
-            _ => 0,
+            Self::Stream(stream) => lag_ms(stream, now_ms),
+            Self::Publish(_) => 0,
         }
     }
 
@@ -108,38 +105,58 @@ impl Listed {
     }
 
     fn describe(&self, now_ms: u64) -> Value {
-        let mut description = json!({ "lag_ms": self.lag_ms(now_ms) });
         match self {
-            Self::Stream(stream) => {
-                let channels: Vec<&str> = stream.channels.iter().map(Channel::as_str).collect();
-                description["kind"] = "stream".into();
-                description["channels"] = channels.into();
-                if let Some(caller) = &stream.caller {
-                    description["address"] = to_json(caller.address());
-                    description["since"] = time_text(caller.opened()).into();
-                    description["bytes"] = caller.bytes().into();
-                }
-            }
-            Self::Publish(publish) => {
-                description["kind"] = "publish".into();
-                description["channels"] = vec![publish.channel().as_str()].into();
-                description["address"] = to_json(publish.address());
-                description["since"] = time_text(publish.opened()).into();
-                description["bytes"] = publish.bytes().into();
-            }
+            Self::Stream(stream) => describe(stream, now_ms),
+            Self::Publish(publish) => describe_publish(publish),
         }
-        if let Some(id) = self.id() {
-            description["id"] = format!("{id:016x}").into();
-        }
-        if let Some(caller) = self.caller() {
-            description["principal"] = caller.identity().principal().to_json();
-        }
-        description
     }
+}
+
+/// How long ago the oldest event happened that the stream was not sent; zero at the tail.
+pub(super) fn lag_ms(stream: &StreamInfo, now_ms: u64) -> u64 {
+    if stream.is_behind_tail {
+        now_ms.saturating_sub(stream.position_ms)
+    } else {
+        0
+    }
+}
+
+pub(super) fn describe(stream: &StreamInfo, now_ms: u64) -> Value {
+    let channels: Vec<&str> = stream.channels.iter().map(Channel::as_str).collect();
+    let lag_ms = lag_ms(stream, now_ms);
+    let mut description = json!({ "kind": "stream", "channels": channels, "lag_ms": lag_ms });
+    if let Some(caller) = &stream.caller {
+        description["id"] = format_id(caller.id()).into();
+        description["address"] = to_json(caller.address());
+        description["principal"] = caller.identity().principal().to_json();
+        description["since"] = time_text(caller.opened()).into();
+        description["bytes"] = caller.bytes().into();
+    }
+    description
+}
+
+fn describe_publish(publish: &OpenPublish) -> Value {
+    let mut description = json!({
+        "kind": "publish",
+        "channels": [publish.channel().as_str()],
+        "lag_ms": 0,
+        "id": format_id(publish.id()),
+        "address": to_json(publish.address()),
+        "since": time_text(publish.opened()),
+        "bytes": publish.bytes(),
+    });
+    if let Some(caller) = publish.caller() {
+        description["principal"] = caller.identity().principal().to_json();
+    }
+    description
 }
 
 fn to_json(address: Option<IpAddr>) -> Value {
     address.map(|address| address.to_string()).into()
+}
+
+fn format_id(id: u64) -> String {
+    format!("{id:016x}")
 }
 
 fn time_text(time: SystemTime) -> String {
@@ -173,11 +190,11 @@ pub(crate) async fn close_all(
     check_permission(&request, &state, &caller, ServerRight::Admin)?;
     let params = Params::parse_any(request.query_string())?;
     params.check_known(&["key", "iss", "sub"])?;
-    let owner = Owner::from_params(&params)?;
+    let owner = named_caller(&params)?.ok_or_else(no_name)?;
     caller.note_target(|| request.query_string().to_owned());
     let closed = close_matching(&state, |listed| {
         let caller = listed.caller();
-        caller.is_some_and(|caller| owner.opened(&caller.identity()))
+        caller.is_some_and(|caller| owner.owns(&caller.identity()))
     });
     let closed = closed.await;
     Ok(HttpResponse::Ok().json(json!({ "closed": closed })))
@@ -189,54 +206,20 @@ async fn close_matching(state: &AppState, matches: impl Fn(&Listed) -> bool) -> 
     matching.filter(|listed| listed.close()).count()
 }
 
-/// Whose streams are closed.
-enum Owner {
-    Key(String),
-    Subject { iss: String, sub: String },
+/// Returns the caller that a request names by `key=`, or `iss=&sub=`; `None` if it names none.
+pub(super) fn named_caller(params: &Params) -> ApiResult<Option<NamedCaller>> {
+    let (key, iss, sub) = (params.one("key")?, params.one("iss")?, params.one("sub")?);
+    match (key, iss, sub) {
+        (None, None, None) => Ok(None),
+        (Some(key), None, None) => Ok(Some(NamedCaller::Key(key.to_owned()))),
+        (None, Some(iss), Some(sub)) => Ok(Some(NamedCaller::Subject {
+            iss: iss.to_owned(),
+            sub: sub.to_owned(),
+        })),
+        _ => Err(no_name()),
+    }
 }
 
-impl Owner {
-    fn from_params(params: &Params) -> ApiResult<Self> {
-        let (key, iss, sub) = (params.one("key")?, params.one("iss")?, params.one("sub")?);
-        match (key, iss, sub) {
-            (Some(key), None, None) => Ok(Self::Key(key.to_owned())),
-            (None, Some(iss), Some(sub)) => Ok(Self::Subject {
-                iss: iss.to_owned(),
-                sub: sub.to_owned(),
-            }),
-            _ => Err(ApiError::invalid_parameter(
-                "key",
-                "must be given alone, or iss and sub instead of it",
-            )),
-        }
-    }
-
-    /// Whether the owner has opened a stream of `identity`, perhaps with a ticket.
-    fn opened(&self, identity: &Identity) -> bool {
-        match identity.principal() {
-            Principal::Anonymous => false,
-            Principal::Key { name } => self.is_key(name),
-            Principal::Subject { iss, sub } => self.is_subject(iss, sub),
-            Principal::Ticket { by, sub } => {
-                let issuer = identity.issuer();
-                self.is_creator(by) || issuer.is_some_and(|iss| self.is_subject(iss, sub))
-            }
-        }
-    }
-
-    fn is_key(&self, name: &str) -> bool {
-        matches!(self, Self::Key(key) if key == name)
-    }
-
-    fn is_subject(&self, of: &str, subject: &str) -> bool {
-        matches!(self, Self::Subject { iss, sub } if iss == of && sub == subject)
-    }
-
-    fn is_creator(&self, creator: &Creator) -> bool {
-        match creator {
-            Creator::Key(name) => self.is_key(name),
-            Creator::Subject { iss, sub } => self.is_subject(iss, sub),
-            Creator::Operator => false,
-        }
-    }
+fn no_name() -> ApiError {
+    ApiError::invalid_parameter("key", "must be given alone, or iss and sub instead of it")
 }
