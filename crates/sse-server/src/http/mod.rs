@@ -48,6 +48,7 @@
 //! | | `history_memory` | memory for the responses of `history` |
 //! | | `tokens` | `POST /tokens` |
 //! | `admin` | `streams`, `revocations` | `/admin/streams`, `/admin/revocations` |
+//! | | `backup` | `/admin/backup` |
 //! | | `events`, `stats` | the feed of the dashboard, `/admin/stats` |
 //! | | `settings`, `printed_settings` | `/admin/settings` |
 //! | | `access` | `POST /admin/access`: what a credential grants |
@@ -126,7 +127,7 @@ pub use self::{
     state::AppState,
 };
 use self::{
-    admin::{access as credentials, events, page, revocations, settings, stats, streams},
+    admin::{access as credentials, backup, events, page, revocations, settings, stats, streams},
     api::{batch, channels, history, publish, stream, tokens},
     error::{ApiError, ApiResult, shortened},
     ops::{health, metrics},
@@ -203,7 +204,14 @@ fn admin_routes(config: &mut ServiceConfig) {
     let close_all = web::delete().to(streams::close_all);
     let close_one = web::delete().to(streams::close_one);
     let revoke = web::post().to(revocations::revoke);
+    let start_backup = web::post().to(backup::start);
+    let backup_status = web::get().to(backup::status);
     config
+        .service(resource(
+            "/admin/backup",
+            "GET, POST",
+            [start_backup, backup_status],
+        ))
         .service(resource(
             "/admin/stats",
             "GET",

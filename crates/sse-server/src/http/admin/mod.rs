@@ -3,6 +3,7 @@
 //! | file | route |
 //! |---|---|
 //! | `streams` | `GET` and `DELETE /admin/streams`, `DELETE /admin/streams/{id}` |
+//! | `backup` | `POST` and `GET /admin/backup` |
 //! | `revocations` | `POST /admin/revocations` |
 //! | `stats` | `GET /admin/stats` |
 //! | `events` | `GET /admin/events`: the feed of the dashboard |
@@ -14,6 +15,7 @@
 //! | `permission` | who may use these routes if there are no access rules |
 
 pub(crate) mod access;
+pub(crate) mod backup;
 pub(crate) mod dashboard;
 pub(crate) mod events;
 pub(crate) mod page;
