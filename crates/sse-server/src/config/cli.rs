@@ -9,6 +9,7 @@ use sse_cli::switch::parse_switch;
 use sse_proto::units::{parse_positive_duration, parse_size};
 
 use super::{
+    backup_args::BackupArgs,
     commands::Command,
     limit_args::LimitArgs,
     log_args::LogArgs,
@@ -155,6 +156,9 @@ pub(super) struct Args {
         help_heading = "History"
     )]
     pub(super) disk_reserve: ByteSize,
+
+    #[command(flatten)]
+    pub(super) backup: BackupArgs,
 
     #[command(flatten)]
     pub(super) publishing: PublishArgs,

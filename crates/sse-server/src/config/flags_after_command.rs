@@ -1,13 +1,13 @@
-//! `check` and `config print` accept the server's flags behind them as well as before them.
+//! `check`, `config print` and `restore` accept the server's flags behind them as well as before them.
 //!
-//! Both report on the settings of a server, so people write them in front of the flags of that
+//! They concern the settings of a server, so people write them in front of the flags of that
 //! server: `sse-server check --data-dir D`. The grammar knows these flags before a command only.
 
 use std::ffi::OsString;
 
 use clap::Command;
 
-const COMMANDS: [&[&str]; 2] = [&["check"], &["config", "print"]];
+const COMMANDS: [&[&str]; 3] = [&["check"], &["config", "print"], &["restore"]];
 
 /// Moves one of these commands, with its own flags, to the end of the command line `args` if that
 /// begins with it.
@@ -26,14 +26,25 @@ pub(super) fn move_to_end(args: Vec<OsString>, grammar: &Command) -> Vec<OsStrin
         };
         command = found;
     }
+    let long = |arg: &OsString| Some(arg.to_str()?.strip_prefix("--")?.to_owned());
+    let has = |command: &Command, flag: &str| {
+        command
+            .get_arguments()
+            .any(|own| own.get_long() == Some(flag))
+    };
+    let takes_value = |flag: &str| {
+        let found = grammar.get_arguments();
+        let mut found = found.filter(|known| known.get_long() == Some(flag));
+        found.any(|known| known.get_action().takes_values())
+    };
+    let mut is_value = false;
     let is_own = |arg: &OsString| {
-        let flag = arg.to_str().and_then(|arg| arg.strip_prefix("--"));
+        let flag = long(arg);
+        // What follows a flag of the settings is its value. Other words are the command's own.
+        let is_value_now = std::mem::take(&mut is_value) && flag.is_none();
+        is_value = flag.as_deref().is_some_and(takes_value);
         let is_help = arg == "-h" || arg == "--help";
-        is_help
-            || flag.is_some_and(|flag| {
-                let mut flags = command.get_arguments().filter_map(clap::Arg::get_long);
-                flags.any(|own| own == flag)
-            })
+        is_help || flag.map_or(!is_value_now, |flag| has(command, &flag))
     };
     let mut args = args.into_iter();
     let program = args.next();
@@ -75,6 +86,14 @@ mod tests {
                 "sse --memory config print --example",
             ),
             ("sse --memory check --json", "sse --memory check --json"),
+            (
+                "sse restore COPY --data-dir D --memory",
+                "sse --data-dir D --memory restore COPY",
+            ),
+            (
+                "sse restore --data-dir=D --data-mode 0750 COPY",
+                "sse --data-dir=D --data-mode 0750 restore COPY",
+            ),
             ("sse config check FILE", "sse config check FILE"),
             ("sse token check TOKEN", "sse token check TOKEN"),
             ("sse --data-dir check", "sse --data-dir check"),

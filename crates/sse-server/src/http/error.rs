@@ -14,7 +14,10 @@ use super::{
     error_cause::ErrorCause,
     rejections::Rejection,
 };
-use crate::{access::RejectionWord, broker::BrokerError};
+use crate::{
+    access::RejectionWord,
+    broker::{BrokerError, backup::BackupError},
+};
 
 /// The routes, for a client that requested another one.
 pub(super) const ROUTES: &str = "\
@@ -22,7 +25,7 @@ pub(super) const ROUTES: &str = "\
     GET, PUT or DELETE /channels/{name}, POST /channels/{name}/close, POST /tokens, \
     GET /health/live, GET /health/ready, GET /metrics, GET or DELETE /admin/streams, \
     POST /admin/revocations, GET /admin/stats, GET /admin/events, GET /admin/settings, \
-    POST /admin/access, GET /client.js, GET /client.d.ts, GET /openapi.yaml";
+    POST /admin/access, GET or POST /admin/backup, GET /client.js, GET /client.d.ts, GET /openapi.yaml";
 
 /// Delay before a retry if nothing better is known.
 pub(super) const RETRY_AFTER: Duration = Duration::from_secs(1);
@@ -149,6 +152,12 @@ pub enum ApiError {
     /// No open stream has this id.
     #[error("no stream of this node has this id; GET /admin/streams lists the streams")]
     NoSuchStream,
+    /// A copy of the log cannot begin.
+    #[error(transparent)]
+    Backup(#[from] BackupError),
+    /// The server has made no copy since its start.
+    #[error("no copy of the log was made since the server was started")]
+    NoBackup,
     /// The channel does not exist.
     #[error("no such channel")]
     NoSuchChannel,

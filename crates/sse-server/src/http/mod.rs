@@ -50,6 +50,7 @@
 //! | | `tokens` | `POST /tokens` |
 //! | `admin` | `streams`, `revocations` | `/admin/streams`, `/admin/revocations` |
 //! | | `busiest` | `/admin/channels/busiest` |
+//! | | `backup` | `/admin/backup` |
 //! | | `events`, `stats` | the feed of the dashboard, `/admin/stats` |
 //! | | `trace` | `/admin/trace` |
 //! | | `nodes` | `/admin/nodes` |
@@ -135,8 +136,8 @@ pub use self::{
 };
 use self::{
     admin::{
-        access as credentials, busiest, events, nodes, page, revocations, settings, stats, streams,
-        trace,
+        access as credentials, backup, busiest, events, nodes, page, revocations, settings, stats,
+        streams, trace,
     },
     api::{batch, channels, history, publish, stream, tokens},
     error::{ApiError, ApiResult, shortened},
@@ -214,11 +215,16 @@ fn admin_routes(config: &mut ServiceConfig) {
     let close_all = web::delete().to(streams::close_all);
     let close_one = web::delete().to(streams::close_one);
     let revoke = web::post().to(revocations::revoke);
+    let start_backup = web::post().to(backup::start);
+    let backup_status = web::get().to(backup::status);
     config
         .service(resource(
             "/admin/channels/busiest",
             "GET",
             [web::get().to(busiest::busiest)],
+            "/admin/backup",
+            "GET, POST",
+            [start_backup, backup_status],
         ))
         .service(resource(
             "/admin/stats",

@@ -13,7 +13,7 @@ use crate::{
     access::{AccessControl, revocations::UNREADABLE_MAX},
     access_log::AccessLog,
     audit_log::AuditLog,
-    broker::Warning,
+    broker::{Warning, backup::BackupSettings},
     channel::Hub,
     fanout::streams::Streams,
     metrics::Metrics,
@@ -61,6 +61,8 @@ pub struct AppState {
     pub traces: Traces,
     /// What the dashboard shows.
     pub dashboard: Dashboard,
+    /// Where and how fast the log is copied.
+    pub backups: Arc<BackupSettings>,
     /// Kind of the broker, for `/health/ready`.
     pub broker_name: &'static str,
 }

@@ -330,6 +330,7 @@ impl Resources {
             audit_log: self.logs.audit,
             certificates: self.certificates,
             readiness: Readiness::default(),
+            backups: Arc::new(config.backups.clone()),
             broker_name: config.broker.kind.name(),
             hub,
             metrics: self.metrics,

@@ -7,6 +7,7 @@
 //! |---|---|
 //! | `access` (a) | Each caller gets what its rights allow, over both versions of HTTP and on open streams. |
 //! | `access_log` (a) | Each request and the end of each stream has a line, and a log that cannot be written delays no request. |
+//! | `backup` | A copy is whole or does not exist, and readers that cross a restore get a gap. |
 //! | `batch_channels` | A batch for several channels stores the lines of each all or none. |
 //! | `blocked` (a) | Slow streams share a bound of memory, and one that is closed loses nothing. |
 //! | `broken_stderr` | A log that cannot be written costs lines and nothing else. |
@@ -79,6 +80,7 @@
 
 mod access;
 mod access_log;
+mod backup;
 mod batch_channels;
 mod blocked;
 mod broken_stderr;

@@ -4,9 +4,9 @@
 //! changes in a [`CommittedChange`]. The writer applies the change after the commit, or drops it if
 //! the commit failed.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::Arc};
 
-use sse_proto::{Channel, EventId};
+use sse_proto::{Channel, EventId, api::Lost};
 
 use super::{committed_channels::Channels, key_record::KeyCount, staged_channels::ChannelChanges};
 use crate::{broker::clock::Clock, metrics::LogSize};
@@ -22,6 +22,8 @@ pub(super) struct CommittedState {
     pub(super) origin: EventId,
     /// Bytes of all events.
     pub(super) bytes: u64,
+    /// The ranges of ids that restores have lost. They do not change while the log is open.
+    pub(super) lost_ranges: Arc<[Lost]>,
 }
 
 /// The changes of one commit batch. `None` removes an entry.

@@ -3,7 +3,7 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use sse_proto::{Channel, EventId, Position};
+use sse_proto::{Channel, EventId, Position, api::Lost};
 
 use super::committed_state::{CommittedChange, CommittedState};
 use crate::broker::lifecycle::{ChannelLife, Tombstone};
@@ -19,6 +19,9 @@ pub(super) struct LastIds {
     origin: EventId,
     /// The highest id that the log's clock has assigned or passed.
     highest: EventId,
+    /// Bytes of all events.
+    bytes: u64,
+    lost_ranges: Arc<[Lost]>,
 }
 
 impl LastIds {
@@ -29,6 +32,8 @@ impl LastIds {
             tombstones: state.channels.tombstones().clone(),
             origin: state.origin,
             highest: state.clock.highest(),
+            bytes: state.bytes,
+            lost_ranges: state.lost_ranges.clone(),
         }
     }
 
@@ -36,6 +41,7 @@ impl LastIds {
     pub(super) fn apply(&mut self, change: &CommittedChange) {
         self.origin = change.origin;
         self.highest = change.clock.highest();
+        self.bytes = change.bytes;
         for (channel, last) in change.last_ids() {
             match last {
                 Some(last) => drop(self.by_channel.insert(channel.clone(), last)),
@@ -66,10 +72,26 @@ impl LastIds {
 
     /// Whether a client at `position` has seen the end of `channel`.
     pub(super) fn is_ended(&self, channel: &Channel, position: Position) -> bool {
+        // The lost part may have had another incarnation of the channel.
+        if self.is_lost(position) {
+            return false;
+        }
         let end = self.lives.get(channel).and_then(|life| life.end.as_ref());
         let tombstone = self.tombstones.get(channel);
         end.is_some_and(|end| end.is_seen_at(position))
             || tombstone.is_some_and(|tombstone| tombstone.is_ended(position))
+    }
+
+    /// Whether the position is in a range that a restore has lost.
+    fn is_lost(&self, position: Position) -> bool {
+        let (Position::After(id) | Position::At(id)) = position;
+        let mut ranges = self.lost_ranges.iter();
+        ranges.any(|lost| lost.after < id && id < lost.before)
+    }
+
+    /// Returns the bytes of all events.
+    pub(super) const fn bytes(&self) -> u64 {
+        self.bytes
     }
 
     /// Whether the channel has, or had, events.

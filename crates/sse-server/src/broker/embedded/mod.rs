@@ -21,11 +21,13 @@
 //! | `committed_state`, `committed_channels`, `last_ids`, `shared` | what memory holds of the log |
 //! | `reader`, `chain` | a page from a snapshot, with the proof that it is complete |
 //! | `revocations` | the stored revocations, in a table of their own |
+//! | `backup`, `restore`, `restores` | copies of the log, and what a restored log knows to be lost |
 //! | `record`, `life_record`, `key_record`, `checksum`, `tables` | the format of the file |
 //! | `data_files` | permissions of the directory and its files |
 //! | `open`, `recover`, `store` | opening the file, loading its state, transactions |
 //! | `catch_panic`, `damage_log`, `failure_log`, `disk`, `error` | faults |
 
+mod backup;
 mod catch_panic;
 mod chain;
 mod channels;
@@ -51,6 +53,8 @@ mod reader;
 mod record;
 mod recover;
 mod request;
+mod restore;
+mod restores;
 mod revocations;
 mod shared;
 mod stage;
@@ -77,8 +81,12 @@ use sse_proto::{Channel, Event, EventId};
 use tokio::{runtime::Handle, sync::oneshot};
 
 pub use self::{
-    catch_panic::is_catching_panic, data_files::DataMode, error::OpenError, open::Location,
+    catch_panic::is_catching_panic,
+    data_files::DataMode,
+    error::OpenError,
+    open::Location,
     progress::WriterProgress,
+    restore::{RestoreError, Restored, restore},
 };
 use self::{
     disk::FreeSpace,
@@ -173,17 +181,13 @@ impl Embedded {
     ///
     /// Other handles stay valid, but every later append and read is rejected.
     pub fn close(&self) {
+        self.shared.backups.stop();
         drop(lock(&self.requests).take());
-        self.join_writer();
-        self.shared.store.close();
-    }
-
-    /// Waits until the writer has ended.
-    fn join_writer(&self) {
         let writer = lock(&self.writer).take();
         if let Some(Err(_panicked)) = writer.map(JoinHandle::join) {
             tracing::error!("the writer of the log panicked");
         }
+        self.shared.store.close();
     }
 
     pub(super) async fn append(

@@ -44,6 +44,11 @@ pub(super) const fn id_of(key: Key) -> EventId {
     EventId::new(key.1, key.2)
 }
 
+/// Returns what an event counts towards the limit of bytes: its record and its key.
+pub(super) const fn record_bytes(record: usize) -> u64 {
+    (record + size_of::<Key>()) as u64
+}
+
 /// Bytes of an event record before its type.
 const EVENT_HEAD: usize = 17;
 

@@ -6,6 +6,7 @@
 //! | channels | every row | checksum; a lookup finds the row; their number |
 //! | forgotten | every last id | checksum; their number |
 //! | lives, tombstones | every one | checksum; a lookup finds the row; their number |
+//! | restores | every range | checksum |
 //! | deleted | every number | nothing: a lost one costs space |
 //! | key counts | every count | checksum |
 //! | keys | nothing | checksum; a lookup finds the row; their number equals the counts |
@@ -33,6 +34,7 @@ use super::{
     key_record::{KeyCount, decode_key},
     life_record::{decode_life, decode_tombstone},
     record::{ChannelRow, decode_forgotten},
+    restores::read_ranges,
     staged_channels::{Changes, ChannelChanges},
     store::Store,
     tables::{
@@ -48,6 +50,10 @@ use crate::broker::clock::Clock;
 pub(super) fn load_state(store: &Store, assigned: EventId) -> Result<CommittedState, StoreError> {
     store.try_read(|transaction| {
         let header = read_header(transaction)?;
+        let lost_ranges = read_ranges(transaction)?;
+        // After a restore every sequence number begins with that of the gap records, so that no id
+        // equals one of the lost part, even if the clock of that server was ahead.
+        let first_seq = lost_ranges.last().map_or(0, |lost| lost.before.seq);
         let rows = load_channels(transaction)?;
         let forgotten = load_forgotten(transaction)?;
         let key_counts = load_key_counts(transaction)?;
@@ -72,10 +78,11 @@ pub(super) fn load_state(store: &Store, assigned: EventId) -> Result<CommittedSt
         Ok(CommittedState {
             bytes,
             channels,
-            clock: Clock::new(assigned.max(header.highest).max(last), 0),
+            clock: Clock::new(assigned.max(header.highest).max(last), first_seq),
             // Numbers start at 1, and none is assigned twice.
             next_number: header.next_number.max(last_number + 1),
             origin: header.origin,
+            lost_ranges: lost_ranges.into(),
         })
     })
 }

@@ -8,6 +8,7 @@ use std::sync::{
 use sse_proto::{Channel, EventId, api::GapReason};
 
 use super::{
+    backup::Backups,
     commit::StagedWrite,
     committed_state::{CommittedChange, CommittedState},
     damage_log::DamageLog,
@@ -35,6 +36,7 @@ pub(super) struct Shared {
     pub(super) waiting: Level,
     pub(super) damage_log: DamageLog,
     pub(super) revocation_version: RevocationVersion,
+    pub(super) backups: Backups,
     last_ids: RwLock<LastIds>,
     /// How many times the file was opened again.
     reopenings: AtomicU64,
@@ -54,6 +56,7 @@ impl Shared {
             metrics,
             damage_log: DamageLog::default(),
             revocation_version: RevocationVersion::default(),
+            backups: Backups::default(),
             last_ids: RwLock::new(LastIds::new(state)),
             batches: AtomicU64::new(0),
             is_reopening: AtomicBool::new(false),

@@ -13,7 +13,9 @@ use super::{
     committed_state::{CommittedChange, CommittedState},
     error::StoreError,
     key_record::KeyCount,
-    record::{ChannelRow, Key, LogHeader, encode_event, encode_forgotten, event_key, id_of},
+    record::{
+        ChannelRow, Key, LogHeader, encode_event, encode_forgotten, event_key, id_of, record_bytes,
+    },
     staged_channels::StagedChannels,
     staged_lives::{write_changes, write_lives},
     tables::{CHANNELS, EVENTS, FORGOTTEN, write_header},
@@ -337,9 +339,4 @@ impl<'a> StagedLog<'a> {
             },
         )
     }
-}
-
-/// Returns what an event counts towards the limit of bytes: its record and its key.
-const fn record_bytes(record: usize) -> u64 {
-    (record + size_of::<Key>()) as u64
 }

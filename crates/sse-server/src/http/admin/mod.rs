@@ -3,6 +3,7 @@
 //! | file | route |
 //! |---|---|
 //! | `streams` | `GET` and `DELETE /admin/streams`, `DELETE /admin/streams/{id}` |
+//! | `backup` | `POST` and `GET /admin/backup` |
 //! | `revocations` | `POST /admin/revocations` |
 //! | `busiest` | `GET /admin/channels/busiest` |
 //! | `stats` | `GET /admin/stats` |
@@ -19,6 +20,7 @@
 
 pub(crate) mod access;
 pub(crate) mod busiest;
+pub(crate) mod backup;
 pub(crate) mod dashboard;
 pub(crate) mod events;
 mod lag;

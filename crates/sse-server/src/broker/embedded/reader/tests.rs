@@ -44,6 +44,7 @@ fn log(change: impl FnOnce(&WriteTransaction)) -> Store {
         next_number: 1,
         origin: EventId::ZERO,
         bytes: 0,
+        lost_ranges: [].into(),
     };
     let shares = ClientShares::new(&retention);
     let store = Store::open(Location::Memory).unwrap();
