@@ -14,6 +14,8 @@
 //! The first append needs the script, because Redis may have lost events since the previous era and
 //! the script ensures that no lost id is assigned again.
 
+use std::time::Duration;
+
 use redis::{Cmd, Pipeline, Value};
 use sse_proto::{Channel, Event, EventId};
 
@@ -24,6 +26,7 @@ use super::{
     replies::{check_rejection, parse_added_id},
     scripts::WRITE,
     session::Session,
+    slots::Slot,
     streams::Streams,
     write_reply::{ScriptWritten, parse_write_reply},
 };
@@ -223,6 +226,7 @@ impl Streams {
     ) {
         self.losses.observe(channel, last, era);
         self.record_known(channel, life, era);
+        self.hint_due(channel, life.1, false);
     }
 
     /// Records what is known of a channel after an append.
@@ -237,6 +241,17 @@ impl Streams {
         self.registry.record_append(channel, known, era);
     }
 
+    /// Hints at when a channel with these settings is due after a write.
+    fn hint_due(&self, channel: &Channel, settings: ChannelSettings, is_closed: bool) {
+        let effective = self.classes.effective(channel, settings, &self.retention);
+        let ttl = effective.due_ms(is_closed, 0).map(Duration::from_millis);
+        let age = effective.settings.history_age_ms;
+        let pause = age.map(|age| Duration::from_millis(age / 4));
+        if let Some(delay) = ttl.into_iter().chain(pause).min() {
+            self.hints.add(Slot::of(channel), delay);
+        }
+    }
+
     /// Records what a write by the script in `era` shows about `channel`.
     fn record_written(&self, channel: &Channel, result: &ScriptWritten, era: u64) {
         let written = &result.written;
@@ -248,6 +263,7 @@ impl Streams {
         if let Some(last) = newest.max(written.end) {
             self.losses.observe(channel, last, era);
         }
+        self.hint_due(channel, result.settings, written.end.is_some());
         if written.end.is_some() {
             self.registry.forget_append(channel);
         } else if written.outcomes.iter().any(|outcome| !outcome.duplicate) {

@@ -1,7 +1,9 @@
 //! The life of channels over Redis: settings, deletion and lists. `append` has the writes, and
-//! `expiry` what time does.
+//! `maintenance` what time does.
 
-use redis::Value;
+use std::time::Duration;
+
+use redis::{Script, Value};
 use sse_proto::{Channel, Position};
 
 use super::{
@@ -10,6 +12,7 @@ use super::{
     replies::{malformed, text, value_pipeline},
     scripts::{CONFIGURE, DELETE, DELETE_WHEN_FULL, KEEP_ALIVE, random_suffix},
     settings_text::settings_text,
+    slots::Slot,
     streams::Streams,
     write_reply::channel_closed,
 };
@@ -109,13 +112,14 @@ impl Streams {
     async fn delete(&self, channel: &Channel) -> Result<Option<Tombstone>, BrokerError> {
         let keys = self.names.deletion(channel);
         let mut session = self.connection.session(channel).await?;
-        let mut script = DELETE.key(&keys);
-        let deleted = session.run::<Value>(script.arg(channel.as_str())).await;
+        let invoke = |script: &'static Script| {
+            let mut script = script.key(&keys);
+            script.arg(channel.as_str()).arg(self.tombstones_max());
+            script
+        };
+        let deleted = session.run::<Value>(&invoke(&DELETE)).await;
         let reply = match deleted.map_err(BrokerError::from) {
-            Err(BrokerError::Full(_)) => {
-                let mut script = DELETE_WHEN_FULL.key(&keys);
-                session.run(script.arg(channel.as_str())).await?
-            }
+            Err(BrokerError::Full(_)) => session.run(&invoke(&DELETE_WHEN_FULL)).await?,
             reply => reply?,
         };
         self.registry.forget_append(channel);
@@ -141,15 +145,14 @@ impl Streams {
         let names = &self.names;
         let mut script = CONFIGURE.key(&names.state(channel));
         script
-            .key(names.channels())
-            .key(names.index())
-            .key(names.due())
+            .key(&names.registration(channel))
             .arg(channel.as_str())
             .arg(settings_text(settings))
-            .arg(settings_text(self.classes.rules_of(channel).0))
             .arg(random_suffix());
         let reply: Vec<Value> = session.run(&script).await?;
         self.registry.forget_append(channel);
+        // Maintenance looks at the channel now, and computes when it is due.
+        self.hints.add(Slot::of(channel), Duration::ZERO);
         let word = reply.first().cloned().and_then(text);
         match (word.as_deref(), reply.as_slice()) {
             (Some("created"), _) => Ok(true),
