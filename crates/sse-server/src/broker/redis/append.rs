@@ -16,7 +16,7 @@
 
 use std::time::Duration;
 
-use redis::{Cmd, Pipeline, Value};
+use redis::{Cmd, Pipeline, Script, Value};
 use sse_proto::{Channel, Event, EventId};
 
 use super::{
@@ -174,6 +174,7 @@ impl Streams {
             owner: publisher.key_owner(items),
         };
         let script = write_script(&context, write);
+        let script = (script, &*WRITE);
         let reply = self.run_write(channel, script, session).await?;
         let keys_max = self.retention.keys.keys_max;
         let result = parse_write_reply(reply, items.len(), keys_max, || claim.too_many_keys())?;
@@ -182,18 +183,19 @@ impl Streams {
         Ok(result.written)
     }
 
-    async fn run_write(
+    /// Runs the `EVALSHA` of a script that changes a channel, and waits for replicas if appends do.
+    pub(super) async fn run_write(
         &self,
         channel: &Channel,
-        script: Cmd,
+        (command, script): (Cmd, &Script),
         session: &mut Session<'_>,
     ) -> Result<Value, BrokerError> {
         if !session.waits_for_replicas() {
-            return Ok(session.run_command(script, &WRITE).await?);
+            return Ok(session.run_command(command, script).await?);
         }
         let append = Append {
             stream: self.names.stream(channel),
-            commands: vec![script],
+            commands: vec![command],
             is_atomic: false,
         };
         let replies = session.append_replicated(append).await?;

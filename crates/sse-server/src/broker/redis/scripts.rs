@@ -42,8 +42,11 @@ pub(super) static WRITE_TEXT: LazyLock<String> = LazyLock::new(|| {
 
 pub(super) static WRITE: LazyLock<Script> = LazyLock::new(|| Script::new(&WRITE_TEXT));
 
-pub(super) static DELETE: LazyLock<Script> =
+/// The text of `delete.lua`, for `SCRIPT LOAD`.
+pub(super) static DELETE_TEXT: LazyLock<String> =
     LazyLock::new(|| on_channel(include_str!("scripts/delete.lua")));
+
+pub(super) static DELETE: LazyLock<Script> = LazyLock::new(|| Script::new(&DELETE_TEXT));
 
 /// The same, for a Redis 7 at its `maxmemory`, which allows it because it frees memory.
 pub(super) static DELETE_WHEN_FULL: LazyLock<Script> = LazyLock::new(|| {
@@ -51,11 +54,14 @@ pub(super) static DELETE_WHEN_FULL: LazyLock<Script> = LazyLock::new(|| {
     Script::new(&["#!lua flags=allow-oom\n", NOW_TEXT, LIFE_TEXT, delete].concat())
 });
 
-pub(super) static CONFIGURE: LazyLock<Script> =
+/// The text of `configure.lua`, for `SCRIPT LOAD`.
+pub(super) static CONFIGURE_TEXT: LazyLock<String> =
     LazyLock::new(|| on_channel(include_str!("scripts/configure.lua")));
 
+pub(super) static CONFIGURE: LazyLock<Script> = LazyLock::new(|| Script::new(&CONFIGURE_TEXT));
+
 pub(super) static KEEP_ALIVE: LazyLock<Script> =
-    LazyLock::new(|| on_channel(include_str!("scripts/keep_alive.lua")));
+    LazyLock::new(|| Script::new(&on_channel(include_str!("scripts/keep_alive.lua"))));
 
 pub(super) static REGISTER: LazyLock<Script> =
     LazyLock::new(|| Script::new(&[NOW_TEXT, include_str!("scripts/register.lua")].concat()));
@@ -68,9 +74,9 @@ pub(super) static MAINTAIN_TEXT: LazyLock<String> = LazyLock::new(|| {
 
 pub(super) static MAINTAIN: LazyLock<Script> = LazyLock::new(|| Script::new(&MAINTAIN_TEXT));
 
-/// A script that reads the state of a channel.
-fn on_channel(text: &str) -> Script {
-    Script::new(&[NOW_TEXT, LIFE_TEXT, text].concat())
+/// The text of a script that reads the state of a channel.
+fn on_channel(text: &str) -> String {
+    [NOW_TEXT, LIFE_TEXT, text].concat()
 }
 
 pub(super) static FLASK_APPEND: LazyLock<Script> = LazyLock::new(|| {

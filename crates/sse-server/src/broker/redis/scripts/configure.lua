@@ -5,6 +5,7 @@
 -- ARGV[1]  channel   the name of the channel
 -- ARGV[2]  settings  the new settings
 -- ARGV[3]  random    a random number below a million
+-- ARGV[4]  waits     1 if the caller waits for replicas, otherwise 0
 --
 -- Reply: 'created', 'changed', 'same', or 'channel_closed', reason, end
 
@@ -17,6 +18,8 @@ if not channel.exists then
     redis.call('ZADD', KEYS[5], 0, ARGV[1])
     word = 'created'
 elseif channel.settings == ARGV[2] then
+    -- WAIT covers only what this connection has written, so known settings are written again.
+    if ARGV[4] == '1' then redis.call('HSET', KEYS[2], 'settings', ARGV[2]) end
     return {'same'}
 else
     local function without_ttl_closed(settings) return string.match(settings, '^(.*) %S+$') end

@@ -131,6 +131,6 @@ local function delete_channel(channel, name, others, deleted, sets)
     if redis.call('ZCARD', sets.tombstones) > sets.tombstones_max then
         redis.call('ZADD', sets.due, now_ms, redis.call('ZRANGE', sets.tombstones, 0, 0)[1])
     end
-    redis.pcall('PUBLISH', channel.stream, '')
+    if not sets.waits then redis.pcall('PUBLISH', channel.stream, '') end
     return member
 end
