@@ -9,6 +9,7 @@
 //! | `append`, `replicated` | appends to a channel; those that replicas must confirm |
 //! | `reader`, `forward_read` | pages of history, and the proof that a page continues a position |
 //! | `lookups`, `read_gate` | one queue for the newest ids of channels; how many pages are read at a time |
+//! | `tail_reads` | channels whose notifications arrive together are read together |
 //! | `entries`, `foreign_entries` | the entries of a stream; reads past those of other programs |
 //! | `write_reply` | what the script of a write replies |
 //! | `channel_state`, `state_read` | whether a channel is closed or deleted, and what a read gets then |
@@ -82,6 +83,7 @@ mod state_read;
 mod streams;
 mod subscriptions;
 mod supervisor;
+mod tail_reads;
 mod target;
 mod tasks;
 mod verification;
@@ -211,6 +213,7 @@ impl RedisBroker {
         });
         let metrics = broker.metrics.clone();
         tasks.spawn(lookups::run(broker.streams.clone()));
+        tasks.spawn(tail_reads::run(broker.streams.clone()));
         tasks.spawn(maintenance::run(Arc::downgrade(&broker.streams), metrics));
         Ok(broker)
     }

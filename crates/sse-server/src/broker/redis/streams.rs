@@ -23,6 +23,7 @@ use super::{
     replies::{Replies, parse_last_id, parse_time_ms, value_pipeline},
     scripts::STREAM_EXTENT_TEXT,
     settled::judge_settled,
+    tail_reads::TailReads,
 };
 use crate::broker::{
     BrokerError, Retention, Settled, Warning, client_shares::ClientShares, lifecycle::Classes,
@@ -44,6 +45,7 @@ pub(super) struct Streams {
     pub(super) lookups: LookupQueue,
     pub(super) pace: Pace,
     pub(super) hints: Hints,
+    pub(super) tail_reads: TailReads,
     gate: ReadGate,
 }
 
@@ -70,6 +72,7 @@ impl Streams {
             losses,
             foreign_log: ForeignEntryLog::default(),
             lookups: LookupQueue::new(metrics.redis_lookups_waiting()),
+            tail_reads: TailReads::default(),
             gate: ReadGate::new(metrics.redis_reads_waiting()),
         }
     }
