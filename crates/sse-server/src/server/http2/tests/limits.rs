@@ -2,8 +2,9 @@
 
 use super::{
     frames::{Frames, HEADERS, RST_STREAM},
-    server::with_server,
+    server::{TestServer, with_server},
 };
+use crate::connections::ConnectionLimits;
 
 const STREAMS: usize = 192;
 const REQUESTS: usize = 256;
@@ -82,4 +83,30 @@ async fn a_stream_that_gets_no_response_is_refused_and_the_connection_stays_open
         assert_eq!(frames.next_of(id).await.status(), 200);
     })
     .await;
+}
+
+#[tokio::test]
+async fn streams_of_one_client_on_many_connections_have_a_part_of_all_streams() {
+    const FEW_STREAMS: ConnectionLimits = ConnectionLimits {
+        open_max: 100,
+        reserve: 10,
+        client_max: 90,
+        client_streams_max: 6,
+    };
+    let local = tokio::task::LocalSet::new();
+    local
+        .run_until(async {
+            let server = TestServer::start(&[], FEW_STREAMS).await;
+            let clients = [server.connect().await, server.connect().await];
+            let mut open = Vec::new();
+            for client in clients.iter().cycle().take(4) {
+                let mut stream = client.open_stream("/stream").await;
+                stream.read_until("id:").await;
+                open.push(stream);
+            }
+            let mut rejected = clients[0].open_stream("/stream").await;
+            rejected.read_to_end().await.unwrap();
+            assert!(rejected.text.contains("too many"), "{}", rejected.text);
+        })
+        .await;
 }
