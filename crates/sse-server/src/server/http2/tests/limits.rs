@@ -110,3 +110,28 @@ async fn streams_of_one_client_on_many_connections_have_a_part_of_all_streams() 
         })
         .await;
 }
+
+#[tokio::test]
+async fn the_heads_of_requests_that_have_no_response_are_limited_together() {
+    with_server(&[], async |server| {
+        let mut frames = Frames::connect(&server).await;
+        let large = "x".repeat(15 << 10);
+        let fields: Vec<_> = publish_fields()
+            .into_iter()
+            .chain([("x-large", &*large)])
+            .collect();
+        let mut open = Vec::new();
+        for _ in 0..33 {
+            open.push(frames.send_request(&fields, false).await);
+        }
+        let refused = frames.send_request(&fields, false).await;
+        let frame = frames.next_of(refused).await;
+        assert_eq!((frame.kind, frame.code()), (RST_STREAM, REFUSED_STREAM));
+        frames.send_data(open[0], b"x", true).await;
+        assert_eq!(frames.next_of(open[0]).await.status(), 200);
+        let id = frames.send_request(&fields, false).await;
+        frames.send_data(id, b"x", true).await;
+        assert_eq!(frames.next_of(id).await.status(), 200);
+    })
+    .await;
+}
