@@ -274,3 +274,15 @@ fn streams_of_one_client_that_share_connections_count_with_its_connections() {
     let unix = accept(&table, None).unwrap();
     assert!((0..10).all(|_| unix.claim_stream()));
 }
+
+#[test]
+fn a_connection_whose_proxy_has_not_named_its_client_makes_room_for_every_other_one() {
+    let table = table_with(10);
+    let unnamed: Vec<_> = (0..20).map(|_| accept(&table, None).unwrap()).collect();
+    for (nth, connection) in unnamed.iter().enumerate() {
+        set_since(connection, Phase::ProxyHeader, nth as u64);
+    }
+    assert!(!accept(&table, 1).unwrap().is_reserved());
+    assert_eq!(close_reason(&unnamed[0]), Some(CloseReason::HeadEvicted));
+    assert_eq!(close_reason(&unnamed[1]), None);
+}
