@@ -81,8 +81,8 @@ use crate::{
     connections::{ConnectionTable, sweep},
     fanout::{
         admission::Admission, attached_list::AttachedList, attached_sockets::AttachedSockets,
-        blocked::BlockedBytes, drain::Drain, page_cache::PageCache, stream_life::StreamLife,
-        streams::Streams,
+        blocked::BlockedBytes, drain::Drain, live_list::ListTurns, page_cache::PageCache,
+        stream_life::StreamLife, streams::Streams,
     },
     http::{
         self, AppState, BodyMemory, CommonHeaders, HistoryBudget, Origins, Readiness, Rejections,
@@ -310,6 +310,7 @@ impl Resources {
                 fanout,
                 attached: AttachedList::default(),
                 attached_sockets: AttachedSockets::default(),
+                list_turns: ListTurns::default(),
                 life,
                 admission,
                 drain,

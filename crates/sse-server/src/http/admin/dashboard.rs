@@ -293,9 +293,9 @@ async fn count_slow_streams(state: &AppState) -> usize {
         return 0;
     }
     let now = now_ms();
-    let streams = state.streams.list().await.streams;
+    let live = state.streams.list().await;
     let is_slow = |position_ms: u64| now.saturating_sub(position_ms) > SLOW_MS;
-    let behind = streams.iter().filter(|stream| stream.is_behind_tail);
+    let behind = live.streams.iter().filter(|stream| stream.is_behind_tail);
     behind.filter(|stream| is_slow(stream.position_ms)).count()
 }
 

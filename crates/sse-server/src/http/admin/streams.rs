@@ -42,8 +42,9 @@ pub(crate) async fn list(
     params.check_known(&["limit", "skip"])?;
     let limit = params.number("limit", 1..=LIMIT_MAX)?;
     let skip = params.number("skip", 0..=SKIP_MAX)?.unwrap_or_default();
-    let mut streams = state.streams.list().await.streams;
+    let live = state.streams.list().await;
     let now_ms = milliseconds(SystemTime::now());
+    let mut streams: Vec<&StreamInfo> = live.streams.iter().collect();
     streams.sort_by_key(|stream| std::cmp::Reverse(lag_ms(stream, now_ms)));
     let total = streams.len();
     let page = streams
@@ -121,8 +122,8 @@ pub(crate) async fn close_all(
 }
 
 async fn close_matching(state: &AppState, matches: impl Fn(&StreamInfo) -> bool) -> usize {
-    let streams = state.streams.list().await.streams;
-    let matching = streams.iter().filter(|stream| matches(stream));
+    let live = state.streams.list().await;
+    let matching = live.streams.iter().filter(|stream| matches(stream));
     let callers = matching.filter_map(|stream| stream.caller.as_ref());
     callers.map(|caller| caller.close()).count()
 }

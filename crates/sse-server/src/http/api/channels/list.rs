@@ -5,7 +5,7 @@ use actix_web_lab::extract::LocalData;
 use serde_json::{Value, json};
 use sse_proto::Channel;
 
-use super::{count_streams, description_json, list_cursor};
+use super::{description_json, list_cursor};
 use crate::{
     access::Right,
     broker::lifecycle::{LIST_PAGE_MAX, ListQuery},
@@ -59,13 +59,10 @@ pub(in crate::http) async fn list(
             break;
         }
     }
-    let streams = count_streams(&state).await;
+    let live = state.streams.list().await;
     let described: Vec<Value> = channels
         .iter()
-        .map(|found| {
-            let count = streams.get(&found.channel).copied().unwrap_or(0);
-            description_json(&state, found, count)
-        })
+        .map(|found| description_json(&state, found, live.count_streams(&found.channel)))
         .collect();
     let next = query.after.map(|after| write_next(&caller, &after));
     Ok(HttpResponse::Ok().json(json!({
