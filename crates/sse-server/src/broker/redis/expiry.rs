@@ -34,11 +34,13 @@ const INDEX_BATCH: isize = 1000;
 /// Tombstones that are removed in one step.
 const TOMBSTONES_BATCH: usize = 500;
 
-/// Takes or renews the lock of a node.
+/// Takes or renews the lock of a node. At its memory limit Redis rejects a `SET`, unless the script has
+/// written before; the `DEL` removes nothing.
 const LOCK: &str = "\
-    if redis.call('SET', KEYS[1], ARGV[1], 'NX', 'PX', ARGV[2]) then return 1 end\n\
-    if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end\n\
-    redis.call('PEXPIRE', KEYS[1], ARGV[2])\n\
+    local holder = redis.call('GET', KEYS[1])\n\
+    if holder and holder ~= ARGV[1] then return 0 end\n\
+    redis.call('DEL', KEYS[1])\n\
+    redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])\n\
     return 1";
 
 /// Expires channels for as long as the broker is in use.
@@ -72,8 +74,12 @@ async fn run_round(
     }
     let version = streams.classes.version();
     if *indexed != Some(version) {
-        index_by_class(streams, now_ms).await?;
-        *indexed = Some(version);
+        match index_by_class(streams, now_ms).await {
+            Ok(()) => *indexed = Some(version),
+            // What is indexed already expires, and that makes room.
+            Err(BrokerError::Full(_)) => {}
+            Err(error) => return Err(error),
+        }
     }
     for name in due_channels(streams, now_ms).await? {
         if let Ok(channel) = name.parse() {

@@ -6,6 +6,12 @@
 --
 -- Reply: 'deleted', 'trimmed' or 'kept'
 
+-- Redis rejects a ZADD at its memory limit, unless the script has written before.
+local function index_again(due_ms)
+    redis.call('ZREM', KEYS[10], ARGV[1])
+    redis.call('ZADD', KEYS[10], due_ms, ARGV[1])
+end
+
 local channel = read_channel(KEYS[1], KEYS[2], KEYS[3])
 local ttl_ms = setting(channel.settings, ARGV[2], channel.finish and TTL_CLOSED or TTL)
 if not channel.exists or not ttl_ms then
@@ -19,7 +25,7 @@ local due_ms = written_ms + ttl_ms
 local last_key = redis.call('ZREVRANGE', KEYS[5], 0, 0, 'WITHSCORES')
 if last_key[2] then due_ms = math.max(due_ms, tonumber(last_key[2])) end
 if due_ms > now_ms then
-    redis.call('ZADD', KEYS[10], due_ms, ARGV[1])
+    index_again(due_ms)
     return 'kept'
 end
 if channel.finish then
@@ -38,5 +44,5 @@ if info['length'] > 0 then
     end
 end
 -- It stays in the index, so that a write need not look whether it is there.
-redis.call('ZADD', KEYS[10], now_ms + math.max(ttl_ms, 1), ARGV[1])
+index_again(now_ms + math.max(ttl_ms, 1))
 return 'trimmed'
