@@ -46,6 +46,7 @@ const LIMITS: ConnectionLimits = ConnectionLimits {
     open_max: 1000,
     reserve: 10,
     client_max: 1000,
+    client_streams_max: 1000,
 };
 
 /// The app, with a service that can be named.
