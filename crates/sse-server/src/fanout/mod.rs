@@ -30,6 +30,7 @@ pub mod stall;
 pub mod start;
 pub mod stream_body;
 pub mod stream_caller;
+pub mod stream_counts;
 pub mod stream_guard;
 pub mod stream_life;
 pub mod streams;

@@ -1,14 +1,23 @@
 //! What all streams of a server share, and the list of what is live.
 
-use std::{collections::HashSet, time::Duration};
+use std::{
+    collections::HashSet,
+    time::{Duration, Instant},
+};
 
 use sse_proto::Channel;
 use tokio_util::sync::CancellationToken;
 
 pub use super::mailbox::StreamInfo;
 use super::{
-    admission::Admission, attached_list::AttachedList, attached_sockets::AttachedSockets,
-    blocked::BlockedBytes, drain::Drain, page_cache::PageCache, stream_life::StreamLife,
+    admission::Admission,
+    attached_list::AttachedList,
+    attached_sockets::AttachedSockets,
+    blocked::BlockedBytes,
+    drain::Drain,
+    page_cache::PageCache,
+    stream_counts::{CountPerChannel, StreamCounts},
+    stream_life::StreamLife,
     thread::Fanout,
 };
 use crate::channel::Hub;
@@ -39,6 +48,8 @@ pub struct Streams {
     pub attached: AttachedList,
     /// The sockets of the streams that actix serves.
     pub attached_sockets: AttachedSockets,
+    /// The number of streams per channel.
+    pub counts: StreamCounts,
     /// Limits how long streams are open.
     pub life: StreamLife,
     /// Limits how many streams are open.
@@ -60,6 +71,11 @@ pub struct LiveList {
 }
 
 impl Streams {
+    /// Returns the number of open streams per channel, which is at most a second old.
+    pub async fn count_per_channel(&self) -> CountPerChannel {
+        self.counts.of(self, Instant::now()).await
+    }
+
     /// Lists the channels that have subscribers, and the streams.
     ///
     /// The list is not a snapshot: it is made in several steps, and streams open and close
@@ -124,6 +140,7 @@ mod tests {
                 retry: Duration::from_secs(1),
             },
             fanout: None,
+            counts: StreamCounts::default(),
             attached: AttachedList::default(),
             attached_sockets: AttachedSockets::default(),
             life: StreamLife::default(),
@@ -219,5 +236,28 @@ mod tests {
         drop(single);
         let list = streams.list().await;
         assert!(list.channels.is_empty() && list.streams.is_empty());
+    }
+
+    #[tokio::test]
+    async fn streams_are_counted_per_channel_at_most_once_a_second() {
+        let (streams, start) = (streams(), Instant::now());
+        let count = async |ms, channel: &str| {
+            let now = start + Duration::from_millis(ms);
+            let counts = streams.counts.of(&streams, now).await;
+            counts.get(&channel.parse::<Channel>().unwrap()).copied()
+        };
+        let _pair = attach(&streams, &["b", "a"]);
+        let _single = attach(&streams, &["a"]);
+        assert_eq!(
+            (
+                count(0, "a").await,
+                count(0, "b").await,
+                count(0, "c").await
+            ),
+            (Some(2), Some(1), None)
+        );
+        let _late = attach(&streams, &["c"]);
+        assert_eq!(count(999, "c").await, None);
+        assert_eq!(count(1000, "c").await, Some(1));
     }
 }

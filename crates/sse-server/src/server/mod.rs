@@ -81,8 +81,8 @@ use crate::{
     connections::{ConnectionTable, sweep},
     fanout::{
         admission::Admission, attached_list::AttachedList, attached_sockets::AttachedSockets,
-        blocked::BlockedBytes, drain::Drain, page_cache::PageCache, stream_life::StreamLife,
-        streams::Streams,
+        blocked::BlockedBytes, drain::Drain, page_cache::PageCache, stream_counts::StreamCounts,
+        stream_life::StreamLife, streams::Streams,
     },
     http::{
         self, AppState, BodyMemory, CommonHeaders, HistoryBudget, Origins, Readiness, Rejections,
@@ -308,6 +308,7 @@ impl Resources {
                 blocked,
                 settings: config.streams,
                 fanout,
+                counts: StreamCounts::default(),
                 attached: AttachedList::default(),
                 attached_sockets: AttachedSockets::default(),
                 life,

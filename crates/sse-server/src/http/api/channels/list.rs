@@ -5,7 +5,7 @@ use actix_web_lab::extract::LocalData;
 use serde_json::{Value, json};
 use sse_proto::Channel;
 
-use super::{count_streams, description_json, list_cursor};
+use super::{description_json, list_cursor};
 use crate::{
     access::Right,
     broker::lifecycle::{LIST_PAGE_MAX, ListQuery},
@@ -59,7 +59,7 @@ pub(in crate::http) async fn list(
             break;
         }
     }
-    let streams = count_streams(&state).await;
+    let streams = state.streams.count_per_channel().await;
     let described: Vec<Value> = channels
         .iter()
         .map(|found| {
