@@ -84,8 +84,9 @@ pub(super) struct LimitArgs {
 
     /// Let one client search this often per s, m or h, such as 5/s
     ///
-    /// A search is a request for history, a stream with last=, or one with event= and since= or
-    /// from=oldest. Beyond the limit, history is rejected (429), and a stream ends at once.
+    /// A search is a request for history or for a list of channels, a stream with last=, or one with
+    /// event= and since= or from=oldest. Beyond the limit, a request is rejected (429), and a stream
+    /// ends at once.
     #[arg(
         id = "limit_searches",
         long = "limit-searches",

@@ -29,7 +29,7 @@ pub struct Limits {
     pub opens: Option<Rate>,
     /// Channels that its publishes create.
     pub channels: Option<Rate>,
-    /// Reads of history, and streams that search for their start.
+    /// Reads of history, lists of channels, and streams that search for their start.
     pub searches: Option<Rate>,
 }
 

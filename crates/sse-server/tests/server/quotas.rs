@@ -164,6 +164,8 @@ async fn searches_are_limited() {
     let filtered = "/stream?from=oldest&event=x";
     assert!(open_stream(&one, &server, filtered).await.is_ok());
     assert_limited(history(&one).await, "--limit-searches").await;
+    let list = one.get(server.at("/channels")).send().await.unwrap();
+    assert_limited(list, "--limit-searches").await;
     let rejected = open_stream(&one, &server, filtered).await.unwrap_err();
     assert!(rejected.contains("--limit-searches"), "{rejected}");
     for path in ["/stream", "/stream?event=x", "/stream?from=oldest"] {

@@ -34,8 +34,8 @@ use sse_proto::Channel;
 use super::credential::PresentedCredential;
 use crate::{
     access::{
-        AccessControl, AccessVersion, CredentialError, CredentialSource, Identity, RejectionWord,
-        Right, ServerRight,
+        AccessControl, AccessVersion, CredentialError, CredentialSource, Identity, Pattern,
+        RejectionWord, Right, ServerRight,
     },
     fanout::stream_caller::StreamCaller,
     http::{
@@ -220,6 +220,22 @@ impl Caller {
         let mut results = rights.iter().map(|right| self.require(*right, channels));
         let first = results.next().unwrap_or(Ok(()));
         first.or_else(|error| results.find(Result::is_ok).unwrap_or(Err(error)))
+    }
+
+    /// Whether the caller has one of `rights` for `channel`. It is no action of the caller, so the
+    /// audit log does not record it.
+    pub(crate) fn has_one_of(&self, rights: &[Right], channel: &Channel) -> bool {
+        let mut rights = rights.iter();
+        rights.any(|right| self.control.permits(&self.identity, *right, channel))
+    }
+
+    /// Returns the patterns for which the caller may have one of `rights`. Each channel still has to
+    /// be checked.
+    pub(crate) fn patterns(&self, rights: &[Right]) -> Vec<Pattern> {
+        let rights = rights.iter();
+        rights
+            .flat_map(|right| self.control.patterns(&self.identity, *right))
+            .collect()
     }
 
     /// Rejects a caller that lacks a right for the whole server.

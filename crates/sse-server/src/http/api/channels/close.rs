@@ -47,7 +47,7 @@ pub(in crate::http) async fn close(
     };
     let publisher = Publisher::of_client(ClientNet::of_request(&request));
     let written = state.hub.broker().write(publisher, &channel, write).await;
-    let may_publish = caller.require_one_of(&[Right::Publish], &channel).is_ok();
+    let may_publish = caller.has_one_of(&[Right::Publish], &channel);
     let written = written.map_err(|error| match error {
         BrokerError::ConditionFailed { .. } if !may_publish => ApiError::ConditionFailed,
         error => error.into(),
