@@ -70,8 +70,8 @@ pub(super) struct LimitArgs {
 
     /// Let one client create this many channels per s, m or h, such as 10/s
     ///
-    /// The first publish to a channel creates it. Beyond the limit, such a publish is rejected
-    /// (429).
+    /// The first publish to a channel creates it, and so does a PUT or a close. Beyond the limit, such
+    /// a request is rejected (429).
     #[arg(
         id = "limit_channels",
         long = "limit-channels",
