@@ -152,6 +152,29 @@ impl Caller {
         }
     }
 
+    /// Returns the caller with what it may do now. Call it after the body was read, and require the
+    /// right again: a credential may expire or be revoked while a client sends.
+    ///
+    /// # Errors
+    ///
+    /// `Unauthorized`: the credential is not valid any more.
+    pub(crate) fn after_wait(mut self) -> ApiResult<Self> {
+        if !is_valid_now(&self.identity) {
+            return Err(ApiError::Unauthorized(Some(RejectionWord::Expired)));
+        }
+        let version = self.control.version();
+        if version == self.version {
+            return Ok(self);
+        }
+        match self.control.recheck(&self.identity) {
+            Ok(identity) => (self.identity, self.version) = (identity, version),
+            Err(CredentialError::Rejected(word)) => return Err(ApiError::Unauthorized(Some(word))),
+            // Nothing is known to be wrong.
+            Err(CredentialError::Unavailable) => {}
+        }
+        Ok(self)
+    }
+
     /// Returns who the caller is, and what they may do.
     pub(crate) const fn identity(&self) -> &Arc<Identity> {
         &self.identity
@@ -249,13 +272,9 @@ impl Caller {
 
     /// Whether the caller still has a right for the whole server, for a response that takes long.
     pub(crate) fn still_has(&self, right: ServerRight) -> bool {
-        let is_valid = |identity: &Identity| {
-            let until = identity.valid_until();
-            until.is_none_or(|until| until > SystemTime::now())
-        };
         !self.control.access().has_rules()
             || self.control.recheck(&self.identity).is_ok_and(|identity| {
-                is_valid(&identity) && self.control.permits_server(&identity, right)
+                is_valid_now(&identity) && self.control.permits_server(&identity, right)
             })
     }
 
@@ -271,4 +290,10 @@ impl Caller {
         }
         ApiError::InsufficientScope { right, channels }
     }
+}
+
+/// Whether the credential has not expired.
+fn is_valid_now(identity: &Identity) -> bool {
+    let until = identity.valid_until();
+    until.is_none_or(|until| until > SystemTime::now())
 }

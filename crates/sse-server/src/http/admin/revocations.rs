@@ -58,6 +58,8 @@ pub(crate) async fn revoke(
     Params::parse_any(request.query_string())?.check_known(&[])?;
     let example = r#"{"key":"billing"}"#;
     let asked: RevocationRequest = read_json(&request, payload, &state, example).await?;
+    let caller = caller.after_wait()?;
+    check_permission(&request, &state, &caller, ServerRight::Admin)?;
     let now = SystemTime::now();
     let until_ms = asked.until_ms(now)?;
     let revocation = asked.into_revocation(now)?;

@@ -41,6 +41,8 @@ pub(in crate::http) async fn close(
     let reason = reason
         .parse()
         .map_err(|why| ApiError::InvalidRequest(format!("{reason:?} {why}")))?;
+    let caller = caller.after_wait()?;
+    caller.require(Right::Manage, std::slice::from_ref(&channel))?;
     let client = ClientNet::of_request(&request);
     let quota = quota_of(&request, &state, &caller);
     take_new_channels(&quota, &state, client, [&channel]).await?;

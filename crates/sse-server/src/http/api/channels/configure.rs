@@ -38,6 +38,8 @@ pub(in crate::http) async fn configure(
     let body: SettingsBody = read_json(&request, payload, &state, EXAMPLE).await?;
     let settings = body.settings()?;
     check_settings(&state, &channel, settings)?;
+    let caller = caller.after_wait()?;
+    caller.require(Right::Manage, std::slice::from_ref(&channel))?;
     let client = ClientNet::of_request(&request);
     let quota = quota_of(&request, &state, &caller);
     take_new_channels(&quota, &state, client, [&channel]).await?;
