@@ -276,3 +276,40 @@ async fn a_publish_whose_key_is_revoked_while_its_body_arrives_stores_nothing() 
         assert_eq!(response.status(), StatusCode::NOT_FOUND, "{channel}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_revocation_by_text_revokes_or_is_rejected_and_never_ends_an_earlier_one() {
+    let deployment = Deployment::start(Backend::Memory).await;
+    let revoke = async |body: Value| {
+        let server = &deployment.server;
+        let request = server.http.post(server.at("/admin/revocations"));
+        let request = request.bearer_auth(key("admin")).json(&body);
+        request.send().await.unwrap().status()
+    };
+    for text in [
+        format!("Bearer {}", key("reader")),
+        String::new(),
+        "reader".into(),
+    ] {
+        assert_eq!(
+            revoke(json!({"token": text})).await,
+            StatusCode::BAD_REQUEST
+        );
+    }
+    assert!(deployment.is_accepted("observer").await);
+    // As a file or a clipboard has it.
+    let text = format!(" {}\n", key("observer"));
+    assert_eq!(revoke(json!({"token": text})).await, StatusCode::OK);
+    assert!(!deployment.is_accepted("observer").await);
+    for body in [json!({"key": "reader"}), json!({"token": key("reader")})] {
+        assert_eq!(revoke(body.clone()).await, StatusCode::OK);
+        let mut shorter = body;
+        shorter["ttl"] = "1ms".into();
+        assert_eq!(revoke(shorter).await, StatusCode::OK);
+    }
+    // The next revocation is read after the shorter ones would have ended.
+    assert_eq!(revoke(json!({"key": "nothing"})).await, StatusCode::OK);
+    let history = "/events?channel=orders.1";
+    let response = deployment.send_as("reader", Method::GET, history).await;
+    assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
+}
