@@ -50,7 +50,7 @@ mod verify;
 pub use sse_proto::pattern::{InvalidPattern, Pattern};
 
 pub use self::{
-    api_key::{Digest, create_api_key, digest, parse_digest, to_hex},
+    api_key::{Digest, create_api_key, digest, is_credential_text, parse_digest, to_hex},
     caller_check::{AccessControl, AccessVersion},
     control::Access,
     credential_error::{CredentialError, RejectionWord},

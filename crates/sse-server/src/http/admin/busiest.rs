@@ -11,7 +11,7 @@ use super::permission::check_permission;
 use crate::{
     access::ServerRight,
     http::{
-        access::caller::Caller, api::channels::count_streams, error::ApiResult,
+        access::caller::Caller, error::ApiResult,
         request::query::Params, state::AppState,
     },
 };
@@ -30,7 +30,7 @@ pub(crate) async fn busiest(
     params.check_known(&["limit"])?;
     let limit = params.number("limit", 1..=LIMIT_MAX)?;
     let busiest = state.metrics.busiest().top(limit.unwrap_or(LIMIT_MAX));
-    let streams = count_streams(&state).await;
+    let live = state.streams.list().await;
     let channels: Vec<Value> = busiest
         .into_iter()
         .map(|found| {
@@ -38,7 +38,7 @@ pub(crate) async fn busiest(
                 "channel": found.channel,
                 "events_per_s": rounded(found.events_per_s),
                 "bytes_per_s": rounded(found.bytes_per_s),
-                "streams": streams.get(&found.channel).copied().unwrap_or(0),
+                "streams": live.count_streams(&found.channel),
             })
         })
         .collect();

@@ -7,12 +7,15 @@
 //! | `PUT /channels/{name}` | manage | `configure` |
 //! | `DELETE /channels/{name}` | manage | `remove` |
 //! | `POST /channels/{name}/close` | manage | `close` |
+//!
+//! `name_ranges` has the names that a list examines, and `list_cursor` the places where its pages end.
 
 pub(in crate::http) mod close;
 pub(in crate::http) mod configure;
 pub(in crate::http) mod describe;
 pub(in crate::http) mod list;
 mod list_cursor;
+mod name_ranges;
 pub(in crate::http) mod remove;
 
 use actix_web::{
