@@ -2,7 +2,7 @@
 
 use std::{error::Error, io};
 
-use rustls::Error as TlsError;
+use rustls::{AlertDescription, Error as TlsError};
 
 use crate::load::{http2::NoHttp2, response::Rejection};
 
@@ -68,7 +68,8 @@ fn protocol_error_kind(error: &(dyn Error + Send + Sync + 'static)) -> Option<&'
     Some(match error.downcast_ref::<TlsError>()? {
         TlsError::InvalidCertificate(_) => UNTRUSTED,
         TlsError::InvalidMessage(_) => NOT_TLS,
-        TlsError::NoApplicationProtocol => NO_HTTP_2,
+        TlsError::NoApplicationProtocol
+        | TlsError::AlertReceived(AlertDescription::NoApplicationProtocol) => NO_HTTP_2,
         TlsError::AlertReceived(_) => "the server ended the TLS session with an alert",
         _ => "the TLS session failed",
     })
@@ -104,12 +105,14 @@ mod tests {
     #[test]
     fn errors_of_tls_and_of_its_protocol_are_found_inside_of_others() {
         let expired = TlsError::InvalidCertificate(rustls::CertificateError::Expired);
+        let rejected = TlsError::AlertReceived(AlertDescription::NoApplicationProtocol);
         for (error, kind) in [
             (
                 io::Error::new(io::ErrorKind::InvalidData, expired),
                 UNTRUSTED,
             ),
             (io::Error::other(NoHttp2), NO_HTTP_2),
+            (io::Error::other(rejected), NO_HTTP_2),
             (io::Error::other("something"), "another error"),
         ] {
             assert_eq!(error_kind(&error), kind);
