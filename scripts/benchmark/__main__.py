@@ -7,7 +7,9 @@ import sys
 import time
 
 import ceiling
+import credentials
 import fanout
+import handshakes
 import idle
 import ingest
 import options as command_line
@@ -35,6 +37,14 @@ SCENARIOS = {
     "I": slow.i,
     "J": personal.j,
     "K": personal.k,
+    "L": credentials.l,
+    "M": idle.m,
+    "N": fanout.n,
+    "O": ceiling.o,
+    "P": storm.p,
+    "Q": idle.q,
+    "R": fanout.r,
+    "S": handshakes.s,
 }
 # The soak is not part of a full run.
 SOAK = {"soak": soak.soak}

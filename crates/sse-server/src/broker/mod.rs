@@ -42,6 +42,7 @@ mod id_order;
 pub mod idempotency;
 pub mod lifecycle;
 pub mod memory;
+pub(crate) mod nodes;
 pub mod notify;
 mod publisher;
 pub mod redis;

@@ -22,6 +22,7 @@ pub mod drain;
 pub mod multiplexed;
 pub mod open_stream;
 pub mod page_cache;
+pub mod publish_list;
 pub(crate) mod publish_permit;
 #[cfg(target_os = "linux")]
 pub mod reachability;

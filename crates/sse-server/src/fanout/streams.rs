@@ -8,8 +8,8 @@ use tokio_util::sync::CancellationToken;
 pub use super::mailbox::StreamInfo;
 use super::{
     admission::Admission, attached_list::AttachedList, attached_sockets::AttachedSockets,
-    blocked::BlockedBytes, drain::Drain, page_cache::PageCache, stream_life::StreamLife,
-    thread::Fanout,
+    blocked::BlockedBytes, drain::Drain, page_cache::PageCache, publish_list::PublishList,
+    stream_life::StreamLife, thread::Fanout,
 };
 use crate::channel::Hub;
 
@@ -39,6 +39,8 @@ pub struct Streams {
     pub attached: AttachedList,
     /// The sockets of the streams that actix serves.
     pub attached_sockets: AttachedSockets,
+    /// The streaming publishes that are open.
+    pub publishes: PublishList,
     /// Limits how long streams are open.
     pub life: StreamLife,
     /// Limits how many streams are open.
@@ -126,6 +128,7 @@ mod tests {
             fanout: None,
             attached: AttachedList::default(),
             attached_sockets: AttachedSockets::default(),
+            publishes: PublishList::default(),
             life: StreamLife::default(),
             admission: Admission::new(10, Metrics::new()),
             drain: Drain::default(),

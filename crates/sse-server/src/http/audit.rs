@@ -58,6 +58,14 @@ impl AuditNote {
         channels.clone_into(&mut draft.channels);
     }
 
+    /// Returns who the caller is, the right that it needs and the channels that it names, as far as
+    /// they are known.
+    pub(super) fn facts(&self) -> (Option<Arc<Identity>>, Option<&'static str>, Vec<Channel>) {
+        let draft = self.0.borrow();
+        let (identity, channels) = (draft.identity.clone(), draft.channels.clone());
+        (identity, draft.action, channels)
+    }
+
     /// Sets what the caller acts on, beside channels.
     pub(super) fn set_target(&self, target: String) {
         self.0.borrow_mut().target = Some(target);

@@ -240,9 +240,9 @@ pub enum ApiError {
          smaller limit"
     )]
     HistoryMemoryFull,
-    /// Too many dashboards are open.
-    #[error("{0} dashboards of this node are open, which is the limit; close one and try again")]
-    TooManyDashboards(usize),
+    /// Too many dashboards or traces are open.
+    #[error("{max} {what} of this node are open, which is the limit; close one and try again")]
+    TooManyFeeds { what: &'static str, max: usize },
     /// The server is about to stop.
     #[error(
         "the server is draining: it is about to stop, and accepts no new streams or streaming \
@@ -294,7 +294,7 @@ impl ApiError {
             Self::Draining
             | Self::BodyMemoryFull
             | Self::HistoryMemoryFull
-            | Self::TooManyDashboards(_)
+            | Self::TooManyFeeds { .. }
             | Self::TooManyStreamingPublishes
             | Self::AccessUnavailable => Some(RETRY_AFTER),
             Self::RateLimited { retry_in, .. } => Some(*retry_in),

@@ -41,6 +41,7 @@
 //! | | `idempotency` | the append that `publish` and `batch` share |
 //! | | `stream` | `GET /stream` |
 //! | | `data_profile` | `profile=data`, for clients that parse all data as their own JSON |
+//! | | `stream_details` | what is kept and shown of a new stream |
 //! | | `stream_response` | the head of a stream, and the stream that ends at once |
 //! | | `stream_shares` | what a new stream needs of the limits |
 //! | | `history` | `GET /events` |
@@ -48,12 +49,16 @@
 //! | | `history_memory` | memory for the responses of `history` |
 //! | | `tokens` | `POST /tokens` |
 //! | `admin` | `streams`, `revocations` | `/admin/streams`, `/admin/revocations` |
+//! | | `busiest` | `/admin/channels/busiest` |
 //! | | `backup` | `/admin/backup` |
 //! | | `events`, `stats` | the feed of the dashboard, `/admin/stats` |
+//! | | `trace` | `/admin/trace` |
+//! | | `nodes` | `/admin/nodes` |
 //! | | `settings`, `printed_settings` | `/admin/settings` |
 //! | | `access` | `POST /admin/access`: what a credential grants |
 //! | | `page` | the dashboard at `/`, and its files |
 //! | | `dashboard` | what all dashboards share, and the task that feeds them |
+//! | | `lag` | how far streams are behind |
 //! | | `samples`, `problems` | the last 15 minutes; sentences about what is wrong |
 //! | | `permission` | who may use them |
 //! | `ops` | `health`, `readiness` | `GET /health/live`, `/health/ready` |
@@ -63,6 +68,7 @@
 //! | | `request_limits` | the limits of a request |
 //! | | `response_headers` | headers that every response has |
 //! | | `request_log` | the lines of the access log |
+//! | | `request_trace` | what requests report to traces |
 //! | | `audit` | the lines of the audit log |
 //! | | `revocation_feed` | reads the stored revocations |
 //! | | `rejections` | counts and logs requests that are rejected |
@@ -84,6 +90,7 @@ mod rejections;
 mod request;
 mod request_limits;
 mod request_log;
+mod request_trace;
 mod response_headers;
 mod revocation_feed;
 mod state;
@@ -108,6 +115,7 @@ pub use self::{
     },
     admin::{
         dashboard::{BudgetLimits, Dashboard, run_dashboard},
+        nodes::{NodeAddress, report_node},
         printed_settings::{PrintedSetting, PrintedSettings, Tables},
     },
     api::HistoryBudget,
@@ -127,7 +135,10 @@ pub use self::{
     state::AppState,
 };
 use self::{
-    admin::{access as credentials, backup, events, page, revocations, settings, stats, streams},
+    admin::{
+        access as credentials, backup, busiest, events, nodes, page, revocations, settings, stats,
+        streams, trace,
+    },
     api::{batch, channels, history, publish, stream, tokens},
     error::{ApiError, ApiResult, shortened},
     ops::{health, metrics},
@@ -208,6 +219,9 @@ fn admin_routes(config: &mut ServiceConfig) {
     let backup_status = web::get().to(backup::status);
     config
         .service(resource(
+            "/admin/channels/busiest",
+            "GET",
+            [web::get().to(busiest::busiest)],
             "/admin/backup",
             "GET, POST",
             [start_backup, backup_status],
@@ -221,6 +235,16 @@ fn admin_routes(config: &mut ServiceConfig) {
             "/admin/events",
             "GET",
             [web::get().to(events::events)],
+        ))
+        .service(resource(
+            "/admin/trace",
+            "GET",
+            [web::get().to(trace::trace)],
+        ))
+        .service(resource(
+            "/admin/nodes",
+            "GET",
+            [web::get().to(nodes::nodes)],
         ))
         .service(resource(
             "/admin/settings",

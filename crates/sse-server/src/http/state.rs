@@ -19,6 +19,7 @@ use crate::{
     metrics::Metrics,
     quota::CallerQuotas,
     tls::Certificates,
+    trace::Traces,
 };
 
 /// What every handler needs; each worker thread has a clone.
@@ -56,6 +57,8 @@ pub struct AppState {
     pub certificates: Option<Certificates>,
     /// The result of the last check of the broker.
     pub readiness: Readiness,
+    /// The open traces.
+    pub traces: Traces,
     /// What the dashboard shows.
     pub dashboard: Dashboard,
     /// Where and how fast the log is copied.

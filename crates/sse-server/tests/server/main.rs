@@ -47,6 +47,7 @@
 //! | `redis_connection` | Silent and broken connections to Redis are detected and replaced. |
 //! | `redis_errors` | Errors that Redis returns (full, replica) never become a 500. |
 //! | `redis_foreign` | Entries of other programs in Redis forge nothing, and cost only a gap. |
+//! | `redis_maintenance` | One node at a time trims and expires channels, and only when they are due. |
 //! | `redis_overload` | Many channels, outages and endless replies delay no publish and take bounded memory. |
 //! | `redis_rejections` | Each error reply of a real Redis has the response of the table. |
 //! | `redis_setup` | Redis settings that can lose events are reported as warnings. |
@@ -120,6 +121,7 @@ mod quotas;
 mod redis_connection;
 mod redis_errors;
 mod redis_foreign;
+mod redis_maintenance;
 mod redis_overload;
 mod redis_rejections;
 mod redis_setup;

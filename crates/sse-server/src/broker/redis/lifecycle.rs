@@ -1,15 +1,19 @@
 //! The life of channels over Redis: settings, deletion and lists. `append` has the writes, and
-//! `expiry` what time does.
+//! `maintenance` what time does.
 
-use redis::Value;
+use std::time::Duration;
+
+use redis::{Script, Value};
 use sse_proto::{Channel, Position};
 
 use super::{
     RedisBroker,
     channel_state::{ChannelState, parse_state, parse_tombstone},
-    replies::{malformed, text, value_pipeline},
+    replies::{into_array, malformed, text, value_pipeline},
     scripts::{CONFIGURE, DELETE, DELETE_WHEN_FULL, KEEP_ALIVE, random_suffix},
+    session::Session,
     settings_text::settings_text,
+    slots::Slot,
     streams::Streams,
     write_reply::channel_closed,
 };
@@ -107,16 +111,16 @@ impl Streams {
     }
 
     async fn delete(&self, channel: &Channel) -> Result<Option<Tombstone>, BrokerError> {
-        let keys = self.names.deletion(channel);
-        let mut session = self.connection.session(channel).await?;
-        let mut script = DELETE.key(&keys);
-        let deleted = session.run::<Value>(script.arg(channel.as_str())).await;
-        let reply = match deleted.map_err(BrokerError::from) {
-            Err(BrokerError::Full(_)) => {
-                let mut script = DELETE_WHEN_FULL.key(&keys);
-                session.run(script.arg(channel.as_str())).await?
+        let mut attempts = self.connection.attempts();
+        let reply = loop {
+            let session = &mut attempts.session().await?;
+            let mut deleted = self.delete_in(session, channel, &DELETE).await;
+            if matches!(deleted, Err(BrokerError::Full(_))) {
+                deleted = self.delete_in(session, channel, &DELETE_WHEN_FULL).await;
             }
-            reply => reply?,
+            if !attempts.must_repeat(session) {
+                break deleted?;
+            }
         };
         self.registry.forget_append(channel);
         match reply {
@@ -128,6 +132,23 @@ impl Streams {
         }
     }
 
+    async fn delete_in(
+        &self,
+        session: &mut Session<'_>,
+        channel: &Channel,
+        script: &Script,
+    ) -> Result<Value, BrokerError> {
+        let mut command = redis::cmd("EVALSHA");
+        command
+            .arg(script.get_hash())
+            .arg(11)
+            .arg(&self.names.deletion(channel))
+            .arg(channel.as_str())
+            .arg(self.tombstones_max())
+            .arg(u8::from(session.waits_for_replicas()));
+        self.run_write(channel, (command, script), session).await
+    }
+
     /// Returns whether the channel was created.
     async fn configure(
         &self,
@@ -135,21 +156,19 @@ impl Streams {
         channel: &Channel,
         settings: ChannelSettings,
     ) -> Result<bool, BrokerError> {
-        let mut session = self.connection.session(channel).await?;
-        let by = (publisher, &self.shares);
-        self.registry.register(by, channel, &mut session).await?;
-        let names = &self.names;
-        let mut script = CONFIGURE.key(&names.state(channel));
-        script
-            .key(names.channels())
-            .key(names.index())
-            .key(names.due())
-            .arg(channel.as_str())
-            .arg(settings_text(settings))
-            .arg(settings_text(self.classes.rules_of(channel).0))
-            .arg(random_suffix());
-        let reply: Vec<Value> = session.run(&script).await?;
+        let mut attempts = self.connection.attempts();
+        let reply = loop {
+            let session = &mut attempts.session().await?;
+            let configured = self.configure_in(session, publisher, channel, settings);
+            let configured = configured.await;
+            if !attempts.must_repeat(session) {
+                break configured?;
+            }
+        };
         self.registry.forget_append(channel);
+        // Maintenance looks at the channel now, and computes when it is due.
+        self.hints.add(Slot::of(channel), Duration::ZERO);
+        let reply = into_array(reply).ok_or_else(invalid_reply)?;
         let word = reply.first().cloned().and_then(text);
         match (word.as_deref(), reply.as_slice()) {
             (Some("created"), _) => Ok(true),
@@ -159,6 +178,29 @@ impl Streams {
             }
             _ => Err(invalid_reply()),
         }
+    }
+
+    async fn configure_in(
+        &self,
+        session: &mut Session<'_>,
+        publisher: Publisher,
+        channel: &Channel,
+        settings: ChannelSettings,
+    ) -> Result<Value, BrokerError> {
+        let by = (publisher, &self.shares);
+        self.registry.register(by, channel, session).await?;
+        let mut command = redis::cmd("EVALSHA");
+        command
+            .arg(CONFIGURE.get_hash())
+            .arg(6)
+            .arg(&self.names.state(channel))
+            .arg(&self.names.registration(channel))
+            .arg(channel.as_str())
+            .arg(settings_text(settings))
+            .arg(random_suffix())
+            .arg(u8::from(session.waits_for_replicas()));
+        self.run_write(channel, (command, &CONFIGURE), session)
+            .await
     }
 
     async fn keep_alive(

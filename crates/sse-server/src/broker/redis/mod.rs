@@ -9,16 +9,17 @@
 //! | `append`, `replicated` | appends to a channel; those that replicas must confirm |
 //! | `reader`, `forward_read` | pages of history, and the proof that a page continues a position |
 //! | `lookups`, `read_gate` | one queue for the newest ids of channels; how many pages are read at a time |
+//! | `tail_reads` | channels whose notifications arrive together are read together |
 //! | `entries`, `foreign_entries` | the entries of a stream; reads past those of other programs |
 //! | `write_reply` | what the script of a write replies |
 //! | `channel_state`, `state_read` | whether a channel is closed or deleted, and what a read gets then |
 //! | `lifecycle`, `settings_text` | settings, deletion and lists of channels |
-//! | `expiry` | trims and deletes channels whose time is over |
 //! | `format` | the number of the format of all keys |
 //! | `idempotency` | the arguments of the script that carries out a write |
-//! | `retention` | trims by age, forgets expired keys and dead channels |
-//! | `registry` | the set of all channels, and its limit |
+//! | `maintenance` | what time does with channels: trims and expires them, in the order of their due times |
+//! | `registry`, `slots` | the registries of channels, one per hash slot, and their limit |
 //! | `revocations` | the stored revocations, in one hash |
+//! | `nodes` | the reports of the nodes, in one hash |
 //! | `connection`, `supervisor`, `handshake`, `tasks` | the connections for commands, which are made again for ever; the tasks |
 //! | `target`, `sentinel` | the URL, accounts and certificates; the primary as sentinels report it |
 //! | `dial`, `reply_limit`, `reply_meter` | opens connections whose replies have a limit |
@@ -34,7 +35,7 @@
 //! | `page_size`, `backoff`, `outage_log` | how much a read asks for; pauses between attempts to connect; the log lines of an outage |
 //! | `scripts`, `scripts/*.lua` | the steps that must not be interrupted |
 //!
-//! The imports form no cycle: `retention` → `reader` → `streams` → `connection` → `session` →
+//! The imports form no cycle: `maintenance` → `reader` → `streams` → `connection` → `session` →
 //! `failover` → the pure files.
 
 mod append;
@@ -45,7 +46,6 @@ mod dial;
 mod durability;
 mod entries;
 mod errors;
-mod expiry;
 mod failover;
 mod flask_sse;
 mod follow_limit;
@@ -60,7 +60,9 @@ mod inspect;
 mod known_ids;
 mod lifecycle;
 mod lookups;
+mod maintenance;
 mod names;
+mod nodes;
 mod outage_log;
 mod page_size;
 mod pubsub;
@@ -72,17 +74,18 @@ mod replicated;
 mod replies;
 mod reply_limit;
 mod reply_meter;
-mod retention;
 mod revocations;
 mod scripts;
 mod sentinel;
 mod session;
 mod settings_text;
 mod settled;
+mod slots;
 mod state_read;
 mod streams;
 mod subscriptions;
 mod supervisor;
+mod tail_reads;
 mod target;
 mod tasks;
 mod verification;
@@ -212,8 +215,8 @@ impl RedisBroker {
         });
         let metrics = broker.metrics.clone();
         tasks.spawn(lookups::run(broker.streams.clone()));
-        tasks.spawn(expiry::run(Arc::downgrade(&broker.streams)));
-        tasks.spawn(retention::run(Arc::downgrade(&broker.streams), metrics));
+        tasks.spawn(tail_reads::run(broker.streams.clone()));
+        tasks.spawn(maintenance::run(Arc::downgrade(&broker.streams), metrics));
         Ok(broker)
     }
 

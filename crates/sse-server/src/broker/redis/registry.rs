@@ -1,9 +1,10 @@
-//! The registry: a sorted set of all channels, which limits how many there are and lets `retention`
-//! find them.
+//! The registry of channels, which limits how many there are.
 //!
-//! A channel is registered before its first event, and forgotten by `retention`. A node looks into
-//! the registry only before its first append to a channel in each era of the connection, and again
-//! after each round of retention, because another node may have forgotten the channel meanwhile.
+//! Each slot has a registry, a sorted set by name, and an index has the names of all slots for lists
+//! and for their number. A channel is registered before its first event; `maintenance` forgets it. A
+//! node looks into the registry only before its first append to a channel in each era of the
+//! connection, and again after each round of maintenance, because another node may have forgotten the
+//! channel meanwhile.
 
 use std::{
     collections::HashMap,
@@ -11,27 +12,35 @@ use std::{
     time::{Duration, Instant},
 };
 
-use chrono::Utc;
-use redis::{Cmd, SortedSetAddOptions};
 use sse_proto::Channel;
 
-use super::session::Session;
+use super::{
+    errors::CommandError,
+    names::Names,
+    scripts::{REGISTER, milliseconds},
+    session::Session,
+    slots::{SLOTS, Slot},
+};
 use crate::broker::{
-    BrokerError, Publisher,
+    BrokerError, Publisher, Retention,
     channel_usage::ChannelUsage,
     client_shares::ClientShares,
     clock::now_ms,
     lifecycle::{Effective, Incarnation, SettingSource},
 };
 
-/// How long a node may use what it knows of a channel, such as its settings.
-const KNOWN_FOR: Duration = Duration::from_secs(10);
+/// Longest time for which a node uses what it knows of a channel, such as its settings.
+const KNOWN_FOR_MAX: Duration = Duration::from_secs(10);
+/// How long a channel may be registered without an event. A channel that was registered recently may be
+/// about to get its first one.
+const UNUSED_MAX: Duration = Duration::from_mins(1);
 
 /// Registers channels, and remembers to which of them this node has appended.
 #[derive(Debug)]
 pub(super) struct Registry {
-    key: String,
+    names: Names,
     channels_max: usize,
+    known_for: Duration,
     usage: ChannelUsage,
     appended: Mutex<AppendedChannels>,
 }
@@ -82,24 +91,22 @@ impl AppendedChannels {
 }
 
 impl Registry {
-    /// `key` is the name of the sorted set.
-    pub(super) fn new(key: String, channels_max: usize) -> Self {
+    pub(super) fn new(names: Names, retention: &Retention) -> Self {
         Self {
-            key,
-            channels_max,
-            usage: ChannelUsage::new(channels_max),
+            names,
+            channels_max: retention.channels_max,
+            known_for: (retention.age_max / 4).min(KNOWN_FOR_MAX),
+            usage: ChannelUsage::new(retention.channels_max),
             appended: Mutex::default(),
         }
     }
 
-    /// The name of the sorted set.
-    pub(super) fn key(&self) -> &str {
-        &self.key
+    /// Returns how long this node may append to a channel without a script.
+    pub(super) const fn known_for(&self) -> Duration {
+        self.known_for
     }
 
     /// Registers `channel` before its first event.
-    ///
-    /// Nodes that register channels at the same moment may exceed the limit by as many.
     ///
     /// # Errors
     ///
@@ -113,44 +120,51 @@ impl Registry {
         session: &mut Session<'_>,
     ) -> Result<(), BrokerError> {
         let mut commands = redis::pipe();
-        commands.cmd("ZSCORE").arg(&self.key).arg(channel.as_str());
-        commands.cmd("ZCARD").arg(&self.key);
+        let registry = self.names.channels(Slot::of(channel));
+        commands.cmd("ZSCORE").arg(registry).arg(channel.as_str());
+        commands.cmd("ZCARD").arg(self.names.index());
         let (score, channels): (Option<f64>, usize) = session.query(&commands).await?;
         if score.is_some() {
             return Ok(());
         }
-        self.check_limit(channels)?;
-        let free = self.channels_max - channels;
+        let free = self.channels_max.checked_sub(channels);
+        let free = free.filter(|free| *free > 0);
+        let free = free.ok_or(BrokerError::TooManyChannels(channels))?;
         let now_ms = now_ms();
         shares.check_new_channel(publisher, now_ms, |needed| needed <= free)?;
         // Recorded before the reply, so that channels in the making count.
         shares.record_new_channel(publisher, now_ms);
         let added = self.add(channel, session).await;
-        if !matches!(added, Ok(1)) {
+        if !matches!(added, Ok((_, 1))) {
             shares.take_back_new_channel(publisher, now_ms);
         }
-        added?;
-        self.usage.record_growth(channels + 1);
+        let (channels, added) = added?;
+        if added < 0 {
+            return Err(BrokerError::TooManyChannels(channels));
+        }
+        self.usage.record_growth(channels);
         Ok(())
     }
 
-    /// Fails if there is no room for another one than these `channels`.
-    fn check_limit(&self, channels: usize) -> Result<(), BrokerError> {
-        if channels < self.channels_max {
-            return Ok(());
-        }
-        Err(BrokerError::TooManyChannels(channels))
+    /// Adds `channel` if there is room; returns the reply of `register.lua`.
+    async fn add(
+        &self,
+        channel: &Channel,
+        session: &mut Session<'_>,
+    ) -> Result<(usize, i64), BrokerError> {
+        let mut script = REGISTER.key(&self.names.registration(channel));
+        script
+            .arg(channel.as_str())
+            .arg(self.channels_max)
+            .arg(milliseconds(UNUSED_MAX));
+        let reply = session.run(&script).await;
+        reply.map_err(CommandError::into_query_error)
     }
 
-    /// Returns how many channels were added: zero if a concurrent publish has added the channel.
-    async fn add(&self, channel: &Channel, session: &mut Session<'_>) -> Result<u64, BrokerError> {
-        session.query_one(self.add_command(channel)).await
-    }
-
-    fn add_command(&self, channel: &Channel) -> Cmd {
-        let now_ms = Utc::now().timestamp_millis();
-        let options = SortedSetAddOptions::add_only();
-        Cmd::zadd_options(&self.key, channel.as_str(), now_ms, &options)
+    /// Returns how many tombstones a slot may have. All slots together keep the newest
+    /// `--channels-max` tombstones, and some more, because slots differ.
+    pub(super) fn tombstones_max(&self) -> usize {
+        self.channels_max.div_ceil(usize::from(SLOTS)) * 2 + 8
     }
 
     /// Whether this node has appended to `channel` in `era`, and so need not register it.
@@ -163,7 +177,7 @@ impl Registry {
     pub(super) fn recently_appended(&self, channel: &Channel, era: u64) -> Option<Appended> {
         let appended = self.appended();
         let known = appended.channels.get(channel).copied();
-        known.filter(|known| appended.era == era && known.at.elapsed() < KNOWN_FOR)
+        known.filter(|known| appended.era == era && known.at.elapsed() < self.known_for)
     }
 
     /// Forgets what is known of `channel`, because it was closed or deleted.
@@ -192,11 +206,25 @@ impl Registry {
 
 #[cfg(test)]
 mod tests {
+    use std::num::NonZeroUsize;
+
     use super::*;
+    use crate::broker::idempotency::KeyLimits;
 
     #[test]
     fn an_append_counts_in_its_own_era_only() {
-        let registry = Registry::new("sse:channels".to_owned(), 10);
+        let retention = Retention {
+            events_max: NonZeroUsize::MIN,
+            age_max: Duration::from_hours(1),
+            bytes_max: 1,
+            channels_max: 10,
+            keys: KeyLimits {
+                window: Duration::from_mins(1),
+                keys_max: 1,
+                bytes_max: 1,
+            },
+        };
+        let registry = Registry::new(Names::new("sse:"), &retention);
         let (a, b): (Channel, Channel) = ("a".parse().unwrap(), "b".parse().unwrap());
         let known = Appended {
             incarnation: Incarnation(1),

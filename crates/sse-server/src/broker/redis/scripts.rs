@@ -9,16 +9,16 @@
 //! |---|---|---|
 //! | `write.lua` | `idempotency` | carries out a write: a condition, items whose key is not known, the end |
 //! | `delete.lua`, `configure.lua`, `keep_alive.lua` | `lifecycle` | deletes or configures a channel |
-//! | `expire.lua`, `expire_tombstones.lua` | `expiry` | trims or deletes channels whose time is over |
+//! | `register.lua` | `registry` | registers a channel before its first event |
+//! | `maintain.lua` | `maintenance/visit` | trims, expires or forgets a channel that is due |
 //! | `life.lua`, `now.lua` | | the beginning of the scripts that read the state of a channel |
 //! | `first_id.lua` | | a part of the scripts that append: the first id on a connection |
-//! | `expire_keys.lua` | `idempotency` | forgets expired keys; also a part of the script above |
+//! | `expire_keys.lua` | | a part of the scripts that forget expired keys |
 //! | `record_loss.lua` | `verification` | verifies an id, and records a loss |
 //! | `stream_extent.lua` | `streams` | describes a stream without its events |
 //! | `flask_append.lua` | `flask_sse/inbound` | appends messages of Flask-SSE once each |
 //! | `flask_lease.lua` | `flask_sse/lease` | acquires or renews the lease of a channel |
 //! | `flask_publish.lua` | `flask_sse/outbound` | sends events to Flask-SSE once each |
-//! | `trim.lua` | `retention` | trims a stream by age, or forgets a dead channel |
 
 use std::{sync::LazyLock, time::Duration};
 
@@ -42,8 +42,11 @@ pub(super) static WRITE_TEXT: LazyLock<String> = LazyLock::new(|| {
 
 pub(super) static WRITE: LazyLock<Script> = LazyLock::new(|| Script::new(&WRITE_TEXT));
 
-pub(super) static DELETE: LazyLock<Script> =
+/// The text of `delete.lua`, for `SCRIPT LOAD`.
+pub(super) static DELETE_TEXT: LazyLock<String> =
     LazyLock::new(|| on_channel(include_str!("scripts/delete.lua")));
+
+pub(super) static DELETE: LazyLock<Script> = LazyLock::new(|| Script::new(&DELETE_TEXT));
 
 /// The same, for a Redis 7 at its `maxmemory`, which allows it because it frees memory.
 pub(super) static DELETE_WHEN_FULL: LazyLock<Script> = LazyLock::new(|| {
@@ -51,22 +54,29 @@ pub(super) static DELETE_WHEN_FULL: LazyLock<Script> = LazyLock::new(|| {
     Script::new(&["#!lua flags=allow-oom\n", NOW_TEXT, LIFE_TEXT, delete].concat())
 });
 
-pub(super) static CONFIGURE: LazyLock<Script> =
+/// The text of `configure.lua`, for `SCRIPT LOAD`.
+pub(super) static CONFIGURE_TEXT: LazyLock<String> =
     LazyLock::new(|| on_channel(include_str!("scripts/configure.lua")));
 
+pub(super) static CONFIGURE: LazyLock<Script> = LazyLock::new(|| Script::new(&CONFIGURE_TEXT));
+
 pub(super) static KEEP_ALIVE: LazyLock<Script> =
-    LazyLock::new(|| on_channel(include_str!("scripts/keep_alive.lua")));
+    LazyLock::new(|| Script::new(&on_channel(include_str!("scripts/keep_alive.lua"))));
 
-pub(super) static EXPIRE: LazyLock<Script> =
-    LazyLock::new(|| on_channel(include_str!("scripts/expire.lua")));
+pub(super) static REGISTER: LazyLock<Script> =
+    LazyLock::new(|| Script::new(&[NOW_TEXT, include_str!("scripts/register.lua")].concat()));
 
-pub(super) static EXPIRE_TOMBSTONES: LazyLock<Script> = LazyLock::new(|| {
-    Script::new(&[NOW_TEXT, include_str!("scripts/expire_tombstones.lua")].concat())
+/// The text of `maintain.lua`, for `SCRIPT LOAD`.
+pub(super) static MAINTAIN_TEXT: LazyLock<String> = LazyLock::new(|| {
+    let maintain = include_str!("scripts/maintain.lua");
+    [EXPIRE_KEYS_TEXT, LIFE_TEXT, maintain].concat()
 });
 
-/// A script that reads the state of a channel.
-fn on_channel(text: &str) -> Script {
-    Script::new(&[NOW_TEXT, LIFE_TEXT, text].concat())
+pub(super) static MAINTAIN: LazyLock<Script> = LazyLock::new(|| Script::new(&MAINTAIN_TEXT));
+
+/// The text of a script that reads the state of a channel.
+fn on_channel(text: &str) -> String {
+    [NOW_TEXT, LIFE_TEXT, text].concat()
 }
 
 pub(super) static FLASK_APPEND: LazyLock<Script> = LazyLock::new(|| {
@@ -80,11 +90,6 @@ pub(super) static FLASK_LEASE: LazyLock<Script> =
 pub(super) static FLASK_PUBLISH: LazyLock<Script> =
     LazyLock::new(|| Script::new(include_str!("scripts/flask_publish.lua")));
 
-/// Forgets up to `ARGV[1]` expired keys, and replies with how many it forgot.
-pub(super) static EXPIRE_KEYS: LazyLock<Script> = LazyLock::new(|| {
-    Script::new(&[EXPIRE_KEYS_TEXT, "return expire_keys(tonumber(ARGV[1]))"].concat())
-});
-
 pub(super) static RECORD_LOSS: LazyLock<Script> = LazyLock::new(|| Script::new(RECORD_LOSS_TEXT));
 
 /// The text of `stream_extent.lua`, for `EVAL`.
@@ -93,9 +98,6 @@ pub(super) static RECORD_LOSS: LazyLock<Script> = LazyLock::new(|| Script::new(R
 /// text is sent each time, so it has no comments.
 pub(super) static STREAM_EXTENT_TEXT: LazyLock<String> =
     LazyLock::new(|| without_comments(include_str!("scripts/stream_extent.lua")));
-
-pub(super) static TRIM: LazyLock<Script> =
-    LazyLock::new(|| on_channel(include_str!("scripts/trim.lua")));
 
 /// The lines of a script that are neither empty nor a comment.
 fn without_comments(script: &str) -> String {

@@ -1,6 +1,6 @@
 //! Channels as Redis Streams: what all operations share, and short questions about one channel.
 //!
-//! `append` has the appends, `reader` the reads of history, `retention` the trimming.
+//! `append` has the appends, `reader` the reads of history, `maintenance` the trimming.
 
 use std::sync::Arc;
 
@@ -14,8 +14,8 @@ use super::{
     durability,
     failover::LossDetector,
     foreign_entries::ForeignEntryLog,
-    idempotency::{EXPIRE_BATCH, expire_keys_script},
     lookups::LookupQueue,
+    maintenance::{Pace, hints::Hints},
     names::Names,
     page_size::PageSizes,
     read_gate::{ReadGate, ReadKind},
@@ -23,6 +23,7 @@ use super::{
     replies::{Replies, parse_last_id, parse_time_ms, value_pipeline},
     scripts::STREAM_EXTENT_TEXT,
     settled::judge_settled,
+    tail_reads::TailReads,
 };
 use crate::broker::{
     BrokerError, Retention, Settled, Warning, client_shares::ClientShares, lifecycle::Classes,
@@ -42,6 +43,9 @@ pub(super) struct Streams {
     pub(super) losses: Arc<LossDetector>,
     pub(super) foreign_log: ForeignEntryLog,
     pub(super) lookups: LookupQueue,
+    pub(super) pace: Pace,
+    pub(super) hints: Hints,
+    pub(super) tail_reads: TailReads,
     gate: ReadGate,
 }
 
@@ -53,9 +57,13 @@ impl Streams {
         losses: Arc<LossDetector>,
         metrics: &Metrics,
     ) -> Self {
+        let registry = Registry::new(names.clone(), &retention);
+        let pace = Pace::new(retention.age_max, registry.known_for());
         Self {
             connection,
-            registry: Registry::new(names.channels(), retention.channels_max),
+            registry,
+            pace,
+            hints: Hints::new(pace.scan()),
             shares: ClientShares::new(&retention),
             names,
             retention,
@@ -64,16 +72,14 @@ impl Streams {
             losses,
             foreign_log: ForeignEntryLog::default(),
             lookups: LookupQueue::new(metrics.redis_lookups_waiting()),
+            tail_reads: TailReads::default(),
             gate: ReadGate::new(metrics.redis_reads_waiting()),
         }
     }
 
-    /// Forgets a bounded number of expired idempotency keys; returns whether there may be more.
-    pub(super) async fn expire_keys(&self, channel: &Channel) -> Result<bool, BrokerError> {
-        let script = expire_keys_script(&self.names, channel);
-        let mut session = self.connection.session(channel).await?;
-        let forgotten: usize = session.run(&script).await?;
-        Ok(forgotten == EXPIRE_BATCH)
+    /// Returns how many tombstones a slot may have.
+    pub(super) fn tombstones_max(&self) -> usize {
+        self.registry.tombstones_max()
     }
 
     /// Whether no event up to `bound` can be added to `channel` any more.

@@ -55,7 +55,7 @@ impl ApiError {
             Self::BodyMemoryFull
             | Self::HistoryMemoryFull
             | Self::TooManyStreamingPublishes
-            | Self::TooManyDashboards(_) => ErrorCode::Busy,
+            | Self::TooManyFeeds { .. } => ErrorCode::Busy,
             Self::AccessUnavailable => ErrorCode::AccessUnavailable,
             Self::Broker(error) => broker_error::code(error),
         }

@@ -158,9 +158,7 @@ impl FlaskBridge {
             .key(names.flask_markers(&channel.name))
             .key(names.life(&channel.name))
             .key(names.deleted(&channel.name))
-            .key(names.channels())
-            .key(names.index())
-            .key(names.due())
+            .key(&names.registration(&channel.name))
             .arg(self.streams.retention.events_max.get())
             .arg(u8::from(is_first))
             .arg(random_suffix())
@@ -170,7 +168,8 @@ impl FlaskBridge {
             .arg(channel.name.as_str())
             .arg(settings_text(class))
             .arg(u8::from(create == CreateRule::Explicit))
-            .arg(u8::from(after_delete == AfterDelete::Refuse));
+            .arg(u8::from(after_delete == AfterDelete::Refuse))
+            .arg(milliseconds(self.streams.retention.age_max));
         for (count, message) in messages {
             if let Ok(message) = message {
                 add_message(&mut script, *count, message);

@@ -65,7 +65,7 @@ pub(in crate::http) fn etag(newest: EventId) -> (HeaderName, String) {
 }
 
 /// Counts the open streams of this node per channel.
-async fn count_streams(state: &AppState) -> HashMap<Channel, usize> {
+pub(in crate::http) async fn count_streams(state: &AppState) -> HashMap<Channel, usize> {
     let mut counts = HashMap::new();
     for stream in state.streams.list().await.streams {
         for channel in stream.channels {
