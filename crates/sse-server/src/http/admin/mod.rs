@@ -19,8 +19,8 @@
 //! | `permission` | who may use these routes if there are no access rules |
 
 pub(crate) mod access;
-pub(crate) mod busiest;
 pub(crate) mod backup;
+pub(crate) mod busiest;
 pub(crate) mod dashboard;
 pub(crate) mod events;
 mod lag;
