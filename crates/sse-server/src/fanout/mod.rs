@@ -19,6 +19,7 @@ pub mod attached_sockets;
 pub mod blocked;
 pub mod detach;
 pub mod drain;
+pub mod live_list;
 pub mod multiplexed;
 pub mod open_stream;
 pub mod page_cache;

@@ -222,6 +222,8 @@ fn admin_routes(config: &mut ServiceConfig) {
             "/admin/channels/busiest",
             "GET",
             [web::get().to(busiest::busiest)],
+        ))
+        .service(resource(
             "/admin/backup",
             "GET, POST",
             [start_backup, backup_status],

@@ -35,7 +35,7 @@ pub struct AppState {
     pub limits: RequestLimits,
     /// Memory for the bodies of all requests.
     pub body_memory: Arc<BodyMemory>,
-    /// Concurrency and memory for the responses of `GET /events`.
+    /// Concurrency and memory for the responses of `GET /events` and `GET /channels`.
     pub history_budget: HistoryBudget,
     /// What happens when a request is rejected.
     pub rejections: Rejections,

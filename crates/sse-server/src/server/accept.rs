@@ -169,6 +169,7 @@ impl WorkerAcceptor {
         }
         // Until its header has arrived, the client is unknown.
         let connection = acceptor.open(socket, None)?;
+        connection.set_phase(Phase::ProxyHeader);
         acceptor.set_options(socket);
         let header = timeout(time_max(&connection), read_proxy_header(socket));
         let header = acceptor.until_closed(&connection, header).await?;

@@ -75,6 +75,7 @@ use self::{
 };
 pub use self::{passed_sockets::PassedSockets, shutdown::StopReason};
 use crate::{
+    ListenAddress,
     access::{Access, AccessControl, revocations::Revocations},
     broker::{Broker, BrokerError},
     channel::Hub,
@@ -82,7 +83,8 @@ use crate::{
     connections::{ConnectionTable, sweep},
     fanout::{
         admission::Admission, attached_list::AttachedList, attached_sockets::AttachedSockets,
-        blocked::BlockedBytes, drain::Drain, page_cache::PageCache, publish_list::PublishList,
+        blocked::BlockedBytes, drain::Drain, live_list::ListTurns, page_cache::PageCache,
+        publish_list::PublishList,
         stream_life::StreamLife, streams::Streams,
     },
     http::{
@@ -321,6 +323,7 @@ impl Resources {
                 attached: AttachedList::default(),
                 attached_sockets: AttachedSockets::default(),
                 publishes: PublishList::default(),
+                list_turns: ListTurns::default(),
                 life,
                 admission,
                 drain,

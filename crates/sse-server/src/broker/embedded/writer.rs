@@ -113,7 +113,8 @@ impl Writer {
             let (retention, classes) = (&self.retention, &self.classes);
             self.expiry.follow_classes(&self.state, retention, classes);
             let log_ms = self.state.clock.log_ms(now_ms());
-            let (expired, has_old_tombstones) = self.expiry.take_due(&self.state, log_ms);
+            let limits = (&self.retention, &self.classes);
+            let (expired, has_old_tombstones) = self.expiry.take_due(&self.state, limits, log_ms);
             let is_expiry = !expired.is_empty() || has_old_tombstones;
             if !is_expiry && !self.is_commit_needed(&batch, is_due) {
                 continue;
@@ -197,7 +198,8 @@ impl Writer {
         let room = self.free_space.check();
         match self.stage(&batch, expired, is_sweep, &room) {
             Ok((replies, deleted, mut change)) => {
-                self.expiry.add(mem::take(&mut change.due));
+                self.expiry
+                    .apply(mem::take(&mut change.due), &change.channels.rows);
                 let more_to_trim = change.more_to_trim;
                 self.shared.publish_change(&change);
                 self.apply(change);

@@ -261,6 +261,7 @@ impl Channels {
     fn remove(&mut self, channel: &Channel) -> Option<ChannelLog> {
         let log = self.by_name.remove(channel)?;
         self.names.remove(channel);
+        self.due.remove(channel);
         self.events -= event_count(&log);
         self.keys -= log.keys.count();
         self.orders

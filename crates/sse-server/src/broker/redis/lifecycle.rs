@@ -9,6 +9,7 @@ use sse_proto::{Channel, Position};
 use super::{
     RedisBroker,
     channel_state::{ChannelState, parse_state, parse_tombstone},
+    read_gate::ReadKind,
     replies::{into_array, malformed, text, value_pipeline},
     scripts::{CONFIGURE, DELETE, DELETE_WHEN_FULL, KEEP_ALIVE, random_suffix},
     session::Session,
@@ -25,6 +26,9 @@ use crate::broker::{
         Incarnation, ListPage, ListQuery, Tombstone, Write, Written,
     },
 };
+
+/// Channels of a list that are read at once.
+const LIST_PART: usize = 64;
 
 impl RedisBroker {
     pub(in crate::broker) fn classes(&self) -> &Classes {
@@ -106,6 +110,7 @@ impl RedisBroker {
 
 impl Streams {
     async fn read_state(&self, channel: &Channel) -> Result<ChannelState, BrokerError> {
+        let _place = self.enter_gate(ReadKind::History).await?;
         let [state] = self.query(channel, [self.stream_extent(channel)]).await?;
         parse_state(state)
     }
@@ -251,24 +256,27 @@ impl Streams {
         let mut command = redis::cmd("ZRANGEBYLEX");
         command.arg(self.names.index()).arg(from).arg(to);
         command.arg("LIMIT").arg(0).arg(query.limit + 1);
-        let mut session = self.connection.common_read_session().await?;
-        let names: Vec<String> = session.query_one(command).await?;
+        let names: Vec<String> = {
+            let _place = self.enter_gate(ReadKind::History).await?;
+            let mut session = self.connection.common_read_session().await?;
+            session.query_one(command).await?
+        };
         let has_more = names.len() > query.limit;
         let names: Vec<Channel> = names
             .iter()
             .take(query.limit)
             .filter_map(|name| name.parse().ok())
             .collect();
-        let commands = names.iter().map(|channel| self.stream_extent(channel));
-        let replies: Vec<Value> = if names.is_empty() {
-            Vec::new()
-        } else {
-            session.query(&value_pipeline(commands)).await?
-        };
         let mut channels = Vec::with_capacity(names.len());
-        for (channel, reply) in names.iter().zip(replies) {
-            let state = parse_state(reply)?;
-            channels.extend(self.describe_state(channel, state));
+        for part in names.chunks(LIST_PART) {
+            // Other reads at Redis have a place between two parts.
+            let _place = self.enter_gate(ReadKind::History).await?;
+            let commands = part.iter().map(|channel| self.stream_extent(channel));
+            let mut session = self.connection.common_read_session().await?;
+            let replies: Vec<Value> = session.query(&value_pipeline(commands)).await?;
+            for (channel, reply) in part.iter().zip(replies) {
+                channels.extend(self.describe_state(channel, parse_state(reply)?));
+            }
         }
         Ok(ListPage {
             channels,

@@ -23,8 +23,8 @@ pub(super) async fn measure_lag(state: &AppState) -> Lag {
         return Lag::default();
     }
     let now_ms = milliseconds(SystemTime::now());
-    let streams = state.streams.list().await.streams;
-    let lags = streams.iter().map(|stream| lag_ms(stream, now_ms));
+    let live = state.streams.list().await;
+    let lags = live.streams.iter().map(|stream| lag_ms(stream, now_ms));
     Lag {
         slow_streams: lags.clone().filter(|lag| *lag > SLOW_MS).count(),
         max_ms: lags.max().unwrap_or(0),

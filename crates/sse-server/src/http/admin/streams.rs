@@ -61,10 +61,10 @@ pub(crate) async fn list(
 }
 
 async fn list_all(state: &AppState) -> Vec<Listed> {
-    let streams = state.streams.list().await.streams;
+    let live = state.streams.list().await;
     let publishes = state.streams.publishes.publishes();
     let publishes = publishes.into_iter().map(Listed::Publish);
-    let streams = streams.into_iter().map(Listed::Stream);
+    let streams = live.streams.iter().cloned().map(Listed::Stream);
     streams.chain(publishes).collect()
 }
 

@@ -3,7 +3,7 @@
 use actix_web::{HttpRequest, HttpResponse, web::Payload};
 use actix_web_lab::extract::LocalData;
 
-use super::{channel_of, check_settings, count_streams, description_json, etag};
+use super::{channel_of, check_settings, description_json, etag};
 use crate::{
     access::Right,
     broker::Publisher,
@@ -45,7 +45,7 @@ pub(in crate::http) async fn configure(
     } else {
         HttpResponse::Ok()
     };
-    let streams = count_streams(&state).await.remove(&channel).unwrap_or(0);
+    let streams = state.streams.list().await.count_streams(&channel);
     response.insert_header(etag(configured.description.newest));
     Ok(response.json(description_json(&state, &configured.description, streams)))
 }

@@ -5,12 +5,14 @@ use actix_web_lab::extract::LocalData;
 use serde_json::{Value, json};
 use sse_proto::Channel;
 
-use super::{count_streams, description_json, list_cursor};
+use super::{description_json, list_cursor};
 use crate::{
     access::Right,
     broker::lifecycle::{LIST_PAGE_MAX, ListQuery},
+    budget::ClientNet,
     http::{
         access::caller::Caller,
+        api::history_memory::WAIT_MAX,
         error::{ApiError, ApiResult},
         request::query::Params,
         state::AppState,
@@ -19,6 +21,9 @@ use crate::{
 
 /// Channels per page, unless the request says otherwise.
 const LIMIT_DEFAULT: usize = 100;
+/// What a channel counts as in a search, in events.
+const COST: usize = 20;
+const JSON: &str = "application/json";
 const RIGHTS: [Right; 2] = [Right::Subscribe, Right::Manage];
 
 /// Lists channels in byte order of their names. A page can be empty although more follow, because it
@@ -41,10 +46,17 @@ pub(in crate::http) async fn list(
             .transpose()?,
         limit: limit.unwrap_or(LIMIT_DEFAULT),
     };
+    // A page is as expensive as a search, and as large as one of history.
+    let client = ClientNet::of_request(&request);
+    let permit = state.history_budget.acquire(client).await?;
+    let searcher = state.streams.pages.searches().of_client(client);
+    let searcher = searcher.waiting_up_to(WAIT_MAX);
     let (mut channels, mut examined) = (Vec::new(), 0);
     // Channels that the caller may not see are skipped, up to a limit per request.
     while channels.len() < query.limit && examined < LIST_PAGE_MAX {
+        let turn = searcher.start_page(query.limit * COST).await?;
         let page = state.hub.broker().list(&query).await?;
+        turn.finish(page.channels.len() * COST);
         examined += page.channels.len();
         query.after = page.next;
         let room = query.limit - channels.len();
@@ -59,20 +71,19 @@ pub(in crate::http) async fn list(
             break;
         }
     }
-    let streams = count_streams(&state).await;
+    let live = state.streams.list().await;
     let described: Vec<Value> = channels
         .iter()
-        .map(|found| {
-            let count = streams.get(&found.channel).copied().unwrap_or(0);
-            description_json(&state, found, count)
-        })
+        .map(|found| description_json(&state, found, live.count_streams(&found.channel)))
         .collect();
     let next = query.after.map(|after| write_next(&caller, &after));
-    Ok(HttpResponse::Ok().json(json!({
+    let page = json!({
         "channels": described,
         "more": next.is_some(),
         "next": next,
-    })))
+    });
+    let body = permit.body(page.to_string().into_bytes()).await?;
+    Ok(HttpResponse::Ok().content_type(JSON).body(body))
 }
 
 fn may_see(caller: &Caller, channel: &Channel) -> bool {

@@ -15,8 +15,6 @@ pub(in crate::http) mod list;
 mod list_cursor;
 pub(in crate::http) mod remove;
 
-use std::collections::HashMap;
-
 use actix_web::{
     HttpRequest,
     http::header::{ETAG, HeaderName},
@@ -62,17 +60,6 @@ fn channel_of(
 /// Returns the header with the newest id of a channel.
 pub(in crate::http) fn etag(newest: EventId) -> (HeaderName, String) {
     (ETAG, format!("\"{newest}\""))
-}
-
-/// Counts the open streams of this node per channel.
-pub(in crate::http) async fn count_streams(state: &AppState) -> HashMap<Channel, usize> {
-    let mut counts = HashMap::new();
-    for stream in state.streams.list().await.streams {
-        for channel in stream.channels {
-            *counts.entry(channel).or_default() += 1;
-        }
-    }
-    counts
 }
 
 /// Returns a channel as the API describes it.
