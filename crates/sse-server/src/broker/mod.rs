@@ -204,7 +204,6 @@ impl Broker {
     }
 
     /// Returns the gap whose lost range contains ids up to `bound` although its record is above it.
-    ///
     /// Other events may lie between `bound` and the record.
     ///
     /// # Errors

@@ -34,8 +34,7 @@ pub(super) fn run(
     };
     Ok(match restore(&command.copy, path, *mode) {
         Ok(restored) => Invocation::Print(format!(
-            "restored {} into {}: {} channels have a gap record; the ids after {} and before {} can \
-             be lost\n",
+            "restored {} into {}; gap records: {}; ids that can be lost: after {} and before {}\n",
             command.copy.display(),
             path.display(),
             restored.channels,
