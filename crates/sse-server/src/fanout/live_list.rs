@@ -92,21 +92,21 @@ impl ListTurns {
     pub(super) async fn list(&self, make: impl AsyncFnOnce() -> LiveList) -> Arc<LiveList> {
         let asked = Instant::now();
         let waiting = WaitingRequest::new(&self.0.waiting);
-        let mut last = self.0.last.lock().await;
-        let list = match &*last {
+        let mut previous = self.0.last.lock().await;
+        let list = match &*previous {
             Some(LastList {
                 begun,
                 list: Some(list),
                 ..
             }) if *begun > asked => list.clone(),
             _ => {
-                if let Some(last) = &*last {
-                    sleep_until(last.next).await;
+                if let Some(previous) = &*previous {
+                    sleep_until(previous.next).await;
                 }
                 let begun = Instant::now();
                 let list = Arc::new(make().await);
                 let pause = (begun.elapsed() * PAUSE_FACTOR).min(PAUSE_MAX);
-                *last = Some(LastList {
+                *previous = Some(LastList {
                     begun,
                     next: Instant::now() + pause,
                     list: Some(list.clone()),
@@ -115,9 +115,9 @@ impl ListTurns {
             }
         };
         if waiting.is_only_one()
-            && let Some(last) = &mut *last
+            && let Some(previous) = &mut *previous
         {
-            last.list = None;
+            previous.list = None;
         }
         list
     }
@@ -153,10 +153,10 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn requests_that_arrive_during_a_list_share_the_next_one() {
         let turns = ListTurns::default();
-        let made = AtomicUsize::new(0);
+        let count = AtomicUsize::new(0);
         let list = async || {
             let make = async || {
-                made.fetch_add(1, Ordering::Relaxed);
+                count.fetch_add(1, Ordering::Relaxed);
                 tokio::time::sleep(Duration::from_millis(10)).await;
                 LiveList::default()
             };
@@ -168,10 +168,14 @@ mod tests {
             join_all((0..100).map(|_| list())).await
         };
         tokio::join!(list(), later);
-        assert_eq!(made.load(Ordering::Relaxed), 2);
+        assert_eq!(count.load(Ordering::Relaxed), 2);
         // Two lists and the pause between them.
         assert_eq!(begun.elapsed(), Duration::from_millis(10 + 190 + 10));
-        let last = turns.0.last.lock().await;
-        assert!(last.as_ref().is_some_and(|last| last.list.is_none()));
+        let previous = turns.0.last.lock().await;
+        assert!(
+            previous
+                .as_ref()
+                .is_some_and(|previous| previous.list.is_none())
+        );
     }
 }

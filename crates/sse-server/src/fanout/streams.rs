@@ -7,8 +7,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     admission::Admission, attached_list::AttachedList, attached_sockets::AttachedSockets,
     blocked::BlockedBytes, drain::Drain, live_list::ListTurns, page_cache::PageCache,
-    publish_list::PublishList,
-    stream_life::StreamLife, thread::Fanout,
+    publish_list::PublishList, stream_life::StreamLife, thread::Fanout,
 };
 pub use super::{live_list::LiveList, mailbox::StreamInfo};
 use crate::channel::Hub;

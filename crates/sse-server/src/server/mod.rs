@@ -84,8 +84,7 @@ use crate::{
     fanout::{
         admission::Admission, attached_list::AttachedList, attached_sockets::AttachedSockets,
         blocked::BlockedBytes, drain::Drain, live_list::ListTurns, page_cache::PageCache,
-        publish_list::PublishList,
-        stream_life::StreamLife, streams::Streams,
+        publish_list::PublishList, stream_life::StreamLife, streams::Streams,
     },
     http::{
         self, AppState, BodyMemory, CommonHeaders, HistoryBudget, Origins, Readiness, Rejections,

@@ -10,10 +10,7 @@ use serde_json::{Value, json};
 use super::permission::check_permission;
 use crate::{
     access::ServerRight,
-    http::{
-        access::caller::Caller, error::ApiResult,
-        request::query::Params, state::AppState,
-    },
+    http::{access::caller::Caller, error::ApiResult, request::query::Params, state::AppState},
 };
 
 /// Channels per response, which is also the number without `limit`.

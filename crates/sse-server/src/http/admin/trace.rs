@@ -180,7 +180,11 @@ impl Feed {
     async fn streams(&self) -> Value {
         let now_ms = milliseconds(SystemTime::now());
         let live = self.state.streams.list().await;
-        let mut streams: Vec<_> = live.streams.iter().filter(|stream| self.contains(stream)).collect();
+        let mut streams: Vec<_> = live
+            .streams
+            .iter()
+            .filter(|stream| self.contains(stream))
+            .collect();
         streams.sort_by_key(|stream| std::cmp::Reverse(lag_ms(stream, now_ms)));
         let listed = streams.iter().take(STREAMS_MAX);
         let listed: Vec<_> = listed.map(|stream| describe(stream, now_ms)).collect();
