@@ -32,13 +32,23 @@ pub(super) struct IndexedRules(std::collections::HashMap<Partition, u64>);
 
 impl Maintainer {
     /// Makes the channels of partitions due that were indexed by another configuration.
-    pub(super) async fn index_by_rules(&mut self, streams: &Streams) -> Result<(), BrokerError> {
+    ///
+    /// Until the classes of the configuration are known, only a round compares.
+    pub(super) async fn index_by_rules(
+        &mut self,
+        streams: &Streams,
+        is_round: bool,
+    ) -> Result<(), BrokerError> {
         let version = streams.classes.version();
+        if version == 0 && !is_round {
+            return Ok(());
+        }
         let held = self.leases.held();
         self.rules.0.retain(|partition, _| held.contains(partition));
         for partition in held {
             if self.rules.0.get(&partition) != Some(&version) {
-                index_partition(streams, partition).await?;
+                let changed = index_partition(streams, partition).await?;
+                self.read_due_times(streams, &changed).await?;
                 self.rules.0.insert(partition, version);
             }
         }
@@ -46,35 +56,47 @@ impl Maintainer {
     }
 }
 
-async fn index_partition(streams: &Streams, partition: Partition) -> Result<(), BrokerError> {
+/// Returns the slots whose channels are due by the present configuration.
+async fn index_partition(
+    streams: &Streams,
+    partition: Partition,
+) -> Result<Vec<Slot>, BrokerError> {
     let key = streams.names.rules(partition.first_slot());
     let rules = rules_text(streams);
     let (now_ms, replies) = streams.query_slots_at([Cmd::get(&key)]).await?;
     let stored = replies.into_iter().next().and_then(text);
     if stored.as_deref() == Some(rules.as_str()) {
-        return Ok(());
+        return Ok(Vec::new());
     }
+    let mut changed = Vec::new();
     if streams.count_channels().await? > 0 {
         let slots: Vec<Slot> = partition.slots().collect();
         for slots in slots.chunks(BATCH) {
-            index_slots(streams, slots, now_ms).await?;
+            changed.extend(index_slots(streams, slots, now_ms).await?);
         }
     }
     streams.query_slots([Cmd::set(&key, rules)]).await?;
-    Ok(())
+    Ok(changed)
 }
 
-async fn index_slots(streams: &Streams, slots: &[Slot], now_ms: u64) -> Result<(), BrokerError> {
+/// Makes the channels of `slots` due; returns the slots that have any.
+async fn index_slots(
+    streams: &Streams,
+    slots: &[Slot],
+    now_ms: u64,
+) -> Result<Vec<Slot>, BrokerError> {
     let registries = slots.iter().map(|slot| {
         let registry = streams.names.channels(*slot);
         Cmd::zrange(registry, 0, -1)
     });
     let replies = streams.query_slots(registries).await?;
-    let due = slots.iter().zip(replies);
-    let due = due.filter_map(|(slot, names)| due_command(streams, *slot, names, now_ms));
-    let due: Vec<Cmd> = due.collect();
-    streams.query_slots(due).await?;
-    Ok(())
+    let due = slots.iter().zip(replies).filter_map(|(slot, names)| {
+        let command = due_command(streams, *slot, names, now_ms)?;
+        Some((*slot, command))
+    });
+    let (changed, commands): (Vec<Slot>, Vec<Cmd>) = due.unzip();
+    streams.query_slots(commands).await?;
+    Ok(changed)
 }
 
 /// Makes the channels `names` of a slot due; returns `None` if there is none.
