@@ -201,7 +201,7 @@ pub async fn record_rejections<B: MessageBody>(
     next: Next<B>,
 ) -> Result<ServiceResponse<B>, Error> {
     let traced = state.traces.is_active();
-    let note = traced.then(|| request_trace::begin(&state.traces, &request));
+    let note = traced.then(|| request_trace::prepare(&state.traces, &request));
     let response = next.call(request).await?;
     if let Some(note) = note {
         request_trace::report(&state.traces, &note, &response);

@@ -19,7 +19,7 @@ const PUBLISH: &str = "publish";
 const OK: &str = "ok";
 
 /// Prepares a request for the open traces.
-pub(super) fn begin(traces: &Traces, request: &ServiceRequest) -> AuditNote {
+pub(super) fn prepare(traces: &Traces, request: &ServiceRequest) -> AuditNote {
     let mut extensions = request.extensions_mut();
     let note = extensions.get::<AuditNote>().cloned().unwrap_or_default();
     extensions.insert(note.clone());

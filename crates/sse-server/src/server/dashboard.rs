@@ -21,7 +21,7 @@ pub(super) fn dashboard(
         log: config.retention.bytes_max,
         channels: config.retention.channels_max as u64,
     };
-    let addresses = addresses.iter().map(|address| address.url());
+    let addresses = addresses.iter().map(ListenAddress::url);
     let address = NodeAddress::of_this_process(addresses.collect());
     Dashboard::new(limits, config.printed.clone(), address)
 }

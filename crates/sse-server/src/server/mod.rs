@@ -74,6 +74,7 @@ use self::{
 };
 pub use self::{passed_sockets::PassedSockets, shutdown::StopReason};
 use crate::{
+    ListenAddress,
     access::{Access, AccessControl, revocations::Revocations},
     broker::{Broker, BrokerError},
     channel::Hub,

@@ -50,7 +50,7 @@ pub enum Happening<'a> {
         reason: &'static str,
     },
     /// A stream has ended.
-    Ended {
+    StreamEnded {
         /// Why.
         reason: &'static str,
     },
@@ -85,7 +85,7 @@ pub(super) fn to_json(time_ms: u64, actor: &Actor<'_>, happening: &Happening<'_>
     serde_json::to_string(&entry).unwrap_or_default()
 }
 
-impl<'a> Happening<'a> {
+impl Happening<'_> {
     /// Returns the same with short texts.
     fn shortened(&self) -> Self {
         match *self {
@@ -104,7 +104,7 @@ impl<'a> Happening<'a> {
                 result,
                 message: message.map(shortened),
             },
-            Self::Published { .. } | Self::Gap { .. } | Self::Ended { .. } => *self,
+            Self::Published { .. } | Self::Gap { .. } | Self::StreamEnded { .. } => *self,
         }
     }
 }

@@ -277,7 +277,7 @@ mod tests {
         }
         let kept = trace.entries.len();
         assert!((RATE_MAX as usize..=ENTRIES_MAX).contains(&kept), "{kept}");
-        assert_eq!(trace.dropped() as usize + kept, 3 * ENTRIES_MAX);
+        assert_eq!(trace.dropped() + kept as u64, 3 * ENTRIES_MAX as u64);
     }
 
     #[test]

@@ -298,7 +298,10 @@ async fn a_trace_shows_what_a_channel_and_an_address_do_without_data() {
         (&json!("subscribe"), &json!("ok"))
     );
     feed_event(&mut of_channel, "entry", |entry| entry["kind"] == "gap").await;
-    let ended = feed_event(&mut of_channel, "entry", |entry| entry["kind"] == "ended").await;
+    let ended = feed_event(&mut of_channel, "entry", |entry| {
+        entry["kind"] == "stream_ended"
+    })
+    .await;
     assert_eq!(ended["reason"], "client");
 
     let rejected = get(&server, "/events?channel=orders&limit=x", &[]).await;

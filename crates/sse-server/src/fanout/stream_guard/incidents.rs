@@ -22,7 +22,7 @@ impl GuardTarget {
             let recent = self.admission.metrics().recent();
             recent.stream(IncidentKind::Closed, reason, || self.description());
             if let Some(trace) = &self.details.trace {
-                trace.record(&Happening::Ended { reason });
+                trace.record(&Happening::StreamEnded { reason });
             }
         }
     }

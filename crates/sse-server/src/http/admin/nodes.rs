@@ -147,13 +147,12 @@ fn list(own: Node, reports: Vec<StoredReport>) -> Vec<Node> {
 /// Returns the node of a report; `None` if no node wrote it.
 fn parse_report(stored: StoredReport) -> Option<Node> {
     let report: NodeReport = serde_json::from_str(&stored.text).ok()?;
-    let texts = report
-        .addresses
-        .iter()
-        .chain([&report.version, &stored.node]);
-    let mut texts = texts.chain(&report.host);
-    let is_valid =
-        report.addresses.len() <= ADDRESSES_MAX && texts.all(|text| text.len() <= TEXT_BYTES_MAX);
+    let is_short = |text: &String| text.len() <= TEXT_BYTES_MAX;
+    let is_valid = report.addresses.len() <= ADDRESSES_MAX
+        && report.addresses.iter().all(is_short)
+        && report.host.as_ref().is_none_or(is_short)
+        && is_short(&report.version)
+        && is_short(&stored.node);
     is_valid.then_some(Node {
         id: stored.node,
         is_self: false,

@@ -756,7 +756,7 @@ const TRACE_SUBJECTS = {
 function entryText({ kind, method, path, status, result, message, events, bytes: size, duplicates, first_id: first, last_id: last, reason }) {
   switch (kind) {
     case 'request': return `${method} ${path}: ${status} ${result}${message ? `, ${message}` : ''}`;
-    case 'published': return `${count(events)} events, ${bytes(size)}, ids ${first} to ${last}${duplicates ? `, ${count(duplicates)} known already` : ''}`;
+    case 'published': return `${count(events)} ${events === 1 ? 'event' : 'events'}, ${bytes(size)}, ${first === last ? `id ${first}` : `ids ${first} to ${last}`}${duplicates ? `, ${count(duplicates)} known already` : ''}`;
     default: return reason;
   }
 }
@@ -784,7 +784,7 @@ function traceScreen(root, name) {
   const onEvent = {
     entry(entry) {
       shown += 1;
-      body.prepend(row(time(entry.time_ms), oneLine(entry.kind), channelList(entry.channels), oneLine(entry.caller ?? '–'), oneLine(entry.address ?? '–'), oneLine(entryText(entry))));
+      body.prepend(row(time(entry.time_ms), oneLine(entry.kind).replace('_', ' '), channelList(entry.channels), oneLine(entry.caller ?? '–'), oneLine(entry.address ?? '–'), oneLine(entryText(entry))));
       while (body.childElementCount > TRACE_KEPT) body.lastElementChild.remove();
     },
     status(found) { ({ dropped, ends_ms: ends } = found); },

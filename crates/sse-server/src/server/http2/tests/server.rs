@@ -115,7 +115,7 @@ impl TestServer {
             connections_max: 10_000,
             stopping: stopping.clone(),
         };
-        let state = resources.app_state(&config, access).unwrap();
+        let state = resources.app_state(&config, access, &[]).unwrap();
         let address = "127.0.0.1:5000".parse().unwrap();
         let service = app(state.clone(), address).new_service(AppConfig::default());
         let service = service.await.unwrap();
