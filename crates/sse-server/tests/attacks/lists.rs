@@ -2,7 +2,7 @@
 
 use crate::{
     attacker_of,
-    common::{Backend, TestServer, until},
+    common::{TestServer, until},
     on_every_broker,
     victims::Victims,
     waves,
