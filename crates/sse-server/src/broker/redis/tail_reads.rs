@@ -189,12 +189,12 @@ mod tests {
     #[tokio::test]
     async fn a_failed_batch_fails_each_of_its_reads_and_no_other() {
         let reads = TailReads::default();
-        let waiting: Vec<_> = (0..=BATCH).map(|_| reads.add(commands())).collect();
+        let mut waiting: Vec<_> = (0..=BATCH).map(|_| reads.add(commands())).collect();
         let batch = reads.next_batch().await;
         assert_eq!(batch.len(), BATCH);
         answer(batch, Err(BrokerError::Unavailable("gone".to_owned())));
         let mut failed = 0;
-        for mut reply in waiting {
+        for reply in &mut waiting {
             failed += usize::from(matches!(reply.try_recv(), Ok(Err(_))));
         }
         assert_eq!((failed, reads.take_batch().len()), (BATCH, 1));
