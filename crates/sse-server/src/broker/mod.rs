@@ -29,6 +29,7 @@
 //!   misses nothing. An in-process log hands the events of each append over
 //!   ([`notify::Watcher::committed`]) once they are committed.
 
+mod channel_index;
 mod channel_usage;
 mod client_shares;
 mod clock;
@@ -37,7 +38,6 @@ pub mod continuity;
 pub mod embedded;
 mod error;
 mod fingerprint;
-mod id_order;
 pub mod idempotency;
 pub mod lifecycle;
 pub mod memory;
