@@ -10,6 +10,7 @@ import ceiling
 import fanout
 import idle
 import ingest
+import many_channels
 import options as command_line
 import personal
 import processes
@@ -35,6 +36,8 @@ SCENARIOS = {
     "I": slow.i,
     "J": personal.j,
     "K": personal.k,
+    "L": many_channels.l,
+    "M": many_channels.m,
 }
 # The soak is not part of a full run.
 SOAK = {"soak": soak.soak}
