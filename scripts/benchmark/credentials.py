@@ -96,7 +96,7 @@ def _with_rules(credential, seconds):
     return run
 
 
-def l(options):  # noqa: E743
+def t(options):
     """64 publishers as fast as they can, with access rules: without a credential, with an API key, with a token.
 
     The server has verified the token before the measurement begins.

@@ -158,12 +158,25 @@ ROWS = [
         peers=PEERS[:1],
     ),
     Row("K", "Redis: p99 of a delivery, ms", "delivery_p99_ms", ours="ours redis", peers=PEERS[:1]),
+    Row("L", "lives per second, memory", "lives_per_s", ours="ours memory"),
+    Row("L", "lives per second, durable", "lives_per_s", [least(1000)], ours="ours durable"),
+    Row("L", "memory: growth of resident memory for a life, B", "resident_growth_b", ours="ours memory"),
+    Row("L", "durable: growth of resident memory for a life, B", "resident_growth_b", ours="ours durable"),
+    Row("L", "durable: growth of the file for a life, B", "file_growth_b", ours="ours durable"),
+    Row("M", "channels created per second, durable", "created_per_s", [least(25_000)], ours="ours durable"),
+    Row("M", "of it the last tenth / the first", "last_to_first", [least(0.8)], ours="ours durable"),
+    Row("M", "channels created per second, memory", "created_per_s", ours="ours memory"),
+    Row("M", "resident memory of a quiet channel, durable, B", "resident_b", [most(200)], ours="ours durable"),
+    Row("M", "resident memory of a quiet channel, memory, B", "resident_b", [most(400)], ours="ours memory"),
+    Row("M", "file of a quiet channel, B", "file_b", ours="ours durable"),
+    Row("M", "opening after a clean close, s", "opening_clean_s", [most(4)], ours="ours durable"),
+    Row("M", "opening after kill -9, s", "opening_killed_s", [most(15)], ours="ours durable"),
     *(
         row
         for credential, name in (("key", "an API key"), ("token", "a token"))
         for row in (
             Row(
-                "L",
+                "T",
                 f"{name}: CPU for a publish, µs",
                 "publish_cpu_us",
                 [added(0.7, "ours anonymous")],
@@ -171,7 +184,7 @@ ROWS = [
                 "ours anonymous",
             ),
             Row(
-                "L",
+                "T",
                 f"{name}: events/s",
                 "single_per_s",
                 [least(0.93, "ours anonymous")],
@@ -180,16 +193,16 @@ ROWS = [
             ),
         )
     ),
-    Row("L", "without rules: CPU for a publish, µs", "publish_cpu_us", [], "ours without rules", "ours anonymous"),
-    Row("L", "without rules: events/s", "single_per_s", [], "ours without rules", "ours anonymous"),
+    Row("T", "without rules: CPU for a publish, µs", "publish_cpu_us", [], "ours without rules", "ours anonymous"),
+    Row("T", "without rules: events/s", "single_per_s", [], "ours without rules", "ours anonymous"),
     Row(
-        "M",
+        "U",
         "resident memory of an idle subscriber, B",
         "resident_b",
         [most(9 * KIB), most(0.3, "nchan")],
         floor="ours plain",
     ),
-    Row("M", "kernel objects, both ends, B", "kernel_objects_b", floor="ours plain"),
+    Row("U", "kernel objects, both ends, B", "kernel_objects_b", floor="ours plain"),
     Row("N", "CPU for a delivery, µs", "cpu_us", [most(1.25, "ours plain"), most(0.65, "nchan")], floor="ours plain"),
     Row("N", "of it in user space, µs", "user_us", floor="ours plain"),
     Row("N", "p99 of a delivery, ms", "delivery_p99_ms", floor="ours plain"),

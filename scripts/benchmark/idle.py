@@ -75,7 +75,7 @@ def d(options):
     )
 
 
-def m(options):
+def u(options):
     """Resident memory for each of 10 000 idle subscribers over TLS."""
     count, seconds = options.few(10_000), options.seconds
     limit = _limit(count)

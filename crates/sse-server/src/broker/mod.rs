@@ -30,6 +30,7 @@
 //!   ([`notify::Watcher::committed`]) once they are committed.
 
 pub mod backup;
+mod channel_index;
 mod channel_usage;
 mod client_shares;
 mod clock;
@@ -38,7 +39,6 @@ pub mod continuity;
 pub mod embedded;
 mod error;
 mod fingerprint;
-mod id_order;
 pub mod idempotency;
 pub mod lifecycle;
 pub mod memory;

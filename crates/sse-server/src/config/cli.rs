@@ -137,7 +137,7 @@ pub(super) struct Args {
     #[arg(
         long,
         env = "SSE_CHANNELS_MAX",
-        default_value = "100000",
+        default_value = "1000000",
         value_name = "CHANNELS",
         value_parser = parse_positive,
         allow_negative_numbers = true,

@@ -133,8 +133,8 @@ fn scenario_i_measures_healthy_subscribers_next_to_slow_ones() {
 fn scenario_l_publishes_with_a_key_and_with_a_token() {
     let subjects = ["ours anonymous", "ours key", "ours token"];
     let runs = quick(
-        &["--scenario", "L", "--only", &subjects.join(",")],
-        "L.json",
+        &["--scenario", "T", "--only", &subjects.join(",")],
+        "T.json",
     );
     for subject in subjects {
         assert!(figure(&runs, subject, "single_per_s") > 0.0, "{runs:#?}");

@@ -7,7 +7,7 @@
 //! append ──► writer ──► commit ──► staged_log ──► redb file ──► reader ◄── read
 //!                         │ channels, trim, keys       ▲
 //!                         ▼                            │ open, recover
-//!                  committed_state, last_ids           store
+//!                  committed_state                     store
 //! ```
 //!
 //! | file | holds |
@@ -17,8 +17,8 @@
 //! | `commit`, `stage` | one commit batch: writes and the other requests |
 //! | `staged_log`, `staged_channels`, `staged_lives`, `staged_order` | the log as a transaction has it |
 //! | `life`, `expiry`, `lifecycle` | settings, ends, deletion, expiry and lists of channels |
-//! | `channels`, `trim`, `keys` | creating channels, trimming, idempotency keys |
-//! | `committed_state`, `committed_channels`, `last_ids`, `shared` | what memory holds of the log |
+//! | `channels`, `numbers`, `trim`, `keys` | creating channels, trimming, idempotency keys |
+//! | `committed_{state,channels,keys}`, `packed_row`, `shared` | what memory holds of the log |
 //! | `reader`, `chain` | a page from a snapshot, with the proof that it is complete |
 //! | `revocations` | the stored revocations, in a table of their own |
 //! | `backup`, `restore`, `restores` | copies of the log, and what a restored log knows to be lost |
@@ -34,6 +34,7 @@ mod channels;
 mod checksum;
 mod commit;
 mod committed_channels;
+mod committed_keys;
 mod committed_state;
 mod damage_log;
 mod data_files;
@@ -43,11 +44,12 @@ mod expiry;
 mod failure_log;
 mod key_record;
 mod keys;
-mod last_ids;
 mod life;
 mod life_record;
 mod lifecycle;
+mod numbers;
 mod open;
+mod packed_row;
 mod progress;
 mod reader;
 mod record;
@@ -144,18 +146,19 @@ impl Embedded {
     ) -> Result<Self, OpenError> {
         let directory = location.directory().to_owned();
         let store = Store::open(location)?;
-        let state = load_state(&store, EventId::ZERO).map_err(|error| OpenError::Unreadable {
-            path: directory.clone(),
-            why: error.to_string(),
-        })?;
-        let shared = Arc::new(Shared::new(store, &state, metrics));
+        let mut state =
+            load_state(&store, EventId::ZERO).map_err(|error| OpenError::Unreadable {
+                path: directory.clone(),
+                why: error.to_string(),
+            })?;
         let classes = Classes::default();
+        let expiry = Expiry::new(&mut state.channels, &retention, &classes);
+        let shared = Arc::new(Shared::new(store, state, metrics));
         let (requests, receiver) = sync_channel(QUEUE_MAX);
         let writer = Writer {
             shared: shared.clone(),
             requests: receiver,
-            expiry: Expiry::new(&state, &retention, &classes),
-            state,
+            expiry,
             retention,
             classes: classes.clone(),
             free_space: FreeSpace::new(directory.clone(), disk_reserve_bytes),
@@ -285,11 +288,11 @@ impl Embedded {
     }
 
     pub(super) fn last_id(&self, channel: &Channel) -> EventId {
-        self.shared.last_ids().last_id(channel)
+        self.shared.state().last_id(channel)
     }
 
     pub(super) fn has_channel(&self, channel: &Channel) -> bool {
-        self.shared.last_ids().contains(channel)
+        self.shared.state().contains(channel)
     }
 
     pub(super) async fn check_settled(
@@ -318,12 +321,12 @@ impl Embedded {
 
     /// Returns the last id of `channel` if the log's clock is past `bound`.
     fn last_id_if_past(&self, channel: &Channel, bound: EventId) -> Option<EventId> {
-        let last_ids = self.shared.last_ids();
-        (last_ids.highest() >= bound).then(|| last_ids.newest(channel))
+        let state = self.shared.state();
+        (state.highest() >= bound).then(|| state.newest(channel))
     }
 
     pub(super) fn now_ms(&self) -> u64 {
-        clock::now_ms().max(self.shared.last_ids().highest().ms)
+        clock::now_ms().max(self.shared.state().highest().ms)
     }
 
     pub(super) fn reopenings(&self) -> u64 {

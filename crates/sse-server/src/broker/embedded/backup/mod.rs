@@ -172,7 +172,7 @@ fn start_backup(
         name: name.to_string(),
         state: BackupState::Running,
         copied_bytes: 0,
-        total_bytes: shared.last_ids().bytes(),
+        total_bytes: shared.state().bytes,
         message: None,
     };
     let work = move || make_copy(&snapshot, target, &pace);
