@@ -130,7 +130,7 @@ fn scenario_i_measures_healthy_subscribers_next_to_slow_ones() {
 }
 
 #[test]
-fn scenario_l_publishes_with_a_key_and_with_a_token() {
+fn scenario_t_publishes_with_a_key_and_with_a_token() {
     let subjects = ["ours anonymous", "ours key", "ours token"];
     let runs = quick(
         &["--scenario", "T", "--only", &subjects.join(",")],

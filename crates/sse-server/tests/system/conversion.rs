@@ -1,5 +1,7 @@
 //! A data directory of format 2 is converted when it is opened, also if the server is killed meanwhile.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot continue has failed")]
+
 use std::{
     fs,
     num::NonZeroUsize,
@@ -24,7 +26,7 @@ use tokio::{runtime::Handle, sync::oneshot};
 
 const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
 /// The tables that format 3 has added.
-const ADDED: [&str; 3] = ["lives", "tombstones", "deleted"];
+const ADDED: [&str; 4] = ["lives", "tombstones", "deleted", "restores"];
 const CHANNELS: u64 = 20;
 const EVENTS: u64 = 5;
 /// Moments at which the server is killed.
@@ -77,8 +79,8 @@ async fn make(directory: &Path) -> Vec<Vec<EventId>> {
     let broker = Broker::Embedded(log.clone());
     let mut ids = Vec::new();
     for number in 0..CHANNELS {
-        let appended =
-            broker.append_idempotent(Publisher::default(), &channel(number), items(number));
+        let channel = channel(number);
+        let appended = broker.append_idempotent(Publisher::default(), &channel, items(number));
         let outcomes = appended.await.unwrap();
         ids.push(outcomes.iter().map(|outcome| outcome.ids.first).collect());
     }

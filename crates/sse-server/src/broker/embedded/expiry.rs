@@ -133,16 +133,19 @@ impl Expiry {
             let Some(channel) = channels.name(slot) else {
                 continue;
             };
-            let (row, life) = (channels.row(channel), channels.life(channel));
-            let later = row.and_then(|row| next_look(channel, row, life, retention, classes, log_ms));
+            let (row, life) = (
+                channels.row(channel),
+                channels.life(channel).map(AsRef::as_ref),
+            );
+            let later =
+                row.and_then(|row| next_look(channel, &row, life, retention, classes, log_ms));
             match later {
                 Some((due_ms, trim_ms)) => found.postponed.push((slot, due_ms, trim_ms)),
                 None => found.due.push(channel.clone()),
             }
         }
         let oldest = channels.tombstones().first();
-        found.has_old_tombstones =
-            oldest.is_some_and(|(_, oldest)| is_over(oldest.at.ms, log_ms));
+        found.has_old_tombstones = oldest.is_some_and(|(_, oldest)| is_over(oldest.at.ms, log_ms));
         found
     }
 }
@@ -212,7 +215,12 @@ mod tests {
     };
     use crate::broker::lifecycle::ChannelClass;
 
-    fn look(expiry: &mut Expiry, log: &mut TestLog, classes: &Classes, log_ms: u64) -> Vec<Channel> {
+    fn look(
+        expiry: &mut Expiry,
+        log: &mut TestLog,
+        classes: &Classes,
+        log_ms: u64,
+    ) -> Vec<Channel> {
         expiry.next = Instant::now();
         let found = expiry.look(&log.state.channels, &log.retention, classes, log_ms);
         add_to_index(&mut log.state.channels, found.postponed);

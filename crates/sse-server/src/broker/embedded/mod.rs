@@ -12,19 +12,16 @@
 //!
 //! | file | holds |
 //! |---|---|
-//! | `progress` | whether the writer makes progress |
-//! | `writer`, `request` | the thread that gathers requests, commits them and replies |
+//! | `writer`, `request`, `progress` | the thread that gathers requests, commits them and replies; whether it makes progress |
 //! | `commit`, `stage` | one commit batch: writes and the other requests |
 //! | `staged_log`, `staged_channels`, `staged_lives`, `staged_order` | the log as a transaction has it |
 //! | `life`, `expiry`, `lifecycle` | settings, ends, deletion, expiry and lists of channels |
 //! | `channels`, `numbers`, `trim`, `keys` | creating channels, trimming, idempotency keys |
 //! | `committed_{state,channels,keys}`, `packed_row`, `shared` | what memory holds of the log |
-//! | `reader`, `chain` | a page from a snapshot, with the proof that it is complete |
-//! | `revocations` | the stored revocations, in a table of their own |
+//! | `reader`, `chain`, `revocations` | a page from a snapshot, with the proof that it is complete; the stored revocations |
 //! | `backup`, `restore`, `restores` | copies of the log, and what a restored log knows to be lost |
 //! | `record`, `life_record`, `key_record`, `checksum`, `tables` | the format of the file |
-//! | `data_files` | permissions of the directory and its files |
-//! | `open`, `recover`, `store` | opening the file, loading its state, transactions |
+//! | `data_files`, `open`, `recover`, `store` | permissions of the files, opening, loading the state, transactions |
 //! | `catch_panic`, `damage_log`, `failure_log`, `disk`, `error` | faults |
 
 mod backup;

@@ -282,7 +282,6 @@ impl Channels {
         let slot = self.logs.slot_of(channel)?;
         let log = self.logs.remove(slot)?;
         self.names.remove(channel);
-        self.due.remove(channel);
         self.events -= event_count(&log);
         self.keys -= log.keys.count();
         self.orders.replace(slot, log.rank(), Rank::Absent);
