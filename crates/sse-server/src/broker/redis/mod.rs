@@ -169,7 +169,7 @@ impl RedisBroker {
         metrics: Metrics,
         runtime: &Handle,
     ) -> Result<Self, RedisSetupError> {
-        let dialer = dialer(&options, &retention)?;
+        let dialer = dialer(&options)?;
         let names = Names::new(options.prefix);
         let losses = loss_detector(names.clone(), &retention, metrics.clone());
         let tasks = Tasks {
@@ -331,9 +331,9 @@ impl RedisBroker {
     }
 }
 
-fn dialer(options: &RedisOptions<'_>, retention: &Retention) -> Result<Dialer, RedisSetupError> {
+fn dialer(options: &RedisOptions<'_>) -> Result<Dialer, RedisSetupError> {
     let target = Target::open(options.url, options.login).map_err(RedisSetupError::Target)?;
-    let reply_cost_max = reply_cost_max(options.event_bytes_max, retention.channels_max);
+    let reply_cost_max = reply_cost_max(options.event_bytes_max);
     Ok(Dialer::new(target, reply_cost_max).waiting_for(options.replicas_to_wait_for))
 }
 
