@@ -7,9 +7,12 @@ import sys
 import time
 
 import ceiling
+import credentials
 import fanout
+import handshakes
 import idle
 import ingest
+import many_channels
 import options as command_line
 import personal
 import processes
@@ -35,6 +38,16 @@ SCENARIOS = {
     "I": slow.i,
     "J": personal.j,
     "K": personal.k,
+    "L": many_channels.l,
+    "M": many_channels.m,
+    "N": fanout.n,
+    "O": ceiling.o,
+    "P": storm.p,
+    "Q": idle.q,
+    "R": fanout.r,
+    "S": handshakes.s,
+    "T": credentials.t,
+    "U": idle.u,
 }
 # The soak is not part of a full run.
 SOAK = {"soak": soak.soak}

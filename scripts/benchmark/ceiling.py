@@ -1,4 +1,4 @@
-"""E: the highest sustainable rate."""
+"""E and O: the highest sustainable rate."""
 
 import fanout
 import load
@@ -86,3 +86,11 @@ def e(options):
         Subject("actix-web-lab", _of(peers.actix_lab, 340, options, is_peer=True)),
         Subject("flask-sse", _of(peers.flask_sse, 40, options, subscribers=100, is_peer=True)),
     )
+
+
+def o(options):
+    """E over TLS: the highest rate held at 1 000 subscribers, with the default of 5 ms."""
+    return [
+        Subject("ours", _of(lambda place: servers.ours(place, tls=True), 800, options)),
+        Subject("ours plain", _of(servers.ours, 1600, options)),
+    ]

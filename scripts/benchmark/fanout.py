@@ -1,4 +1,4 @@
-"""A, B and C: many subscribers at a steady rate; measures the cost and latency of a delivery."""
+"""A, B, C, N and R: many subscribers at a steady rate; measures the cost and latency of a delivery."""
 
 from dataclasses import dataclass
 
@@ -17,11 +17,11 @@ class Shape:
     seconds: float
 
 
-def measure(place, server, shape, patience=load.TIMEOUT_S):
-    """Publishes at a steady rate to open streams."""
+def measure(place, server, shape, patience=load.TIMEOUT_S, flags=()):
+    """Publishes at a steady rate to open streams; `flags` are for the subscribers."""
     with (
         place.directory("tools") as directory,
-        load.Subscribers(place, server, directory, shape.subscribers, patience=patience) as subscribers,
+        load.Subscribers(place, server, directory, shape.subscribers, list(flags), patience) as subscribers,
     ):
         subscribers.wait_open()
         before = server.cpu()
@@ -54,7 +54,7 @@ def _of(start, shape, **how):
             if how.get("filters"):
                 # Half of the streams filter by type, with all published types, so they use a separate view.
                 server.streams.append(f"{server.streams[0]}?event=view&event=click&event=close")
-            return measure(place, server, shape)
+            return measure(place, server, shape, flags=how.get("flags", ()))
 
     return run
 
@@ -101,3 +101,23 @@ def c(options):
     return _own(shape) + options.peers(
         Subject("nchan", _of(peers.nchan, shape)), Subject("actix-web-lab", _of(peers.actix_lab, shape))
     )
+
+
+def n(options):
+    """A over TLS: 1 000 subscribers × 50 events/s, a write for each."""
+    shape = Shape(options.few(1000), 50, options.seconds)
+    nchan = Subject("nchan", _of(lambda place: peers.nchan(place, tls=True), shape))
+    return _tls_and_plain(shape) + options.peers(nchan)
+
+
+def r(options):
+    """1 000 subscribers × 50 events/s over HTTP/2, with 10 streams on each of 100 connections."""
+    return _tls_and_plain(Shape(options.few(1000), 50, options.seconds), flags=("--http2-streams", 10))
+
+
+def _tls_and_plain(shape, flags=()):
+    own = ("--coalesce", "0")
+    return [
+        Subject("ours", _of(lambda place: servers.ours(place, *own, tls=True), shape, flags=flags)),
+        Subject("ours plain", _of(lambda place: servers.ours(place, *own), shape)),
+    ]

@@ -37,7 +37,7 @@ class Subscribers:
             "--seed",
             "1",
         ]
-        command += ["--filter-passes-all", *self.flags]
+        command += ["--filter-passes-all", *self.server.subscribing, *self.flags]
         self.program = Program("subscribers", command, self.directory, plain_environment())
         return self
 
@@ -111,8 +111,10 @@ class Publishers:
         concurrency=256,
         data=128,
         channels=None,
+        bearer=None,
+        name="publishers",
     ):
-        self._report = directory / "publishers.json"
+        self._report = directory / f"{name}.json"
         command = [place.bin / "event-generator", "--url", server.url, *server.publishing]
         command += ["--payload", "sequenced", "--data-size", data, "--rate", rate, "--concurrency", concurrency]
         command += ["--report", self._report, "--print-status=false", "--progress", "off"]
@@ -121,7 +123,9 @@ class Publishers:
         command += ["--channel", channels[0], "--channels", channels[1]] if channels else []
         command += ["--duration", f"{seconds}s"] if seconds else []
         command += ["--count", count] if count else []
-        self._program = Program("publishers", command, directory, plain_environment())
+        # The command line is visible to all users, the environment is not.
+        environment = plain_environment(**({"GENERATOR_BEARER": bearer} if bearer else {}))
+        self._program = Program(name, command, directory, environment)
         self._seconds_max = (seconds or 120.0) + 60.0
 
     def is_running(self):

@@ -5,6 +5,7 @@ import os
 import socket
 from pathlib import Path
 
+import certificates
 from processes import Program
 from servers import Server, plain_environment, redis, saying_its_url
 
@@ -39,6 +40,7 @@ http {{
     }}
     server {{
         listen 127.0.0.1:{port} backlog=8192;
+        {tls}
         location ~ ^/event/(.+)$ {{
             nchan_publisher;
             nchan_channel_id $channel;
@@ -55,6 +57,14 @@ http {{
 }}
 """
 
+# A full handshake for each connection, as the subscribers run it, and no session cache.
+TLS = """listen 127.0.0.1:{port} ssl http2 backlog=8192;
+        ssl_certificate {certificate};
+        ssl_certificate_key {key};
+        ssl_protocols TLSv1.2 TLSv1.3;
+        ssl_session_tickets off;
+        ssl_session_cache off;"""
+
 
 @contextlib.contextmanager
 def actix_lab(place):
@@ -67,16 +77,30 @@ def actix_lab(place):
 
 
 @contextlib.contextmanager
-def nchan(place, messages=1000):
-    """nginx with Nchan and one worker, from the distribution's packages."""
+def nchan(place, messages=1000, tls=False):
+    """nginx with Nchan and one worker, from the distribution's packages.
+
+    With `tls`, streams are opened over TLS, at a second address.
+    """
     with place.directory("server") as directory:
-        port = _free_port()
+        port, tls_port = _free_port(), _free_port()
+        over_tls = ""
+        if tls:
+            certificate, key = certificates.create(directory)
+            over_tls = TLS.format(port=tls_port, certificate=certificate, key=key)
         module = os.environ["NCHAN_MODULE"]
         configuration = directory / "nginx.conf"
         # A worker that drops its privileges could not access this directory.
         user = "user root;" if os.geteuid() == 0 else ""
         text = NGINX.format(
-            module=module, directory=directory, port=port, messages=messages, user=user, files=65536, connections=65536
+            module=module,
+            directory=directory,
+            port=port,
+            tls=over_tls,
+            messages=messages,
+            user=user,
+            files=65536,
+            connections=65536,
         )
         configuration.write_text(text)
         program = Program("nginx", [os.environ["NGINX"], "-c", configuration, "-e", "stderr"], directory)
@@ -85,7 +109,8 @@ def nchan(place, messages=1000):
             url = f"http://127.0.0.1:{port}"
             path = "/event/{action}?channel={channel}"
             publishing = ["--path", path, "--header", "X-EventSource-Event: {action}"]
-            yield Server(program, url, [f"{url}/stream"], publishing)
+            stream = f"https://127.0.0.1:{tls_port}/stream" if tls else f"{url}/stream"
+            yield Server(program, url, [stream], publishing, subscribing=["--insecure"] if tls else [])
         finally:
             program.stop()
 

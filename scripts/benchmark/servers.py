@@ -6,6 +6,7 @@ import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import certificates
 import procfs
 from processes import Program
 
@@ -29,8 +30,15 @@ class Server:
     streams: list
     # Flags of `event-generator` for servers other than sse-server.
     publishing: list = field(default_factory=list)
+    # Flags of `listener bench`.
+    subscribing: list = field(default_factory=list)
     # The server sends no response head before the first event.
     opens_with_event: bool = False
+
+    def publish_over_tls(self):
+        """Publishes to the address over TLS, too."""
+        self.url = self.streams[0].removesuffix("/stream")
+        self.publishing = [*self.publishing, "--insecure"]
 
     def cpu(self):
         """Returns the CPU time of all processes of the server."""
@@ -67,18 +75,21 @@ class Place:
 
 @contextlib.contextmanager
 def saying_its_url(name, command, directory, **how):
-    """Starts a program that prints its URL on stdout."""
+    """Starts a program that prints its URL on stdout. With a second one, streams are opened there."""
     program = Program(name, command, directory, plain_environment())
     try:
-        url = program.until(lambda: program.out.read_text().strip(), "it said its URL")
-        yield Server(program, url, [f"{url}/stream"], **how)
+        urls = program.until(lambda: program.out.read_text().split(), "it said its URL")
+        yield Server(program, urls[0], [f"{urls[-1]}/stream"], **how)
     finally:
         program.stop()
 
 
 @contextlib.contextmanager
-def ours(place, *flags, broker="memory"):
-    """Starts sse-server with default settings except for `flags`; the broker is `memory`, `durable` or `redis`."""
+def ours(place, *flags, broker="memory", tls=False):
+    """Starts sse-server with default settings except for `flags`; the broker is `memory`, `durable` or `redis`.
+
+    With `tls`, streams are opened over TLS, at a second address. Publishers always use plain HTTP.
+    """
     with contextlib.ExitStack() as stack:
         directory = stack.enter_context(place.directory("server"))
         if broker == "redis":
@@ -86,7 +97,12 @@ def ours(place, *flags, broker="memory"):
         else:
             where = {"memory": ["--memory"], "durable": ["--data-dir", directory / "data"]}[broker]
         command = [place.bin / "sse-server", "--bind", "127.0.0.1:0", "--log", "warn", *where, *flags]
-        yield stack.enter_context(saying_its_url("sse-server", command, directory))
+        how = {}
+        if tls:
+            certificate, key = certificates.create(directory)
+            command += ["--bind", "https://127.0.0.1:0", "--tls-cert", certificate, "--tls-key", key]
+            how["subscribing"] = ["--insecure"]
+        yield stack.enter_context(saying_its_url("sse-server", command, directory, **how))
 
 
 @contextlib.contextmanager

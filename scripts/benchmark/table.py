@@ -16,7 +16,7 @@ def markdown(scenarios):
     for letter in sorted(scenarios):
         data = scenarios[letter]
         peers = [peer for peer in PEERS if any(run["subject"] == peer for run in data["runs"])]
-        columns = [*_COLUMNS, *(f"{peer} (ours / it)" for peer in peers), "must reach", "met?"]
+        columns = [*_columns(letter), *(f"{peer} (ours / it)" for peer in peers), "must reach", "met?"]
         rule = "|---|" + "---:|" * (len(columns) - 3) + "---|---|"
         rows = [line for row in ROWS if row.scenario == letter and (line := _line(row, data, peers))]
         lines += ["", f"**{letter}.** {data['title']}", "", "| " + " | ".join(columns) + " |", rule, *rows]
@@ -25,7 +25,10 @@ def markdown(scenarios):
     return "\n".join([*lines, ""])
 
 
-_COLUMNS = ["figure", "ours", "floor", "ours / floor"]
+def _columns(letter):
+    """Returns the first columns. The subject beside ours is the floor, or ours in another way."""
+    beside = next((row.floor for row in ROWS if row.scenario == letter and row.floor), "floor")
+    return ["figure", "ours", beside, f"ours / {'floor' if beside == 'floor' else 'it'}"]
 
 
 def _about(scenarios):
@@ -57,6 +60,13 @@ def ratio(data, figure, ours, other):
     return median(ratios) if ratios else None
 
 
+def difference(data, figure, ours, other):
+    """Returns the median of the differences of two subjects within a run, or None if they share no run."""
+    mine, theirs = values(data, ours, figure), values(data, other, figure)
+    differences = [mine[run] - theirs[run] for run in mine.keys() & theirs.keys()]
+    return median(differences) if differences else None
+
+
 def _line(row, data, peers):
     mine = values(data, row.ours, row.figure)
     if not mine:
@@ -84,7 +94,9 @@ def _met(data, row):
         return ""
     answers = []
     for goal in row.goals:
-        if goal.of:
+        if goal.is_added:
+            value = difference(data, row.figure, row.ours, goal.of)
+        elif goal.of:
             value = ratio(data, row.figure, row.ours, goal.of)
         else:
             value = median(values(data, row.ours, row.figure).values())

@@ -1,10 +1,16 @@
 """Tests of the benchmark's decisions: which runs are valid, the table, the end of the rate search, and growth."""
 
+import base64
+import hashlib
+import hmac
+import json
 import unittest
 
 import ceiling
+import credentials
 import load
 import soak
+import stalled_handshakes
 import table
 import validity
 from goals import ROWS, Goal
@@ -57,6 +63,23 @@ class Table(unittest.TestCase):
         self.assertEqual((cells[1], cells[-1]), ("200", "invalid: something else was running"))
         self.assertIn("others had 1.20 cores", text)
 
+    def test_what_may_be_added_to_a_figure_is_compared_within_a_run(self):
+        def runs(subject, *cpus):
+            return (run(number, subject, publish_cpu_us=cpu) for number, cpu in enumerate(cpus))
+
+        data = scenario("T", *runs("ours key", 10.5, 20.9, 12.0), *runs("ours anonymous", 10.0, 20.0, 11.4))
+        cells = line(table.markdown({"T": data}), "an API key: CPU for a publish, µs")
+        self.assertEqual(cells[1:3], ["12", "11.4"])
+        self.assertEqual(cells[-2:], ["≤ ours anonymous + 0.7", "yes"])
+
+    def test_the_column_beside_ours_names_its_subject(self):
+        data = scenario("N", run(1, "ours", cpu_us=6.0), run(1, "ours plain", cpu_us=5.0))
+        text = table.markdown({"N": data})
+        self.assertIn("| figure | ours | ours plain | ours / it |", text)
+        cells = line(text, "CPU for a delivery, µs")
+        self.assertEqual(cells[1:4], ["6", "5", "1.20 ×"])
+        self.assertEqual(cells[-1], "yes; not measured")
+
     def test_every_row_has_a_figure_of_a_scenario(self):
         self.assertEqual(len({(row.scenario, row.label) for row in ROWS}), len(ROWS))
 
@@ -78,6 +101,21 @@ class Validity(unittest.TestCase):
         self.assertIn("nchan", validity.of_run(data, worse))
         self.assertIn("nchan", validity.of_run(data, data["runs"][2]))
         self.assertEqual(validity.of_run(data, fine), "")
+
+
+class Credentials(unittest.TestCase):
+    def test_a_token_is_signed_with_the_secret(self):
+        head, claims, signature = credentials.create_token(b"s" * 32).split(".")
+        expected = hmac.new(b"s" * 32, f"{head}.{claims}".encode(), hashlib.sha256).digest()
+        self.assertEqual(base64.urlsafe_b64decode(signature + "="), expected)
+        claims = json.loads(base64.urlsafe_b64decode(claims + "=" * (-len(claims) % 4)))
+        self.assertEqual((claims["iss"], claims["sse"]), (credentials.ISSUER, {"publish": ["*"]}))
+
+
+class StalledHandshakes(unittest.TestCase):
+    def test_the_first_message_is_a_complete_record(self):
+        message = stalled_handshakes.first_message()
+        self.assertEqual((message[0], len(message)), (22, 5 + int.from_bytes(message[3:5], "big")))
 
 
 class Climb(unittest.TestCase):

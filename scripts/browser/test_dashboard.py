@@ -13,7 +13,9 @@ from payloads import HIDDEN, PAYLOADS
 
 # Installed beside Playwright by scripts/needs.
 AXE = pathlib.Path(sys.prefix) / "axe/node_modules/axe-core/axe.min.js"
-SCREENS = ("overview", "channel/sse", "streams", "incidents", "access", "settings")
+SCREENS = ("overview", "channels", "channel/sse", "streams", "trace", "incidents", "access", "settings")
+# Channels of a large hub.
+MANY = 100_000
 # Names of elements that only hostile text could add.
 FOREIGN = "iframe, object, embed, img, video, base, style, template, math, meta[http-equiv], script:not([src='dashboard.js']), form[action]"
 
@@ -36,7 +38,7 @@ class Dashboard(BrowserCase):
         for number in range(20):
             hub.publish(json.dumps({"number": number}))
         page.get_by_text("20 since the start").wait_for()
-        page.get_by_role("link", name="Channel").click()
+        page.get_by_role("link", name="Channel", exact=True).click()
         page.get_by_role("button", name="Open", exact=True).click()
         page.locator(".tail li").nth(19).wait_for()
         hub.publish("live now")
@@ -66,6 +68,58 @@ class Dashboard(BrowserCase):
         page.get_by_text("Published with id").wait_for()
         page.locator(".tail summary", has_text="hello").wait_for()
 
+    def test_channels_are_found_closed_and_deleted(self):
+        hub = self.hub()
+        page = self.open(hub, "channels")
+        page.get_by_text("No channel.").wait_for()
+        page.get_by_text("Nothing was published").wait_for()
+        names = [f"{first}.{number:03}" for first in ("orders", "users") for number in range(60)]
+        publish_to(hub, names)
+        search = page.get_by_label("Name begins with")
+        page.get_by_role("button", name="Search").click()
+        page.get_by_text("50 channels on this page, more follow").wait_for()
+        search.fill("users.")
+        search.press("Enter")
+        page.get_by_role("link", name="users.000").first.wait_for()
+        page.get_by_role("button", name="Next page").click()
+        page.get_by_text("10 channels on this page").wait_for()
+        self.assertTrue(page.get_by_role("button", name="Next page").is_disabled())
+        search.fill("users.059")
+        search.press("Enter")
+        page.get_by_text("1 channel on this page").wait_for()
+        page.get_by_role("button", name="Close users.059").click()
+        page.get_by_role("button", name="Cancel").click()
+        self.assertEqual(hub.request("/channels/users.059")["state"], "open")
+        page.get_by_role("button", name="Close users.059").click()
+        page.get_by_role("button", name="Close the channel").click()
+        page.get_by_text("closed: closed").wait_for()
+        page.get_by_role("button", name="Delete users.059").click()
+        page.get_by_role("button", name="Delete the channel").click()
+        page.get_by_text("users.059 is deleted").wait_for()
+        page.get_by_text("No channel.").wait_for()
+        busiest = page.get_by_role("region", name="Channels with the most publishes")
+        busiest.get_by_role("link", name="orders.000").wait_for()
+
+    def test_a_trace_shows_what_one_channel_does(self):
+        hub = self.hub()
+        page = self.open(hub, "trace/orders")
+        page.get_by_text("No trace is open.").wait_for()
+        page.get_by_role("button", name="Start").click()
+        page.get_by_text("No open stream.").wait_for()
+        hub.publish("secret", channel="orders")
+        hub.publish("other", channel="users")
+        entries = page.get_by_role("region", name="Entries, newest first").locator("tbody tr")
+        entries.filter(has_text="published").wait_for()
+        self.assertEqual(entries.count(), 1)
+        self.assertNotIn("secret", page.locator("main").inner_text())
+        page.get_by_role("button", name="Stop").click()
+        page.get_by_text("Stopped").wait_for()
+        page.locator("select").first.select_option("address")
+        page.get_by_label("address", exact=True).fill("nonsense")
+        page.get_by_role("button", name="Start").click()
+        page.get_by_text("is no IP address").wait_for()
+        page.errors[:] = [error for error in page.errors if "400" not in error]
+
     def test_a_fast_channel_is_shown_in_part(self):
         hub = self.hub()
         page = self.open(hub, "channel/fast")
@@ -93,14 +147,39 @@ class Dashboard(BrowserCase):
             page.get_by_role("link", name="Overview").focus()
             page.keyboard.press("Tab")
             page.keyboard.press("Enter")
-            page.get_by_role("heading", name="Channel", exact=True).wait_for()
+            page.get_by_role("heading", name="Channels", exact=True).wait_for()
             self.assertEqual(page.evaluate("document.activeElement.id"), "screen")
 
     def test_axe_finds_no_defect(self):
         if not AXE.exists():
             self.skipTest("axe-core is not installed")
         hub = self.hub()
+        self.check_with_axe(hub)
         hub.publish('{"a":1}')
+        self.check_with_axe(hub)
+
+    def test_every_screen_works_with_very_many_channels(self):
+        hub = self.hub("--channels-max", "150000")
+        publish_to(hub, [f"users.{number:06}" for number in range(MANY)])
+        page = self.open(hub, "channels")
+        page.get_by_text("50 channels on this page, more follow").wait_for()
+        page.get_by_label("Name begins with").fill("users.09999")
+        page.get_by_role("button", name="Search").click()
+        page.get_by_text("10 channels on this page").wait_for()
+        busiest = page.get_by_role("region", name="Channels with the most publishes")
+        until("the busiest", lambda: busiest.get_by_role("link").count() > 0)
+        self.assertLessEqual(busiest.get_by_role("link").count(), 200)
+        for screen in SCREENS:
+            page.evaluate("hash => { location.hash = hash }", screen)
+            page.locator("main h2").first.wait_for()
+            overflow = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
+            self.assertLessEqual(page.evaluate(overflow), 0, screen)
+        page.evaluate("hash => { location.hash = hash }", "overview")
+        page.get_by_text("100,000 channels").wait_for()
+        if AXE.exists():
+            self.check_with_axe(hub)
+
+    def check_with_axe(self, hub):
         for width, scheme in ((360, "dark"), (1280, "light")):
             # The page's own policy forbids further scripts.
             page = self.open(hub, viewport={"width": width, "height": 740}, color_scheme=scheme, bypass_csp=True)
@@ -126,6 +205,16 @@ class Dashboard(BrowserCase):
             page.evaluate("hash => { location.hash = hash }", screen)
             if screen == "channel/sse":
                 page.locator(".tail li").nth(len(PAYLOADS) - 1).wait_for()
+            if screen == "channels":
+                page.get_by_role("button", name="Delete").nth(len(PAYLOADS) - 1).wait_for()
+                page.get_by_role("region", name="Channels with the most").locator("td").nth(4 * len(PAYLOADS) - 1).wait_for()
+                page.get_by_role("button", name="Delete").first.click()
+                page.get_by_role("button", name="Cancel").click()
+            if screen == "trace":
+                page.get_by_label("channel", exact=True).fill("a")
+                page.get_by_role("button", name="Start").click()
+                page.get_by_role("region", name="Entries").locator("tbody tr").nth(2 * len(PAYLOADS) - 1).wait_for()
+                page.get_by_role("region", name="Open streams of the trace").locator("tbody tr").nth(len(PAYLOADS) - 1).wait_for()
             if screen == "incidents":
                 page.locator("main tbody tr").nth(len(PAYLOADS) - 1).wait_for()
             if screen == "streams":
@@ -135,7 +224,8 @@ class Dashboard(BrowserCase):
                 page.get_by_role("button", name="Check").click()
                 page.get_by_text("The credential is accepted").wait_for()
             if screen == "settings":
-                page.locator("main tbody tr").nth(3).wait_for()
+                page.get_by_role("region", name="Settings").locator("tbody tr").nth(3).wait_for()
+                page.get_by_role("region", name="Nodes").locator("tbody tr").nth(len(PAYLOADS) - 1).wait_for()
             self.assertEqual(page.locator(FOREIGN).count(), 0, screen)
             self.assertIsNone(page.evaluate("window.hit ?? null"), screen)
             shown = page.locator("main").inner_text() + page.locator("#problems").inner_text()
@@ -203,6 +293,13 @@ class Dashboard(BrowserCase):
         page.errors[:] = [error for error in page.errors if "401" not in error]
 
 
+def publish_to(hub, channels):
+    """Publishes one event to each channel."""
+    for start in range(0, len(channels), 1000):
+        lines = "\n".join(json.dumps({"event": "tick", "data": "x", "channel": name}) for name in channels[start:start + 1000])
+        hub.request("/events", lines, {"Content-Type": "application/x-ndjson"})
+
+
 def counted(page):
     text = page.get_by_text("omitted").filter(has_text="shown").inner_text()
     return sum(int(word.replace(",", "")) for word in text.split() if word.replace(",", "").isdigit())
@@ -215,7 +312,8 @@ class Hostile:
         path = urllib.parse.urlsplit(route.request.url).path
         known = {
             "/admin/events": self.feed, "/admin/streams": self.streams, "/admin/settings": self.settings,
-            "/admin/access": self.access, "/stream": self.stream,
+            "/admin/access": self.access, "/stream": self.stream, "/channels": self.channels, "/admin/channels/busiest": self.busiest,
+            "/admin/trace": self.trace, "/admin/nodes": self.nodes,
         }
         if path not in known:
             return route.fallback()
@@ -243,6 +341,31 @@ class Hostile:
             "principal": {"kind": payload, "key": payload, "sub": payload, "iss": payload, "by": payload},
         } for payload in PAYLOADS]
         return {"total": 1, "streams": streams}
+
+    def channels(self):
+        channels = [{
+            "channel": payload, "state": state, "reason": payload, "events": payload, "bytes": payload, "newest": payload, "oldest": payload,
+            "streams": payload, "expires": payload, "settings": payload,
+        } for payload in PAYLOADS for state in ("open", payload)]
+        return {"channels": channels, "more": True, "next": PAYLOADS[0]}
+
+    def busiest(self):
+        return {"channels": [{"channel": payload, "events_per_s": payload, "bytes_per_s": payload, "streams": payload} for payload in PAYLOADS]}
+
+    def trace(self):
+        texts = ["time_ms", "address", "caller", "method", "path", "status", "result", "message", "events", "bytes", "duplicates", "first_id", "last_id", "reason"]
+        entries = [
+            {"kind": kind, "channels": [payload, payload], **dict.fromkeys(texts, payload)}
+            for payload in PAYLOADS for kind in (payload, "request", "published")
+        ]
+        blocks = [("entry", entry) for entry in entries]
+        blocks += [("streams", self.streams()), ("status", {"dropped": PAYLOADS[0], "ends_ms": PAYLOADS[0]}), ("end", {})]
+        return "".join(f"event: {name}\ndata: {json.dumps(data)}\n\n" for name, data in blocks)
+
+    def nodes(self):
+        names = ["id", "host", "version", "started_ms", "streams", "behind_tail", "lag_ms", "age_ms"]
+        nodes = [{**dict.fromkeys(names, payload), "addresses": [payload, payload], "is_self": True} for payload in PAYLOADS]
+        return {"shared": True, "time_ms": PAYLOADS[0], "nodes": nodes}
 
     def settings(self):
         rows = [{"key": payload, "value": payload, "origin": payload} for payload in PAYLOADS]

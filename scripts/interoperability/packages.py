@@ -47,5 +47,15 @@ def node_modules():
 def python_packages():
     """Returns the folder of Python packages."""
     manifest = CLIENTS / "requirements.txt"
-    command = [sys.executable, "-m", "pip", "install", "--quiet", "--requirement", manifest]
-    return _install("python", manifest, [*command, "--target"])
+    return _install("python", manifest, [*_pip_install(manifest), "--target"])
+
+
+@functools.cache
+def bytewax_packages():
+    """Returns the folder of what `examples/bytewax` needs. It has no wheel for the newest Python."""
+    manifest = EXAMPLES / "bytewax" / "requirements.txt"
+    return _install("bytewax", manifest, [*_pip_install(manifest), "--only-binary", ":all:", "--target"])
+
+
+def _pip_install(manifest):
+    return [sys.executable, "-m", "pip", "install", "--quiet", "--requirement", manifest]

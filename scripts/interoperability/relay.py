@@ -48,8 +48,9 @@ class Passage:
                 self._hub.sendall(_closing(self.request))
                 threading.Thread(target=self._watch_client, daemon=True).start()
                 while data := self._hub.recv(_READ_BYTES):
-                    self.response += data
                     self._client.sendall(data)
+                    # A cut after this does not take away what is recorded.
+                    self.response += data
         # Closing alone sends nothing while another thread reads from the socket.
         self.cut()
         self._client.close()

@@ -30,6 +30,7 @@
 //! | [`stderr`] | messages for people |
 //! | [`terminal`] | control characters made visible (pure) |
 //! | [`tls`] | the certificates to trust, and errors of a handshake |
+//! | [`tls_client`] | TLS of a client that uses rustls without reqwest |
 
 pub mod backoff;
 pub mod environment;
@@ -62,3 +63,5 @@ pub mod stderr;
 pub mod terminal;
 #[cfg(feature = "client")]
 pub mod tls;
+#[cfg(feature = "client")]
+pub mod tls_client;

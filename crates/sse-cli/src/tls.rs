@@ -3,7 +3,10 @@
 use std::{error::Error, io};
 
 use reqwest::{Certificate, ClientBuilder};
-use rustls::{CertificateError, OtherError};
+use rustls::{
+    CertificateError, OtherError,
+    pki_types::{CertificateDer, pem::PemObject as _},
+};
 
 /// Message for [`is_not_tls`].
 pub const NOT_TLS: &str = "the server does not speak TLS at this port: write http:// instead of https://, \
@@ -11,7 +14,10 @@ pub const NOT_TLS: &str = "the server does not speak TLS at this port: write htt
 
 /// The certificates of a file in the format PEM: the value of `--cacert`.
 #[derive(Debug, Clone)]
-pub struct TrustedCertificates(Vec<Certificate>);
+pub struct TrustedCertificates {
+    for_reqwest: Vec<Certificate>,
+    pub(crate) for_rustls: Vec<CertificateDer<'static>>,
+}
 
 impl TrustedCertificates {
     /// Reads the file.
@@ -21,13 +27,23 @@ impl TrustedCertificates {
     /// The file cannot be read, or has no certificate. The error names the file.
     pub fn read(path: &str) -> Result<Self, String> {
         let pem = std::fs::read(path).map_err(|error| format!("cannot read {path}: {error}"))?;
-        match Certificate::from_pem_bundle(&pem) {
-            Ok(certificates) if !certificates.is_empty() => Ok(Self(certificates)),
-            _ => Err(format!(
+        Self::parse(&pem).ok_or_else(|| {
+            format!(
                 "{path} has no certificate: give a file in the format PEM, \
                  with the lines BEGIN CERTIFICATE and END CERTIFICATE"
-            )),
-        }
+            )
+        })
+    }
+
+    fn parse(pem: &[u8]) -> Option<Self> {
+        let for_rustls: Vec<_> = CertificateDer::pem_slice_iter(pem)
+            .collect::<Result<_, _>>()
+            .ok()?;
+        let for_reqwest = Certificate::from_pem_bundle(pem).ok()?;
+        (!for_rustls.is_empty()).then_some(Self {
+            for_reqwest,
+            for_rustls,
+        })
     }
 }
 
@@ -45,9 +61,7 @@ impl TlsTrust<'_> {
     pub fn apply(self, builder: ClientBuilder) -> ClientBuilder {
         let builder = builder.tls_danger_accept_invalid_certs(self.insecure);
         match self.trusted {
-            Some(TrustedCertificates(certificates)) => {
-                builder.tls_certs_only(certificates.iter().cloned())
-            }
+            Some(certificates) => builder.tls_certs_only(certificates.for_reqwest.iter().cloned()),
             None => builder,
         }
     }

@@ -4,7 +4,7 @@
 //! subscriber is a cursor in it. `ARCHITECTURE.md` has the map. Dependencies go one way:
 //! `server` → `http` → `fanout` → `channel` → `broker` → `sse-proto`. The layers below `server` use
 //! `budget` and `metrics`; `server` and `fanout` use `connections`; `server`, `http` and `fanout`
-//! use `access_log`; `server` and `http` use `audit_log`; `config`, `server`, `http` and `fanout` use `quota`; `server` and `fanout` use
+//! use `access_log`; `server`, `http` and `fanout` use `trace`; `server` and `http` use `audit_log`; `config`, `server`, `http` and `fanout` use `quota`; `server` and `fanout` use
 //! `tls`; `http`, `fanout`, `config` and `server` use `access`; `main` uses `diagnosis`, which checks a `config`, and
 //! `config` the part of it that asks a server. `main` and `server` use `config`, which names the settings of the layers.
 
@@ -21,6 +21,7 @@ pub mod log_writer;
 pub mod metrics;
 pub mod quota;
 pub mod tls;
+pub mod trace;
 
 mod budget;
 mod diagnosis;

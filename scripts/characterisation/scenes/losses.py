@@ -174,7 +174,7 @@ def keys_in_redis(scene):
         # Keys and contents are hashes; their bytes are the same in every run.
         for value in keys:
             scene.fact(f"a key of {channel}: {value}")
-    names = server.redis.command("ZRANGE", "app.1:channels", "0", "-1")
+    names = server.redis.command("ZRANGE", "app.1:names", "0", "-1")
     scene.fact(f"channels: {names}")
 
 

@@ -11,6 +11,8 @@
 //! | `engine` | the loop over all connections |
 //! | `schedule`, `sources` | when something is due; source addresses of the connections |
 //! | `connection` | one connection; `head`, `response` and `body` are its HTTP/1.1 |
+//! | `transport` | its socket, with TLS or without |
+//! | `http2` | connections with several streams |
 //! | [`event_reader`] | bytes to events by the listener's rules, without an allocation per event |
 //! | `collector` | what is counted per event; `stamp`, `json_scalar` and `timestamp` read its data |
 //! | `publishers` | the publishers of numbered events, over all connections |
@@ -28,6 +30,7 @@ mod engine;
 pub mod event_reader;
 mod head;
 mod hints;
+mod http2;
 mod json_scalar;
 mod loss;
 mod open_files;
@@ -44,6 +47,7 @@ mod stamp;
 mod stats;
 mod text;
 mod timestamp;
+mod transport;
 
 use std::{
     fs::File,
@@ -74,6 +78,9 @@ pub enum LoadError {
     /// A host has no address.
     #[error(transparent)]
     Address(#[from] NoAddress),
+    /// TLS cannot be set up.
+    #[error("cannot set up TLS")]
+    Tls(#[source] rustls::Error),
     /// Signals cannot be received.
     #[error("cannot listen for signals")]
     Signals(#[source] io::Error),
@@ -105,7 +112,7 @@ pub enum LoadError {
 /// # Errors
 /// See [`LoadError`]. The report is printed even then, if the test has run.
 pub fn run(settings: &LoadSettings) -> Result<(), LoadError> {
-    open_files::raise_limit_for(settings.connections as usize)?;
+    open_files::raise_limit_for(settings.sockets() as usize)?;
     let plan = Plan::new(settings, rand::random::<u32>().into())?;
     // Create the file before the test, so that a wrong path does not cost its result.
     let report_path = settings.report.as_deref();

@@ -32,6 +32,8 @@ pub(crate) struct Report {
     /// Source addresses; empty if the operating system chose them.
     pub(crate) sources: Vec<String>,
     pub(crate) seed: u64,
+    /// Streams per connection over HTTP/2; `null` for HTTP/1.1.
+    pub(crate) http2_streams: Option<u32>,
     pub(crate) connections: Connections,
     pub(crate) connects: Connects,
     pub(crate) ends: Ends,
@@ -149,6 +151,7 @@ impl Report {
             urls: to_texts(settings.target.urls()),
             sources: to_texts(plan.sources.list()),
             seed: plan.seed,
+            http2_streams: plan.http2_streams,
             connections: Connections::new(plan, finished),
             connects: Connects::new(stats),
             ends: Ends::new(stats),

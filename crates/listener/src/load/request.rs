@@ -2,7 +2,9 @@
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::Bytes;
+use http::{Request, Uri};
 use percent_encoding::percent_decode_str;
+use reqwest::Method;
 use reqwest::header::{
     ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, HOST, HeaderMap,
     HeaderName, HeaderValue, USER_AGENT,
@@ -20,6 +22,14 @@ pub(crate) struct RequestBytes {
     /// The head without the last event id and without the blank line at its end.
     head: Vec<u8>,
     body: Option<Bytes>,
+    http2: Http2Head,
+}
+
+/// The head of a request over HTTP/2.
+struct Http2Head {
+    method: Method,
+    uri: Uri,
+    headers: HeaderMap,
 }
 
 impl RequestBytes {
@@ -28,13 +38,29 @@ impl RequestBytes {
         let url = url.with_query(target.query());
         let mut head = request_line(target, &url).into_bytes();
         let body = target.body.as_ref().map(|body| body.0.clone());
-        for (name, value) in &build_headers(target, &url) {
+        let headers = build_headers(target, &url);
+        for (name, value) in &headers {
             add_header(&mut head, name, value.as_bytes());
         }
         if let Some(body) = &body {
             head.extend_from_slice(format!("content-length: {}\r\n", body.len()).as_bytes());
         }
-        Self { head, body }
+        let http2 = Http2Head::new(target.method(), &url, headers);
+        Self { head, body, http2 }
+    }
+
+    /// The request over HTTP/2, its body, and whether it contains the last event id.
+    pub(crate) fn to_http2(&self, last_event_id: &str) -> (Request<()>, Option<Bytes>, bool) {
+        let mut request = Request::new(());
+        *request.method_mut() = self.http2.method.clone();
+        *request.uri_mut() = self.http2.uri.clone();
+        *request.headers_mut() = self.http2.headers.clone();
+        let id = to_header_value(last_event_id).filter(|id| !id.is_empty());
+        let has_id = id.is_some();
+        request
+            .headers_mut()
+            .extend(id.map(|id| (LAST_EVENT_ID, id)));
+        (request, self.body.clone(), has_id)
     }
 
     /// The bytes of the request for the events after `last_event_id`; empty means the next events.
@@ -50,6 +76,25 @@ impl RequestBytes {
         bytes.extend_from_slice(b"\r\n");
         bytes.extend_from_slice(self.body.as_deref().unwrap_or_default());
         (bytes, id.is_some())
+    }
+}
+
+impl Http2Head {
+    /// `:authority` replaces the header `Host` (RFC 9113 §8.3.1).
+    fn new(method: Method, url: &Url, mut headers: HeaderMap) -> Self {
+        let host = headers.remove(HOST);
+        let authority = host.as_ref().map_or(&b""[..], HeaderValue::as_bytes);
+        let path_and_query = &url[Position::BeforePath..Position::AfterQuery];
+        let uri = Uri::builder()
+            .scheme(url.scheme())
+            .authority(authority)
+            .path_and_query(path_and_query);
+        Self {
+            method,
+            // A URL has more restrictions than the request line. The server rejects `*`.
+            uri: uri.build().unwrap_or_default(),
+            headers,
+        }
     }
 }
 

@@ -22,9 +22,10 @@ use super::{
 /// connection lost, received twice or received out of order. Streams that end are resumed with
 /// their last event id, as by the listener.
 ///
-/// The load test supports plain http only: no https (and so no --insecure), no proxies, and
-/// redirects are counted as rejections instead of being followed. Several --url share the
-/// connections in turn; a connection that gets no stream moves on to the next URL.
+/// Each stream has a connection of its own, unless --http2-streams lets several share one. Every TLS
+/// handshake is a full one. The load test uses no proxies, and redirects are counted as rejections
+/// instead of being followed. Several --url share the connections in turn; a connection that gets
+/// no stream moves on to the next URL.
 #[derive(Debug, Clone, Args)]
 #[command(after_help = SHORT_EXAMPLES, after_long_help = EXAMPLES)]
 pub struct LoadSettings {
@@ -41,6 +42,14 @@ pub struct LoadSettings {
     )]
     #[arg(value_parser = parse_connections, allow_negative_numbers = true)]
     pub connections: u32,
+
+    /// Use HTTP/2, with this many streams on each connection
+    ///
+    /// HTTP/2 needs https. A cut by --cut-every resets the stream, and its connection stays open.
+    /// Without this flag the load test uses HTTP/1.1.
+    #[arg(long, env = "LISTENER_BENCH_HTTP2_STREAMS", value_name = "N")]
+    #[arg(value_parser = parse_connections, allow_negative_numbers = true)]
+    pub http2_streams: Option<u32>,
 
     /// Spread the first connects evenly over this time
     ///
@@ -179,13 +188,14 @@ impl LoadSettings {
     /// The text to print.
     pub fn check(&self) -> Result<(), String> {
         self.target.check()?;
-        if let Some(url) = self.target.urls().find(|url| url.is_https()) {
+        if self.http2_streams.is_some()
+            && let Some(url) = self.target.urls().find(|url| !url.is_https())
+        {
             return Err(format!(
-                "bench supports plain http only, and {url} is https: give the address of the server behind the proxy that has \
-                 the certificate"
+                "--http2-streams needs https, because the server chooses HTTP/2 in the TLS handshake, and \
+                 {url} is plain http"
             ));
         }
-        self.check_tls_flags()?;
         if self.expect_no_loss
             && let Some(why) = self.why_loss_is_not_judged()
         {
@@ -194,15 +204,10 @@ impl LoadSettings {
         Ok(())
     }
 
-    fn check_tls_flags(&self) -> Result<(), String> {
-        let flag = match (self.target.insecure, &self.target.cacert) {
-            (true, _) => "--insecure (LISTENER_INSECURE)",
-            (false, Some(_)) => "--cacert (LISTENER_CACERT)",
-            (false, None) => return Ok(()),
-        };
-        Err(format!(
-            "{flag} has no meaning for bench, which supports plain http only: omit it"
-        ))
+    /// Number of connections to the servers.
+    #[must_use]
+    pub fn sockets(&self) -> u32 {
+        self.connections.div_ceil(self.http2_streams.unwrap_or(1))
     }
 
     /// The reason why missing numbers are no loss, if there is one.
@@ -293,23 +298,18 @@ mod tests {
     }
 
     #[test]
-    fn https_is_rejected_with_a_hint() {
-        let error = parsed(&["--url", "https://user:secret@example.org"])
+    fn http2_needs_https() {
+        let http2 = ["--http2-streams", "100", "--connections", "250"];
+        let error = parsed(&[&["--url", "http://user:secret@example.org"], &http2[..]].concat())
             .check()
             .expect_err("misuse");
         assert!(
-            error.contains("plain http only") && !error.contains("secret"),
+            error.contains("needs https") && !error.contains("secret"),
             "{error}"
         );
-    }
-
-    #[test]
-    fn insecure_has_no_meaning_for_bench() {
-        let error = parsed(&["--insecure"]).check().expect_err("misuse");
-        assert!(
-            error.contains("--insecure") && error.contains("plain http only"),
-            "{error}"
-        );
+        let settings = parsed(&[&["--url", "https://example.org"], &http2[..]].concat());
+        assert!(settings.check().is_ok());
+        assert_eq!(settings.sockets(), 3);
     }
 
     #[test]

@@ -14,6 +14,8 @@ Examples:
     listener bench --connections 10000 --duration 1m --report bench.json
   A reconnect storm: every 5 seconds a tenth of the streams is cut and resumes at once with its last event id:
     listener bench --connections 1000 --duration 1m --cut-every 5s --cut-share 10% --expect-no-loss
+  A thousand streams on ten connections over HTTP/2:
+    listener bench --url https://localhost:8443 --cacert ca.pem --connections 1000 --http2-streams 100 --duration 1m
   Nchan (a location with nchan_subscriber; set nchan_subscriber_first_message newest to begin with the next event):
     listener bench --url http://127.0.0.1:8080/sub/news --connections 5000 --ramp 10s --duration 1m
   Mercure, with a token:

@@ -8,10 +8,10 @@ use crate::{
 #[test]
 fn misuse_ends_with_2_and_states_what_to_write() {
     for (arguments, hint) in [
-        (&["--url", "https://example.org"][..], "plain http only"),
+        (&["--http2-streams", "10"][..], "needs https"),
         (
-            &["--insecure"],
-            "--insecure (LISTENER_INSECURE) has no meaning for bench",
+            &["--url", "https://h", "--http2-streams", "0"],
+            "--http2-streams",
         ),
         (&["--url", "localhost:1"], "write http://"),
         (&["--connections", "0"], "--connections"),

@@ -18,3 +18,5 @@ mod run;
     reason = "the harness of the listener's own tests, of which only a part is needed"
 )]
 mod support;
+mod tls;
+mod tls_server;

@@ -38,6 +38,17 @@ pub(super) fn is_api_key(text: &str) -> bool {
     text.starts_with(PREFIX) && !text.contains('.')
 }
 
+/// Returns whether a text can be a credential: an API key, or a JWT with its three parts in Base64.
+#[must_use]
+pub fn is_credential_text(text: &str) -> bool {
+    let is_base64 = |part: &str| {
+        let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte);
+        !part.is_empty() && part.bytes().all(is_allowed)
+    };
+    let is_jwt = text.split('.').count() == 3 && text.split('.').all(is_base64);
+    is_jwt || is_api_key(text) && text.bytes().all(|byte| byte.is_ascii_graphic())
+}
+
 /// Creates an API key.
 ///
 /// # Errors
@@ -104,6 +115,29 @@ mod tests {
         let lengths: Vec<_> = parts.iter().map(|part| part.len()).collect();
         assert_eq!((parts[0], lengths), ("sse", vec![3, 12, 64]));
         assert!(is_api_key(one.expose()) && !is_api_key("eyJ.e30.x") && !is_api_key("sse_a.b.c"));
+    }
+
+    #[test]
+    fn a_text_with_anything_beside_a_credential_is_none() {
+        let key = create_api_key().unwrap();
+        for good in [key.expose(), "eyJ.e30.x-_9", "sse_a.b.c"] {
+            assert!(is_credential_text(good), "{good}");
+        }
+        let key = key.expose();
+        for bad in [
+            "",
+            "x",
+            "a.b",
+            "a..b",
+            "a.b.c.d",
+            "eyJ.e30.",
+            "Bearer eyJ.e30.x",
+            &format!("Bearer {key}"),
+            &format!("{key}\n"),
+            &format!("\"{key}\""),
+        ] {
+            assert!(!is_credential_text(bad), "{bad}");
+        }
     }
 
     #[test]

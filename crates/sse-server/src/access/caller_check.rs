@@ -6,7 +6,7 @@ use std::sync::Arc;
 use sse_proto::Channel;
 
 use super::{
-    Access, CredentialError, CredentialSource, Identity, Principal, Right, ServerRight,
+    Access, CredentialError, CredentialSource, Identity, Pattern, Principal, Right, ServerRight,
     revocations::{Revocations, UNREADABLE_MAX},
 };
 
@@ -93,6 +93,19 @@ impl AccessControl {
         [identity.rights(), anonymous.rights()]
             .iter()
             .any(|rights| !rights.patterns(right).is_empty())
+    }
+
+    /// Returns the patterns of which one matches each channel for which a caller has a right. A
+    /// ticket may have less than its patterns.
+    #[must_use]
+    pub fn patterns(&self, identity: &Identity, right: Right) -> Vec<Pattern> {
+        let anonymous = self.access.anonymous();
+        let rights = [identity.rights(), anonymous.rights()];
+        rights
+            .iter()
+            .flat_map(|rights| rights.patterns(right))
+            .cloned()
+            .collect()
     }
 
     /// Returns whether a caller has a right for the server.

@@ -9,6 +9,7 @@
 //! | `caller_check` | rules and revocations together, for callers and for open streams |
 //! | `revocations` | which credentials are revoked |
 //! | `token_facts` | what a token states without a proof |
+//! | `named_caller` | a caller as operators name it |
 //! | `owner` | the number of a principal, for idempotency keys and quotas |
 //! | `facts` | what a verified token proves, independent of the rules |
 //! | `snapshot` | the rules at one time, prepared for look-ups |
@@ -33,6 +34,7 @@ mod identify;
 mod identity;
 mod jwt;
 pub(crate) mod keys;
+mod named_caller;
 mod owner;
 pub mod revocations;
 mod rights;
@@ -48,12 +50,13 @@ mod verify;
 pub use sse_proto::pattern::{InvalidPattern, Pattern};
 
 pub use self::{
-    api_key::{Digest, create_api_key, digest, parse_digest, to_hex},
+    api_key::{Digest, create_api_key, digest, is_credential_text, parse_digest, to_hex},
     caller_check::{AccessControl, AccessVersion},
     control::Access,
     credential_error::{CredentialError, RejectionWord},
     facts::{CreatorKey, CreatorToken},
     identity::{Creator, Identity, Principal},
+    named_caller::NamedCaller,
     rights::{Right, Rights, ServerRight},
     rules::AccessRules,
     secret::Secret,

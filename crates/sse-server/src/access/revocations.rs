@@ -125,6 +125,14 @@ impl Revocations {
         }
     }
 
+    /// Returns until when a revocation is stored, in milliseconds since the Unix epoch; `None` if this
+    /// node does not know it.
+    #[must_use]
+    pub fn until_ms(&self, revocation: &Revocation) -> Option<u64> {
+        let known = self.0.known.read().unwrap_or_else(PoisonError::into_inner);
+        known.as_ref()?.until_ms.get(revocation).copied()
+    }
+
     /// Returns a receiver that is notified of each change.
     #[must_use]
     pub fn watch(&self) -> watch::Receiver<u64> {

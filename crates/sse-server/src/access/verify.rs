@@ -53,8 +53,7 @@ fn verify_ticket(
     token.claims.check(&[signing.issuer.to_string()], now)?;
     let grant = read_ticket_grant(&token.claims)?;
     let key = signing.verify.verify(token).map_err(|error| match error {
-        NoKey::Unknown => RejectionWord::UnknownKey,
-        NoKey::Rejected(word) => word,
+        NoKey::Unknown(word) | NoKey::Rejected(word) => word,
     })?;
     Ok((key, TokenGrant::Ticket(grant)))
 }
@@ -80,8 +79,9 @@ fn verify_of_issuer(
     };
     match set.verify(token) {
         Ok(key) => Ok((key, TokenGrant::Issuer(grant))),
-        Err(NoKey::Unknown) => Err(missing),
-        Err(NoKey::Rejected(word)) => Err(word.into()),
+        // Only a set that an issuer serves can become another one.
+        Err(NoKey::Unknown(_)) if matches!(missing, Denial::MissingKey { .. }) => Err(missing),
+        Err(NoKey::Unknown(word) | NoKey::Rejected(word)) => Err(word.into()),
     }
 }
 

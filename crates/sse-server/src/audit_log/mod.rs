@@ -31,7 +31,7 @@ use std::{
 
 use sse_cli::log_throttle::LogThrottle;
 
-pub use self::record::{AuditRecord, OK};
+pub use self::record::{AuditRecord, NO_RESPONSE, OK};
 use self::{
     queue::{LineSender, line_queue},
     throttle::RejectionThrottle,

@@ -8,6 +8,9 @@ use serde_json::{Serializer, Value, ser::Formatter};
 
 /// The result of what was permitted and done.
 pub const OK: &str = "ok";
+/// The result of a permitted request whose client was gone before there was a response. It may be
+/// done.
+pub const NO_RESPONSE: &str = "no_response";
 /// Most bytes of a path. A longer one is cut.
 const PATH_BYTES_MAX: usize = 512;
 /// Most bytes of a target. A longer one is cut.
@@ -60,9 +63,10 @@ struct Line<'a> {
 }
 
 impl AuditRecord {
-    /// Whether the action was not done.
+    /// Whether the action was not done. A caller must not be able to hide what it did by closing its
+    /// connections.
     pub(super) fn is_rejection(&self) -> bool {
-        self.result != OK
+        !matches!(self.result, OK | NO_RESPONSE)
     }
 
     /// Returns the line, with its end, for `count` actions like this one.

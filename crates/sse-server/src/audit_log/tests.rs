@@ -69,7 +69,10 @@ fn a_line_is_one_json_object_in_ascii() {
 fn equal_rejections_share_a_line_with_their_count_and_nothing_else_does() {
     let (throttle, start) = (RejectionThrottle::default(), Instant::now());
     for _ in 0..3 {
-        assert!(throttle.admit(record(OK, 1), start).is_some());
+        // A caller that closes its connections hides nothing.
+        for result in [OK, NO_RESPONSE] {
+            assert!(throttle.admit(record(result, 1), start).is_some());
+        }
     }
     let admitted = |address| {
         throttle

@@ -20,7 +20,7 @@
 //! - [`read_back`](Broker::read_back) returns events newest first. It skips damaged events: a read
 //!   forwards from its end reports them.
 //! - A log that lost its newest events gets a *gap record* in their place, if a node knew of the
-//!   events: an entry of the type `gap` ([`Stored::is_gap`]) whose data is a `Gap`.
+//!   events, or a restore from a copy: an entry of the type `gap` whose data is a `Gap`.
 //! - [`check_settled`](Broker::check_settled) guarantees that no event up to an id can still
 //!   appear.
 //! - A channel can be closed and deleted, and a write can have a condition: see [`lifecycle`].
@@ -29,6 +29,8 @@
 //!   misses nothing. An in-process log hands the events of each append over
 //!   ([`notify::Watcher::committed`]) once they are committed.
 
+pub mod backup;
+mod channel_index;
 mod channel_usage;
 mod client_shares;
 mod clock;
@@ -37,10 +39,10 @@ pub mod continuity;
 pub mod embedded;
 mod error;
 mod fingerprint;
-mod id_order;
 pub mod idempotency;
 pub mod lifecycle;
 pub mod memory;
+pub(crate) mod nodes;
 pub mod notify;
 mod publisher;
 pub mod redis;
@@ -201,9 +203,7 @@ impl Broker {
         }
     }
 
-    /// Returns the gap whose lost range contains ids up to `bound` although its record lies above
-    /// `bound`. Only Redis can have such a gap.
-    ///
+    /// Returns the gap whose lost range contains ids up to `bound` although its record is above it.
     /// Other events may lie between `bound` and the record.
     ///
     /// # Errors
@@ -215,7 +215,8 @@ impl Broker {
         bound: EventId,
     ) -> Result<Option<Gap>, BrokerError> {
         match self {
-            Self::Embedded(_) | Self::Memory(_) => Ok(None),
+            Self::Embedded(broker) => broker.loss_spanning(channel, bound).await,
+            Self::Memory(_) => Ok(None),
             Self::Redis(broker) => broker.loss_spanning(channel, bound).await,
         }
     }

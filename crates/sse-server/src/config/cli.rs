@@ -9,6 +9,7 @@ use sse_cli::switch::parse_switch;
 use sse_proto::units::{parse_positive_duration, parse_size};
 
 use super::{
+    backup_args::BackupArgs,
     commands::Command,
     limit_args::LimitArgs,
     log_args::LogArgs,
@@ -136,7 +137,7 @@ pub(super) struct Args {
     #[arg(
         long,
         env = "SSE_CHANNELS_MAX",
-        default_value = "100000",
+        default_value = "1000000",
         value_name = "CHANNELS",
         value_parser = parse_positive,
         allow_negative_numbers = true,
@@ -155,6 +156,9 @@ pub(super) struct Args {
         help_heading = "History"
     )]
     pub(super) disk_reserve: ByteSize,
+
+    #[command(flatten)]
+    pub(super) backup: BackupArgs,
 
     #[command(flatten)]
     pub(super) publishing: PublishArgs,

@@ -16,6 +16,7 @@ use super::{
     bind_hint::add_bind_hint,
     cli::Args,
     file::{ConfigFile, FileAccess},
+    flags_after_command::move_to_end,
 };
 
 /// The flags that a first user needs, which are those in `-h`.
@@ -54,7 +55,8 @@ pub(super) fn parse(
     args: impl IntoIterator<Item = impl Into<OsString> + Clone>,
 ) -> Result<GivenSettings, clap::Error> {
     let grammar = shorten_help(Args::command(), &SHORT_HELP).mut_args(ignore_empty_variable);
-    let args: Vec<OsString> = args.into_iter().map(Into::into).collect();
+    let args = args.into_iter().map(Into::into).collect();
+    let args = move_to_end(args, &grammar);
     let matches = grammar
         .clone()
         .try_get_matches_from(&args)

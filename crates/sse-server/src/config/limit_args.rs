@@ -70,8 +70,8 @@ pub(super) struct LimitArgs {
 
     /// Let one client create this many channels per s, m or h, such as 10/s
     ///
-    /// The first publish to a channel creates it. Beyond the limit, such a publish is rejected
-    /// (429).
+    /// The first publish to a channel creates it, and so does a PUT or a close. Beyond the limit, such
+    /// a request is rejected (429).
     #[arg(
         id = "limit_channels",
         long = "limit-channels",
@@ -84,8 +84,9 @@ pub(super) struct LimitArgs {
 
     /// Let one client search this often per s, m or h, such as 5/s
     ///
-    /// A search is a request for history, a stream with last=, or one with event= and since= or
-    /// from=oldest. Beyond the limit, history is rejected (429), and a stream ends at once.
+    /// A search is a request for history or for a list of channels, a stream with last=, or one with
+    /// event= and since= or from=oldest. Beyond the limit, a request is rejected (429), and a stream
+    /// ends at once.
     #[arg(
         id = "limit_searches",
         long = "limit-searches",

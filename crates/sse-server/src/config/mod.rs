@@ -3,18 +3,20 @@
 //! | file | contents |
 //! |---|---|
 //! | `cli` | the grammar: flags, their variables, defaults and help |
-//! | `network_args`, `tls_args`, `publish_args`, `stream_args`, `limit_args`, `redis_args`, `log_args` | the parts of the grammar about the network, TLS, publishing, streams, limits of one client, Redis and the logs |
+//! | `network_args`, `tls_args`, `publish_args`, `stream_args`, `limit_args`, `redis_args`, `backup_args`, `log_args` | the parts of the grammar about the network, TLS, publishing, streams, limits of one client, Redis, copies of the log and the logs |
 //! | `invocation` | what the command line asks for |
 //! | `environment`, `file` | how flags, variables and the file are read together; the file |
 //! | `access`, `channel_classes` | the tables `[access]` and `[[channel]]` of the file |
-//! | `commands`, `tls_pairs` | `check`, `config`, `health`, `key` and `token`, which print and exit; certificates |
+//! | `commands`, `tls_pairs` | `backup`, `check`, `config`, `health`, `key`, `restore` and `token`, which print and exit; certificates |
 //! | `print`, `sources`, `unprinted` | `config print`, where a value comes from, and values that may contain secrets |
+//! | `flags_after_command` | `check`, `config print` and `restore` in front of the settings |
 //! | `bind_hint`, `validate` | advice for `--host` and `--port`; rules that concern several settings |
 //! | `broker_choice`, `values` | which broker is chosen; the forms of single values |
 //!
 //! A [`Config`] exists only if all settings are valid. It is made before anything is opened or bound.
 
 mod access;
+mod backup_args;
 mod bind_hint;
 mod broker_choice;
 mod channel_classes;
@@ -22,6 +24,7 @@ mod cli;
 mod commands;
 mod environment;
 mod file;
+mod flags_after_command;
 mod invocation;
 mod limit_args;
 mod log_args;
@@ -59,7 +62,7 @@ use crate::{
     ListenAddress,
     access::AccessRules,
     access_log::{AccessLogTarget, LogFormat},
-    broker::{Retention, idempotency::KeyLimits, lifecycle::ChannelClass},
+    broker::{Retention, backup::BackupSettings, idempotency::KeyLimits, lifecycle::ChannelClass},
     budget::largest_share,
     channel::TailLimits,
     fanout::{streams::StreamSettings, thread::FanoutSettings},
@@ -118,6 +121,8 @@ pub struct Config {
     pub hsts: Option<Duration>,
     /// The broker and what chose it.
     pub broker: BrokerConfig,
+    /// Where and how fast the log is copied.
+    pub backups: BackupSettings,
     /// What the broker keeps.
     pub retention: Retention,
     /// What one caller may use.
@@ -234,6 +239,7 @@ impl Config {
             socket_mode: args.network.socket_mode,
             http2: args.network.http2,
             broker,
+            backups: args.backup.settings(args.data_mode, args.disk_reserve),
             retention: retention(&args),
             limits: args.limits.limits(),
             requests: request_limits(&args),

@@ -17,6 +17,8 @@ pub(super) struct Client {
     open: AtomicUsize,
     /// Those of the reserve.
     reserved: AtomicUsize,
+    /// Streams that share their connections with other requests.
+    multiplexed: AtomicUsize,
 }
 
 impl Client {
@@ -26,6 +28,7 @@ impl Client {
             net,
             open: AtomicUsize::new(0),
             reserved: AtomicUsize::new(0),
+            multiplexed: AtomicUsize::new(0),
         }
     }
 
@@ -52,6 +55,21 @@ impl Client {
     /// Whether the client has more than `connections`.
     pub(super) fn is_large(&self, connections: usize) -> bool {
         self.has_address() && self.open_count() > connections
+    }
+
+    /// Counts one more stream that shares its connection, unless the client then has more than `max`
+    /// of them and connections together. Returns whether it did.
+    pub(super) fn claim_multiplexed(&self, max: usize) -> bool {
+        let streams = self.multiplexed.fetch_add(1, Ordering::Relaxed) + 1;
+        let has_room = !self.has_address() || self.open_count().saturating_add(streams) <= max;
+        if !has_room {
+            self.release_multiplexed();
+        }
+        has_room
+    }
+
+    pub(super) fn release_multiplexed(&self) {
+        self.multiplexed.fetch_sub(1, Ordering::Relaxed);
     }
 
     pub(super) fn add_reserved(&self) {

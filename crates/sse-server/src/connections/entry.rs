@@ -26,17 +26,20 @@ pub enum Phase {
     Idle,
     /// It carries a stream.
     Stream,
-    /// It is not ready for HTTP: a header of a proxy or a TLS handshake comes first.
+    /// It is not ready for HTTP: a TLS handshake comes first.
     Handshake,
+    /// It waits for the header with which a proxy names its client, so it counts for no client.
+    ProxyHeader,
 }
 
 impl Phase {
-    pub(super) const ALL: [Self; 5] = [
+    pub(super) const ALL: [Self; 6] = [
         Self::Head,
         Self::Request,
         Self::Idle,
         Self::Stream,
         Self::Handshake,
+        Self::ProxyHeader,
     ];
 
     /// Value of the label `state` in the metrics.
@@ -47,6 +50,7 @@ impl Phase {
             Self::Idle => "idle",
             Self::Stream => "stream",
             Self::Handshake => "handshake",
+            Self::ProxyHeader => "proxy_header",
         }
     }
 }
@@ -56,8 +60,8 @@ impl Phase {
 pub enum CloseReason {
     /// It was idle, and made room for another connection.
     IdleEvicted,
-    /// Its client has many connections, and its head was not complete when another client needed
-    /// room.
+    /// Another client needed room. The client has many connections, and its head was not complete, or
+    /// a proxy had not named the client yet.
     HeadEvicted,
     /// It was idle for too long.
     IdleTimeout,
@@ -104,9 +108,11 @@ impl CloseReason {
         match self {
             Self::IdleEvicted => matches!(phase, Phase::Idle | Phase::Head),
             Self::IdleTimeout => matches!(phase, Phase::Idle),
-            Self::HeadEvicted => matches!(phase, Phase::Head | Phase::Handshake),
+            Self::HeadEvicted => {
+                matches!(phase, Phase::Head | Phase::Handshake | Phase::ProxyHeader)
+            }
             Self::HeadTimeout => matches!(phase, Phase::Head),
-            Self::HandshakeTimeout => matches!(phase, Phase::Handshake),
+            Self::HandshakeTimeout => matches!(phase, Phase::Handshake | Phase::ProxyHeader),
             Self::TooSlow | Self::TooMany => matches!(phase, Phase::Request),
         }
     }

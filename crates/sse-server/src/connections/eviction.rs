@@ -2,9 +2,10 @@
 //!
 //! The order is:
 //!
-//! 1. idle connections of clients that have many connections,
-//! 2. connections of such clients whose heads are not complete,
-//! 3. all other idle connections,
+//! 1. connections whose client is unknown, because the header of a proxy has not arrived,
+//! 2. idle connections of clients that have many connections,
+//! 3. connections of such clients whose heads are not complete,
+//! 4. all other idle connections,
 //!
 //! and within each group the oldest first. Many connections can arrive while the limit is reached,
 //! so one search through all connections finds the next ones as well, and a search that found
@@ -67,6 +68,8 @@ struct Candidate {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Group {
+    /// A proxy sends its header at once.
+    Unnamed,
     IdleOfLarge,
     HeadOfLarge,
     Idle,
@@ -76,7 +79,7 @@ impl Group {
     const fn reason(self) -> CloseReason {
         match self {
             Self::IdleOfLarge | Self::Idle => CloseReason::IdleEvicted,
-            Self::HeadOfLarge => CloseReason::HeadEvicted,
+            Self::Unnamed | Self::HeadOfLarge => CloseReason::HeadEvicted,
         }
     }
 }
@@ -143,11 +146,14 @@ impl Found {
 fn candidate(entry: &Arc<Entry>, only_of: OnlyOf, large_client: usize) -> Option<Candidate> {
     let phase = entry.phase();
     let client = entry.client();
+    let is_unnamed = phase.phase() == Phase::ProxyHeader;
+    let is_of_another = only_of.is_some_and(|net| net != client.net());
     // One of the reserve would make room only in the reserve, which it leaves soon.
-    if entry.is_reserved() || only_of.is_some_and(|net| net != client.net()) {
+    if entry.is_reserved() || (is_of_another && !is_unnamed) {
         return None;
     }
     let group = match (phase.phase(), client.is_large(large_client)) {
+        (Phase::ProxyHeader, _) => Group::Unnamed,
         (Phase::Idle, true) => Group::IdleOfLarge,
         (Phase::Idle, false) => Group::Idle,
         // A client does not gain by replacing its own connections that are about to be used.

@@ -76,6 +76,8 @@ pub struct ConnectionLimits {
     pub reserve: usize,
     /// General connections of one client.
     pub client_max: usize,
+    /// Connections of one client and the streams that share them, together.
+    pub client_streams_max: usize,
 }
 
 impl ConnectionLimits {
@@ -265,6 +267,7 @@ impl ConnectionTable {
             open_max: 1000,
             reserve: 100,
             client_max: 1000,
+            client_streams_max: 1000,
         };
         Self::new(limits, Metrics::new())
     }

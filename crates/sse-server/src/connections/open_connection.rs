@@ -67,6 +67,19 @@ impl OpenConnection {
         has_room
     }
 
+    /// Counts one more stream that shares the connection with other requests. Returns `false` if the
+    /// client has too many.
+    pub(crate) fn claim_stream(&self) -> bool {
+        let client = self.entry().client();
+        let limits = client.table().limits();
+        client.claim_multiplexed(limits.client_streams_max)
+    }
+
+    /// Counts one stream less.
+    pub(crate) fn release_stream(&self) {
+        self.entry().client().release_multiplexed();
+    }
+
     /// Returns why the connection must be closed; the task is woken if that changes.
     pub(crate) fn poll_close(&self, cx: &Context<'_>) -> Option<CloseReason> {
         self.entry().poll_close(cx.waker())

@@ -58,7 +58,7 @@ fn limit_of(entry: &Entry, phase: Phase) -> Option<(Duration, CloseReason)> {
         Phase::Head => (HEAD_MAX, CloseReason::HeadTimeout),
         Phase::Idle => (IDLE_MAX, CloseReason::IdleTimeout),
         // `server/accept` limits a handshake, and `http` a request.
-        Phase::Handshake | Phase::Request | Phase::Stream => return None,
+        Phase::ProxyHeader | Phase::Handshake | Phase::Request | Phase::Stream => return None,
     };
     let limit = if entry.is_reserved() {
         RESERVED_MAX

@@ -18,6 +18,7 @@ fn table_with(client_max: usize) -> ConnectionTable {
         open_max: 28,
         reserve: 8,
         client_max,
+        client_streams_max: 4,
     };
     ConnectionTable::new(limits, Metrics::new())
 }
@@ -257,4 +258,31 @@ fn connections_are_closed_after_the_limit_of_their_phase() {
             .contains("sse_connections{state=\"stream\"} 1\n")
     );
     drop(permit);
+}
+
+#[test]
+fn streams_of_one_client_that_share_connections_count_with_its_connections() {
+    let table = table();
+    let [first, second] = [accept(&table, 1).unwrap(), accept(&table, 1).unwrap()];
+    assert!(first.claim_stream() && second.claim_stream());
+    assert!(!first.claim_stream() && !second.claim_stream());
+    let other = accept(&table, 2).unwrap();
+    assert!(other.claim_stream());
+    first.release_stream();
+    assert!(second.claim_stream());
+    // Clients over unix sockets share no limit.
+    let unix = accept(&table, None).unwrap();
+    assert!((0..10).all(|_| unix.claim_stream()));
+}
+
+#[test]
+fn a_connection_whose_proxy_has_not_named_its_client_makes_room_for_every_other_one() {
+    let table = table_with(10);
+    let unnamed: Vec<_> = (0..20).map(|_| accept(&table, None).unwrap()).collect();
+    for (nth, connection) in unnamed.iter().enumerate() {
+        set_since(connection, Phase::ProxyHeader, nth as u64);
+    }
+    assert!(!accept(&table, 1).unwrap().is_reserved());
+    assert_eq!(close_reason(&unnamed[0]), Some(CloseReason::HeadEvicted));
+    assert_eq!(close_reason(&unnamed[1]), None);
 }

@@ -19,9 +19,11 @@ pub mod attached_sockets;
 pub mod blocked;
 pub mod detach;
 pub mod drain;
+pub mod live_list;
 pub mod multiplexed;
 pub mod open_stream;
 pub mod page_cache;
+pub mod publish_list;
 pub(crate) mod publish_permit;
 #[cfg(target_os = "linux")]
 pub mod reachability;

@@ -27,9 +27,9 @@ use crate::access::{AccessControl, AccessVersion, CredentialError, Identity, Rig
 /// The time before its expiry over which the ends of streams are spread.
 const SPREAD: Duration = Duration::from_secs(5);
 
-/// Returns the id of the next stream. A restart begins at another number, so that an id of an
+/// Returns the id of the next stream or streaming publish. A restart begins at another number, so that an id of an
 /// earlier run closes no stream of this one.
-fn next_id() -> u64 {
+pub(super) fn next_id() -> u64 {
     static NEXT: LazyLock<AtomicU64> =
         LazyLock::new(|| AtomicU64::new(rand::random::<u64>() >> 12));
     NEXT.fetch_add(1, Ordering::Relaxed)

@@ -15,6 +15,7 @@ use sse_proto::api::GapReason;
 use super::{admission::Shared, deadline::Deadline, drain::Drain, stream_caller::StreamCaller};
 use crate::{
     access_log::StreamRecord, budget::ClientNet, metrics::StreamEvent, quota::StreamPermit,
+    trace::TracedStream,
 };
 
 /// Time before the end of a right at which its client is warned.
@@ -49,6 +50,8 @@ pub struct StreamDetails {
     pub permit: Option<Box<StreamPermit>>,
     /// Who opened the stream; `None` without access rules.
     pub caller: Option<Arc<StreamCaller>>,
+    /// Reports to the open traces; `None` if none was open when the stream was opened.
+    pub trace: Option<Box<TracedStream>>,
 }
 
 impl StreamDetails {
@@ -57,6 +60,7 @@ impl StreamDetails {
             && self.client.is_none()
             && self.permit.is_none()
             && self.caller.is_none()
+            && self.trace.is_none()
     }
 }
 

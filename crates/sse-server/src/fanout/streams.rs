@@ -1,16 +1,15 @@
 //! What all streams of a server share, and the list of what is live.
 
-use std::{collections::HashSet, time::Duration};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
-use sse_proto::Channel;
 use tokio_util::sync::CancellationToken;
 
-pub use super::mailbox::StreamInfo;
 use super::{
     admission::Admission, attached_list::AttachedList, attached_sockets::AttachedSockets,
-    blocked::BlockedBytes, drain::Drain, page_cache::PageCache, stream_life::StreamLife,
-    thread::Fanout,
+    blocked::BlockedBytes, drain::Drain, live_list::ListTurns, page_cache::PageCache,
+    publish_list::PublishList, stream_life::StreamLife, thread::Fanout,
 };
+pub use super::{live_list::LiveList, mailbox::StreamInfo};
 use crate::channel::Hub;
 
 /// Settings that all streams of a server share.
@@ -39,6 +38,10 @@ pub struct Streams {
     pub attached: AttachedList,
     /// The sockets of the streams that actix serves.
     pub attached_sockets: AttachedSockets,
+    /// The streaming publishes that are open.
+    pub publishes: PublishList,
+    /// Who waits for a list of the streams.
+    pub list_turns: ListTurns,
     /// Limits how long streams are open.
     pub life: StreamLife,
     /// Limits how many streams are open.
@@ -49,22 +52,17 @@ pub struct Streams {
     pub stopping: CancellationToken,
 }
 
-/// The live channels and streams of one server.
-#[derive(Debug, Clone)]
-pub struct LiveList {
-    /// Channels with subscribers on this server, in no order.
-    pub channels: Vec<Channel>,
-    /// Open streams, in no order. Without access rules, a stream is listed once its opening is
-    /// sent.
-    pub streams: Vec<StreamInfo>,
-}
-
 impl Streams {
     /// Lists the channels that have subscribers, and the streams.
     ///
     /// The list is not a snapshot: it is made in several steps, and streams open and close
-    /// meanwhile.
-    pub async fn list(&self) -> LiveList {
+    /// meanwhile. All streams that were open before this call are in it. Requests that arrive at the
+    /// same time share a list, and may wait for one another, about a second at most.
+    pub async fn list(&self) -> Arc<LiveList> {
+        self.list_turns.list(async || self.make_list().await).await
+    }
+
+    async fn make_list(&self) -> LiveList {
         // A stream that a thread takes over meanwhile is in both lists, and never in neither.
         let mut streams = self.attached.streams();
         if let Some(fanout) = &self.fanout {
@@ -75,10 +73,7 @@ impl Streams {
             streams
                 .extend(served.filter(|stream| id(stream).is_none_or(|id| !listed.contains(&id))));
         }
-        LiveList {
-            channels: self.hub.channels(),
-            streams,
-        }
+        LiveList::new(self.hub.channels(), streams)
     }
 }
 
@@ -89,7 +84,7 @@ mod tests {
         task::{Context, Poll, Waker},
     };
 
-    use sse_proto::{Event, EventId, Position};
+    use sse_proto::{Channel, Event, EventId, Position};
     use tokio::runtime::Handle;
 
     use super::*;
@@ -126,6 +121,8 @@ mod tests {
             fanout: None,
             attached: AttachedList::default(),
             attached_sockets: AttachedSockets::default(),
+            publishes: PublishList::default(),
+            list_turns: ListTurns::default(),
             life: StreamLife::default(),
             admission: Admission::new(10, Metrics::new()),
             drain: Drain::default(),
@@ -204,15 +201,17 @@ mod tests {
     async fn attached_streams_and_their_channels_are_listed_until_they_end() {
         let streams = streams();
         let (pair, single) = (attach(&streams, &["b", "a"]), attach(&streams, &["a"]));
-        let mut list = streams.list().await;
-        list.channels.sort_unstable();
+        let list = streams.list().await;
+        let mut channels = list.channels.clone();
+        channels.sort_unstable();
         let listed: Vec<Vec<&str>> = list
             .streams
             .iter()
             .map(|stream| stream.channels.iter().map(Channel::as_str).collect())
             .collect();
         assert_eq!(listed, [vec!["b", "a"], vec!["a"]]);
-        assert_eq!(list.channels, ["a", "b"].map(|name| name.parse().unwrap()));
+        assert_eq!(list.count_streams(&channels[0]), 2);
+        assert_eq!(channels, ["a", "b"].map(|name| name.parse().unwrap()));
 
         drop(pair);
         assert_eq!(streams.list().await.streams.len(), 1);

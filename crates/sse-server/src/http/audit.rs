@@ -21,15 +21,13 @@ use sse_proto::Channel;
 use super::{rejections::Rejection, request_log::ResponseNote, state::AppState};
 use crate::{
     access::Identity,
-    audit_log::{AuditLog, AuditRecord, OK},
+    audit_log::{AuditLog, AuditRecord, NO_RESPONSE, OK},
 };
 
 /// The action of a request whose credential was rejected before a right was required.
 const AUTHENTICATE: &str = "authenticate";
 /// Results of a request whose caller is not known, beside those with the status 401 and 403.
 const UNIDENTIFIED: [&str; 2] = ["conflicting_credentials", "access_unavailable"];
-/// The result of a request whose client was gone before there was a response.
-const NO_RESPONSE: &str = "no_response";
 /// Most bytes of a path or a method that are kept.
 const TEXT_BYTES_MAX: usize = 512;
 
@@ -56,6 +54,14 @@ impl AuditNote {
         let mut draft = self.0.borrow_mut();
         draft.action = Some(right);
         channels.clone_into(&mut draft.channels);
+    }
+
+    /// Returns who the caller is, the right that it needs and the channels that it names, as far as
+    /// they are known.
+    pub(super) fn facts(&self) -> (Option<Arc<Identity>>, Option<&'static str>, Vec<Channel>) {
+        let draft = self.0.borrow();
+        let (identity, channels) = (draft.identity.clone(), draft.channels.clone());
+        (identity, draft.action, channels)
     }
 
     /// Sets what the caller acts on, beside channels.

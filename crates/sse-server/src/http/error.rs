@@ -14,7 +14,10 @@ use super::{
     error_cause::ErrorCause,
     rejections::Rejection,
 };
-use crate::{access::RejectionWord, broker::BrokerError};
+use crate::{
+    access::RejectionWord,
+    broker::{BrokerError, backup::BackupError},
+};
 
 /// The routes, for a client that requested another one.
 pub(super) const ROUTES: &str = "\
@@ -22,7 +25,7 @@ pub(super) const ROUTES: &str = "\
     GET, PUT or DELETE /channels/{name}, POST /channels/{name}/close, POST /tokens, \
     GET /health/live, GET /health/ready, GET /metrics, GET or DELETE /admin/streams, \
     POST /admin/revocations, GET /admin/stats, GET /admin/events, GET /admin/settings, \
-    POST /admin/access, GET /client.js, GET /client.d.ts, GET /openapi.yaml";
+    POST /admin/access, GET or POST /admin/backup, GET /client.js, GET /client.d.ts, GET /openapi.yaml";
 
 /// Delay before a retry if nothing better is known.
 pub(super) const RETRY_AFTER: Duration = Duration::from_secs(1);
@@ -149,6 +152,12 @@ pub enum ApiError {
     /// No open stream has this id.
     #[error("no stream of this node has this id; GET /admin/streams lists the streams")]
     NoSuchStream,
+    /// A copy of the log cannot begin.
+    #[error(transparent)]
+    Backup(#[from] BackupError),
+    /// The server has made no copy since its start.
+    #[error("no copy of the log was made since the server was started")]
+    NoBackup,
     /// The channel does not exist.
     #[error("no such channel")]
     NoSuchChannel,
@@ -231,9 +240,9 @@ pub enum ApiError {
          smaller limit"
     )]
     HistoryMemoryFull,
-    /// Too many dashboards are open.
-    #[error("{0} dashboards of this node are open, which is the limit; close one and try again")]
-    TooManyDashboards(usize),
+    /// Too many dashboards or traces are open.
+    #[error("{max} {what} of this node are open, which is the limit; close one and try again")]
+    TooManyFeeds { what: &'static str, max: usize },
     /// The server is about to stop.
     #[error(
         "the server is draining: it is about to stop, and accepts no new streams or streaming \
@@ -285,7 +294,7 @@ impl ApiError {
             Self::Draining
             | Self::BodyMemoryFull
             | Self::HistoryMemoryFull
-            | Self::TooManyDashboards(_)
+            | Self::TooManyFeeds { .. }
             | Self::TooManyStreamingPublishes
             | Self::AccessUnavailable => Some(RETRY_AFTER),
             Self::RateLimited { retry_in, .. } => Some(*retry_in),

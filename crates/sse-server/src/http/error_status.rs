@@ -49,6 +49,8 @@ error_codes! {
     NotFound, "not_found", NOT_FOUND;
     MethodNotAllowed, "method_not_allowed", METHOD_NOT_ALLOWED;
     NoSuchChannel, "no_such_channel", NOT_FOUND;
+    NoBackup, "no_backup", NOT_FOUND;
+    BackupConflict, "backup_conflict", CONFLICT;
     ChannelClosed, "channel_closed", CONFLICT;
     DeletedRecently, "deleted_recently", CONFLICT;
     ChannelDeleted, "channel_deleted", GONE;
@@ -69,6 +71,7 @@ error_codes! {
     OutcomeUnknown, "outcome_unknown", SERVICE_UNAVAILABLE;
     LogDamaged, "log_damaged", SERVICE_UNAVAILABLE;
     LogFull, "log_full", INSUFFICIENT_STORAGE;
+    BackupFailed, "backup_failed", INSUFFICIENT_STORAGE;
 }
 
 #[cfg(test)]

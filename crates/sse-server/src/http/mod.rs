@@ -41,6 +41,7 @@
 //! | | `idempotency` | the append that `publish` and `batch` share |
 //! | | `stream` | `GET /stream` |
 //! | | `data_profile` | `profile=data`, for clients that parse all data as their own JSON |
+//! | | `stream_details` | what is kept and shown of a new stream |
 //! | | `stream_response` | the head of a stream, and the stream that ends at once |
 //! | | `stream_shares` | what a new stream needs of the limits |
 //! | | `history` | `GET /events` |
@@ -48,11 +49,16 @@
 //! | | `history_memory` | memory for the responses of `history` |
 //! | | `tokens` | `POST /tokens` |
 //! | `admin` | `streams`, `revocations` | `/admin/streams`, `/admin/revocations` |
+//! | | `busiest` | `/admin/channels/busiest` |
+//! | | `backup` | `/admin/backup` |
 //! | | `events`, `stats` | the feed of the dashboard, `/admin/stats` |
+//! | | `trace` | `/admin/trace` |
+//! | | `nodes` | `/admin/nodes` |
 //! | | `settings`, `printed_settings` | `/admin/settings` |
 //! | | `access` | `POST /admin/access`: what a credential grants |
 //! | | `page` | the dashboard at `/`, and its files |
 //! | | `dashboard` | what all dashboards share, and the task that feeds them |
+//! | | `lag` | how far streams are behind |
 //! | | `samples`, `problems` | the last 15 minutes; sentences about what is wrong |
 //! | | `permission` | who may use them |
 //! | `ops` | `health`, `readiness` | `GET /health/live`, `/health/ready` |
@@ -62,6 +68,7 @@
 //! | | `request_limits` | the limits of a request |
 //! | | `response_headers` | headers that every response has |
 //! | | `request_log` | the lines of the access log |
+//! | | `request_trace` | what requests report to traces |
 //! | | `audit` | the lines of the audit log |
 //! | | `revocation_feed` | reads the stored revocations |
 //! | | `rejections` | counts and logs requests that are rejected |
@@ -83,6 +90,7 @@ mod rejections;
 mod request;
 mod request_limits;
 mod request_log;
+mod request_trace;
 mod response_headers;
 mod revocation_feed;
 mod state;
@@ -107,6 +115,7 @@ pub use self::{
     },
     admin::{
         dashboard::{BudgetLimits, Dashboard, run_dashboard},
+        nodes::{NodeAddress, report_node},
         printed_settings::{PrintedSetting, PrintedSettings, Tables},
     },
     api::HistoryBudget,
@@ -126,7 +135,10 @@ pub use self::{
     state::AppState,
 };
 use self::{
-    admin::{access as credentials, events, page, revocations, settings, stats, streams},
+    admin::{
+        access as credentials, backup, busiest, events, nodes, page, revocations, settings, stats,
+        streams, trace,
+    },
     api::{batch, channels, history, publish, stream, tokens},
     error::{ApiError, ApiResult, shortened},
     ops::{health, metrics},
@@ -203,7 +215,19 @@ fn admin_routes(config: &mut ServiceConfig) {
     let close_all = web::delete().to(streams::close_all);
     let close_one = web::delete().to(streams::close_one);
     let revoke = web::post().to(revocations::revoke);
+    let start_backup = web::post().to(backup::start);
+    let backup_status = web::get().to(backup::status);
     config
+        .service(resource(
+            "/admin/channels/busiest",
+            "GET",
+            [web::get().to(busiest::busiest)],
+        ))
+        .service(resource(
+            "/admin/backup",
+            "GET, POST",
+            [start_backup, backup_status],
+        ))
         .service(resource(
             "/admin/stats",
             "GET",
@@ -213,6 +237,16 @@ fn admin_routes(config: &mut ServiceConfig) {
             "/admin/events",
             "GET",
             [web::get().to(events::events)],
+        ))
+        .service(resource(
+            "/admin/trace",
+            "GET",
+            [web::get().to(trace::trace)],
+        ))
+        .service(resource(
+            "/admin/nodes",
+            "GET",
+            [web::get().to(nodes::nodes)],
         ))
         .service(resource(
             "/admin/settings",

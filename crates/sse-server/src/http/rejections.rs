@@ -34,6 +34,7 @@ use super::{
     error::shortened,
     error_cause::{ErrorCause, Reference},
     error_status::ErrorCode,
+    request_trace,
     state::AppState,
 };
 use crate::metrics::{
@@ -189,19 +190,23 @@ const fn concerns_operator(status: StatusCode) -> bool {
     )
 }
 
-/// Middleware: records the requests that the services inside reject.
+/// Middleware: records the requests that the services inside reject, and reports to the open traces.
 ///
 /// # Errors
 ///
 /// Those of the services inside.
 pub async fn record_rejections<B: MessageBody>(
+    state: LocalData<AppState>,
     request: ServiceRequest,
     next: Next<B>,
 ) -> Result<ServiceResponse<B>, Error> {
+    let traced = state.traces.is_active();
+    let note = traced.then(|| request_trace::prepare(&state.traces, &request));
     let response = next.call(request).await?;
-    if let Some(rejection) = response.response().extensions().get::<Rejection>()
-        && let Some(state) = response.request().app_data::<LocalData<AppState>>()
-    {
+    if let Some(note) = note {
+        request_trace::report(&state.traces, &note, &response);
+    }
+    if let Some(rejection) = response.response().extensions().get::<Rejection>() {
         let request = response.request();
         let is_publish = is_publish(request.method(), request.path());
         state.rejections.record(rejection);

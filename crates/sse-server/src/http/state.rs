@@ -13,12 +13,13 @@ use crate::{
     access::{AccessControl, revocations::UNREADABLE_MAX},
     access_log::AccessLog,
     audit_log::AuditLog,
-    broker::Warning,
+    broker::{Warning, backup::BackupSettings},
     channel::Hub,
     fanout::streams::Streams,
     metrics::Metrics,
     quota::CallerQuotas,
     tls::Certificates,
+    trace::Traces,
 };
 
 /// What every handler needs; each worker thread has a clone.
@@ -34,7 +35,7 @@ pub struct AppState {
     pub limits: RequestLimits,
     /// Memory for the bodies of all requests.
     pub body_memory: Arc<BodyMemory>,
-    /// Concurrency and memory for the responses of `GET /events`.
+    /// Concurrency and memory for the responses of `GET /events` and `GET /channels`.
     pub history_budget: HistoryBudget,
     /// What happens when a request is rejected.
     pub rejections: Rejections,
@@ -56,8 +57,12 @@ pub struct AppState {
     pub certificates: Option<Certificates>,
     /// The result of the last check of the broker.
     pub readiness: Readiness,
+    /// The open traces.
+    pub traces: Traces,
     /// What the dashboard shows.
     pub dashboard: Dashboard,
+    /// Where and how fast the log is copied.
+    pub backups: Arc<BackupSettings>,
     /// Kind of the broker, for `/health/ready`.
     pub broker_name: &'static str,
 }

@@ -17,8 +17,10 @@
 //! | `process` | CPU, memory and files of the process |
 //! | `waiting` | counts what waits |
 //! | `latency` | a histogram whose counts can be read |
+//! | `busiest` | the channels with the most publishes |
 //! | `recent`, `totals` | what the dashboard shows: the last incidents, and metrics as numbers |
 
+mod busiest;
 mod connections;
 mod dropped_lines;
 mod flask_sse;
@@ -53,9 +55,9 @@ use sse_proto::api::GapReason;
 pub(crate) use self::flask_sse::{FlaskResult, FlaskState};
 pub(crate) use self::waiting::Waiting;
 use self::{
-    connections::ConnectionMetrics, dropped_lines::DroppedLines, flask_sse::FlaskMetrics,
-    latency::LatencyHistogram, log::LogMetrics, publishing::PublishingMetrics, recent::Recent,
-    streams::StreamMetrics, tls::TlsMetrics,
+    busiest::Busiest, connections::ConnectionMetrics, dropped_lines::DroppedLines,
+    flask_sse::FlaskMetrics, latency::LatencyHistogram, log::LogMetrics,
+    publishing::PublishingMetrics, recent::Recent, streams::StreamMetrics, tls::TlsMetrics,
 };
 pub use self::{log::LogSize, tls::HandshakeResult};
 use crate::log_writer::dropped_lines;
@@ -81,6 +83,7 @@ struct Inner {
     dropped_lines: DroppedLines,
     latency: LatencyHistogram,
     recent: Recent,
+    busiest: Busiest,
 }
 
 /// A change in the life of one stream.
@@ -135,6 +138,7 @@ impl Metrics {
             dropped_lines,
             latency: LatencyHistogram::default(),
             recent: Recent::default(),
+            busiest: Busiest::default(),
         };
         inner.register();
         Self(Arc::new(inner))

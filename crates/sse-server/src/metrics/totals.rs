@@ -30,6 +30,12 @@ pub(crate) struct Totals {
 }
 
 impl Metrics {
+    /// Returns how many streams are open, and how many of them are served from history.
+    pub(crate) fn stream_counts(&self) -> (u64, u64) {
+        let open = u64::try_from(self.0.streams.open()).unwrap_or(0);
+        (open, self.streams_behind_tail())
+    }
+
     /// Returns how many streams are served from history.
     pub(crate) fn streams_behind_tail(&self) -> u64 {
         u64::try_from(self.0.streams.behind_tail()).unwrap_or(0)

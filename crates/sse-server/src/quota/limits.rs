@@ -27,9 +27,9 @@ pub struct Limits {
     pub streams: Option<NonZeroUsize>,
     /// Streams that it opens.
     pub opens: Option<Rate>,
-    /// Channels that its publishes create.
+    /// Channels that it creates.
     pub channels: Option<Rate>,
-    /// Reads of history, and streams that search for their start.
+    /// Reads of history, lists of channels, and streams that search for their start.
     pub searches: Option<Rate>,
 }
 

@@ -58,7 +58,7 @@ pub enum LimitKind {
     Streams,
     /// Streams that are opened.
     Opens,
-    /// Channels that the first publish creates.
+    /// Channels that are created.
     Channels,
     /// Requests that read or search the log for one client alone.
     Searches,

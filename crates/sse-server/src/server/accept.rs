@@ -24,6 +24,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     handshake::{HandshakeError, Handshaker},
+    handshake_threads::HandshakeThreads,
     http2::Http2Connection,
     protocol_errors::ProtocolErrorLog,
     proxy_header::{ProxyHeaderError, read_proxy_header},
@@ -74,8 +75,8 @@ pub(super) struct Acceptor {
     pub(super) trusted_proxies: TrustedProxies,
     /// Shortest time without progress after which a client is stalled.
     pub(super) write_timeout: Duration,
-    /// How TLS is set up; `None` without certificates.
-    pub(super) tls: Option<Arc<ServerConfig>>,
+    /// How TLS is set up, and the threads for handshakes; `None` without certificates.
+    pub(super) tls: Option<(Arc<ServerConfig>, HandshakeThreads)>,
     /// Ends handshakes when the server stops.
     pub(super) stopping: CancellationToken,
     pub(super) log: ProtocolErrorLog,
@@ -113,7 +114,7 @@ impl WorkerAcceptor {
         let tls = acceptor.tls.clone().filter(|_| address.uses_tls());
         Self {
             requires_proxy_header: address.requires_proxy_header(),
-            handshaker: tls.map(Handshaker::new),
+            handshaker: tls.map(|(settings, threads)| Handshaker::new(settings, threads)),
             acceptor,
         }
     }
@@ -168,6 +169,7 @@ impl WorkerAcceptor {
         }
         // Until its header has arrived, the client is unknown.
         let connection = acceptor.open(socket, None)?;
+        connection.set_phase(Phase::ProxyHeader);
         acceptor.set_options(socket);
         let header = timeout(time_max(&connection), read_proxy_header(socket));
         let header = acceptor.until_closed(&connection, header).await?;

@@ -19,6 +19,8 @@ pub(super) fn connection_limits(
         open_max,
         reserve,
         client_max: client_max(of_client, open_max - reserve, most_streams),
+        // Over HTTP/2, many streams need only a few connections.
+        client_streams_max: client_max(None, open_max - reserve, most_streams),
     }
 }
 

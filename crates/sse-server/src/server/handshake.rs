@@ -6,15 +6,18 @@
 //! [`SILENCE_MAX`] loses its turn and its connection, so that unfinished handshakes do not keep others
 //! from theirs.
 //!
-//! Only one handshake of a worker computes between two looks at the sockets. Otherwise a publish
-//! would wait for all handshakes whose messages have arrived.
+//! The worker moves the messages, and [`HandshakeThreads`] compute. Otherwise publishes would wait for
+//! the handshakes of all clients whose messages have arrived.
 
 use std::{io, sync::Arc, time::Duration};
 
 use rustls::ServerConfig;
-use tokio::{net::TcpStream, sync::Semaphore, task::yield_now, time::timeout};
+use tokio::{net::TcpStream, task::yield_now, time::timeout};
 
-use super::handshake_turns::HandshakeTurns;
+use super::{
+    handshake_threads::{HandshakeStep, HandshakeThreads},
+    handshake_turns::HandshakeTurns,
+};
 use crate::{
     budget::ClientNet,
     fanout::tls_socket::TlsSocket,
@@ -43,6 +46,8 @@ pub(super) enum HandshakeError {
     Unused,
     #[error("it took too long")]
     TimedOut,
+    #[error("the server is stopping")]
+    Stopping,
     #[error("too many handshakes wait")]
     NoTurn,
     #[error("the client was silent while others waited")]
@@ -60,16 +65,15 @@ pub(super) enum HandshakeError {
 pub(super) struct Handshaker {
     settings: Arc<ServerConfig>,
     turns: HandshakeTurns,
-    /// One permit: the handshake that computes.
-    computing: Arc<Semaphore>,
+    threads: HandshakeThreads,
 }
 
 impl Handshaker {
-    pub(super) fn new(settings: Arc<ServerConfig>) -> Self {
+    pub(super) fn new(settings: Arc<ServerConfig>, threads: HandshakeThreads) -> Self {
         Self {
             settings,
             turns: HandshakeTurns::default(),
-            computing: Arc::new(Semaphore::new(1)),
+            threads,
         }
     }
 
@@ -98,33 +102,37 @@ impl Handshaker {
     }
 
     async fn run(&self, socket: TcpStream) -> Result<TlsSocket, HandshakeError> {
-        let mut session = Box::new(TlsSession::new(self.settings.clone())?);
-        let (mut plaintext, mut received) = (Vec::new(), 0);
-        while session.is_handshaking() {
+        let mut step = HandshakeStep {
+            session: Box::new(TlsSession::new(self.settings.clone())?),
+            received: Vec::new(),
+            plaintext: Vec::new(),
+        };
+        let mut received_bytes = 0;
+        while step.session.is_handshaking() {
             self.wait_for_client(&socket).await?;
-            let result = {
-                let _computing = self.computing.acquire().await;
-                let result = receive(&socket, &mut session, &mut plaintext);
-                // Let the worker look at its sockets.
-                yield_now().await;
-                result
-            };
-            if let Err(error @ HandshakeError::Tls(_)) = result {
-                // The alert is for the client's log, and may be lost.
-                let _ = session.flush(&mut |bytes| offer(&socket, bytes));
-                return Err(error);
+            step.received = receive(&socket)?;
+            if step.received.is_empty() {
+                continue;
             }
-            received += result?;
-            if received > RECEIVED_MAX {
+            received_bytes += step.received.len();
+            if received_bytes > RECEIVED_MAX {
                 return Err(HandshakeError::TooLarge);
             }
+            let computed = self.threads.compute(step).await;
+            let result;
+            (step, result) = computed.ok_or(HandshakeError::Stopping)?;
+            if let Err(error) = result {
+                // The alert is for the client's log, and may be lost.
+                let _ = step.session.flush(&mut |bytes| offer(&socket, bytes));
+                return Err(error.into());
+            }
             // Tickets are the last of what is sent.
-            while !session.flush(&mut |bytes| offer(&socket, bytes))? {
+            while !step.session.flush(&mut |bytes| offer(&socket, bytes))? {
                 socket.writable().await?;
             }
         }
-        let _ = session.take_accepted();
-        Ok(TlsSocket::new(socket, session, plaintext))
+        let _ = step.session.take_accepted();
+        Ok(TlsSocket::new(socket, step.session, step.plaintext))
     }
 
     /// Waits until the client has sent more.
@@ -156,22 +164,13 @@ async fn reject_plaintext(socket: &TcpStream) {
     yield_now().await;
 }
 
-/// Receives what has arrived. Returns how many bytes that was.
-fn receive(
-    socket: &TcpStream,
-    session: &mut TlsSession,
-    plaintext: &mut Vec<u8>,
-) -> Result<usize, HandshakeError> {
+/// Receives what has arrived, if anything has.
+fn receive(socket: &TcpStream) -> io::Result<Vec<u8>> {
     with_scratch(|scratch| match socket.try_read(scratch) {
-        Ok(0) => Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()),
-        Ok(count) => {
-            session.receive(&mut scratch[..count], &mut |bytes| {
-                plaintext.extend_from_slice(bytes);
-            })?;
-            Ok(count)
-        }
-        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(0),
-        Err(error) => Err(error.into()),
+        Ok(0) => Err(io::ErrorKind::UnexpectedEof.into()),
+        Ok(count) => Ok(scratch[..count].to_vec()),
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(Vec::new()),
+        Err(error) => Err(error),
     })
 }
 

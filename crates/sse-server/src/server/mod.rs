@@ -13,7 +13,7 @@
 //! | `proxy_header` | the header with which a load balancer names its client |
 //! | `start_tls` | loads the certificates |
 //! | `start_fanout` | starts the threads that write to streams |
-//! | `handshake`, `handshake_turns` | TLS handshakes, and which of them run at a time |
+//! | `handshake`, `handshake_turns`, `handshake_threads` | TLS handshakes, which of them run at a time, and the threads that compute them |
 //! | `transport` | serves HTTP over accepted connections |
 //! | `app` | the routes and the middlewares |
 //! | `dashboard` | what the dashboard knows of the settings |
@@ -30,6 +30,7 @@ mod app;
 mod connection_limits;
 mod dashboard;
 mod handshake;
+mod handshake_threads;
 mod handshake_turns;
 mod http2;
 mod listen;
@@ -74,6 +75,7 @@ use self::{
 };
 pub use self::{passed_sockets::PassedSockets, shutdown::StopReason};
 use crate::{
+    ListenAddress,
     access::{Access, AccessControl, revocations::Revocations},
     broker::{Broker, BrokerError},
     channel::Hub,
@@ -81,8 +83,8 @@ use crate::{
     connections::{ConnectionTable, sweep},
     fanout::{
         admission::Admission, attached_list::AttachedList, attached_sockets::AttachedSockets,
-        blocked::BlockedBytes, drain::Drain, page_cache::PageCache, stream_life::StreamLife,
-        streams::Streams,
+        blocked::BlockedBytes, drain::Drain, live_list::ListTurns, page_cache::PageCache,
+        publish_list::PublishList, stream_life::StreamLife, streams::Streams,
     },
     http::{
         self, AppState, BodyMemory, CommonHeaders, HistoryBudget, Origins, Readiness, Rejections,
@@ -93,6 +95,7 @@ use crate::{
     quota::CallerQuotas,
     supervised::supervised_task,
     tls::Certificates,
+    trace::Traces,
 };
 
 /// Serves until the first call of `next_stop` is ready, and then shuts down in order. If the server
@@ -184,7 +187,7 @@ async fn start(
     let tls = start_tls::start(config, &resources.metrics, &stopping)?;
     resources.certificates = tls.as_ref().map(|tls| tls.certificates.clone());
     let acceptor = acceptor(config, files, tls, &resources);
-    let state = resources.app_state(config, access)?;
+    let state = resources.app_state(config, access, &addresses)?;
     let reloader = Reloader::new(&state, &acceptor);
     let fanout = state.streams.fanout.clone();
     #[cfg(target_os = "linux")]
@@ -202,6 +205,8 @@ async fn start(
     tokio::spawn(supervised_task("the revocations", revocations));
     let feed = http::run_dashboard(state.clone(), stopping.clone());
     tokio::spawn(supervised_task("the dashboard's feed", feed));
+    let reports = http::report_node(state.clone(), stopping.clone());
+    tokio::spawn(supervised_task("the reports of this node", reports));
     announce::announce(config, &addresses, files.connections_max);
     let parts = Parts {
         broker: broker.clone(),
@@ -241,7 +246,7 @@ fn acceptor(
         files_max: files.files_max,
         trusted_proxies: TrustedProxies::new(&config.trusted_proxies),
         write_timeout: config.fanout.write_timeout,
-        tls: tls.map(|tls| tls.settings),
+        tls: tls.map(|tls| (tls.settings, tls.handshake_threads)),
         stopping: resources.stopping.clone(),
         log: ProtocolErrorLog::default(),
         metrics: resources.metrics.clone(),
@@ -261,7 +266,12 @@ struct Resources {
 
 impl Resources {
     /// Starts the fan-out threads and returns what request handlers need.
-    fn app_state(self, config: &Config, access: AccessControl) -> anyhow::Result<AppState> {
+    fn app_state(
+        self,
+        config: &Config,
+        access: AccessControl,
+        addresses: &[ListenAddress],
+    ) -> anyhow::Result<AppState> {
         let hub = Hub::new(
             self.broker.clone(),
             config.tail,
@@ -285,7 +295,8 @@ impl Resources {
         life.set(config.stream_life);
         let origins = Origins::new(&config.origins);
         Ok(AppState {
-            dashboard: dashboard(config, self.connections_max),
+            traces: Traces::default(),
+            dashboard: dashboard(config, self.connections_max, addresses),
             access,
             limits: config.requests,
             body_memory: Arc::new(BodyMemory::new(
@@ -310,6 +321,8 @@ impl Resources {
                 fanout,
                 attached: AttachedList::default(),
                 attached_sockets: AttachedSockets::default(),
+                publishes: PublishList::default(),
+                list_turns: ListTurns::default(),
                 life,
                 admission,
                 drain,
@@ -319,6 +332,7 @@ impl Resources {
             audit_log: self.logs.audit,
             certificates: self.certificates,
             readiness: Readiness::default(),
+            backups: Arc::new(config.backups.clone()),
             broker_name: config.broker.kind.name(),
             hub,
             metrics: self.metrics,

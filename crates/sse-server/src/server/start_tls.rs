@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use rustls::{ServerConfig, crypto::ring};
 use tokio_util::sync::CancellationToken;
 
-use super::transport::offered_protocols;
+use super::{handshake_threads::HandshakeThreads, transport::offered_protocols};
 use crate::{
     config::Config,
     metrics::Metrics,
@@ -18,13 +18,14 @@ use crate::{
 pub(super) struct Tls {
     pub(super) settings: Arc<ServerConfig>,
     pub(super) certificates: Certificates,
+    pub(super) handshake_threads: HandshakeThreads,
 }
 
 /// Returns how TLS is set up; `None` if there are no certificates.
 ///
 /// # Errors
 ///
-/// A certificate cannot be used.
+/// A certificate cannot be used, or no thread can be started.
 pub(super) fn start(
     config: &Config,
     metrics: &Metrics,
@@ -46,8 +47,11 @@ pub(super) fn start(
         "the refresh of certificates",
         refresh_certificates(certificates.clone(), stopping.clone()),
     ));
+    let handshake_threads =
+        HandshakeThreads::start().context("cannot start the threads for TLS handshakes")?;
     Ok(Some(Tls {
         settings,
         certificates,
+        handshake_threads,
     }))
 }

@@ -16,6 +16,7 @@
 //! | `streams` | memory for streams that are not read, and for the newest events |
 //! | `history` | responses that are not read, and searches that find nothing |
 //! | `channels`, `keys` | names that are used up |
+//! | `lists` | lists of channels and of streams |
 //! | `redis` | thousands of lookups, and entries that no server wrote |
 //! | `stderr` | a log that is not read |
 
@@ -35,6 +36,7 @@ mod common;
 mod connections;
 mod history;
 mod keys;
+mod lists;
 mod redis;
 mod stderr;
 mod streams;

@@ -135,6 +135,41 @@ pub(crate) async fn streams_from_oldest(
     held
 }
 
+/// Publishes one event to each of `count` new channels, in one request.
+pub(crate) async fn batch_of_channels(attacker: &Attacker, prefix: &str, count: usize) {
+    let line =
+        |number| format!(r#"{{"event":"x","data":"","channel":"{prefix}.{number}"}}"#) + "\n";
+    let request = attacker.batch("attack", (0..count).map(line).collect());
+    // The log may be full, or the client may have its part of the channels.
+    let _ = request.send().await;
+}
+
+/// Asks for the longest list of channels, and reads no response.
+pub(crate) async fn unread_lists(attacker: &Attacker, count: usize) -> Held {
+    let mut held = Held::new();
+    let request = get("/channels?limit=1000");
+    for _ in 0..count {
+        held.push(attacker.send_without_reading(&request).await);
+    }
+    held
+}
+
+/// Opens streams of 32 channels, and describes a channel as often, which needs a list of all
+/// streams.
+pub(crate) async fn descriptions(attacker: &Attacker, count: usize) -> Held {
+    let channels = (0..32).map(|number| format!("channel=d{number}"));
+    let stream = get(&format!(
+        "/stream?{}",
+        channels.collect::<Vec<_>>().join("&")
+    ));
+    let mut held = Held::new();
+    for _ in 0..count {
+        held.push(attacker.send(&stream).await);
+        held.push(attacker.send(&get("/channels/attack").repeat(10)).await);
+    }
+    held
+}
+
 /// Publishes one event to each of `count` new channels; returns how many were created.
 ///
 /// The others must have been rejected because of the client's part, because the log is full, or

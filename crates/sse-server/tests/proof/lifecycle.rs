@@ -1,5 +1,6 @@
 //! The real log in memory and the real [`Subscription`] against a model, while a channel is closed,
-//! deleted, created again, trimmed and written to on conditions, and readers are cut and moved.
+//! deleted, created again, trimmed, expired and written to on conditions, and readers are cut and
+//! moved.
 //!
 //! Each reader follows the channel as an `EventSource` does. It must get every record after its
 //! start once and in order (events, and the end of each incarnation), or a gap where records are
@@ -30,6 +31,13 @@ use tokio::runtime::{Builder, Runtime};
 
 const READERS: usize = 3;
 const NODES: usize = 2;
+/// The `ttl` and `ttl_closed` of the channel.
+const TTL_MS: u64 = 60_000;
+const TTLS: ChannelSettings = ChannelSettings {
+    ttl_ms: Some(TTL_MS),
+    ttl_closed_ms: Some(TTL_MS),
+    ..ChannelSettings::NONE
+};
 const SMALL_PAGE: PageLimits = PageLimits {
     events_max: 3,
     bytes_max: usize::MAX,
@@ -51,6 +59,12 @@ enum Mutation {
     ChecksConditionEarly,
     /// A deleted name begins again without a look at its tombstone.
     ForgetsTombstone,
+    /// The `ttl` of an open channel deletes it.
+    TtlDeletes,
+    /// A page after an expiry claims to continue the position.
+    HidesExpiry,
+    /// A channel expires before its time.
+    ExpiresEarly,
 }
 
 /// A step of the test.
@@ -66,6 +80,10 @@ enum Action {
     },
     Close,
     Delete,
+    /// Time passes: more than the `ttl`, or half of it.
+    Expire {
+        is_long: bool,
+    },
     /// Keeps only this many events from the next append on.
     Keep {
         count: u64,
@@ -93,6 +111,7 @@ fn action() -> impl Strategy<Value = Action> {
         2 => any::<bool>().prop_map(|is_true| Action::AppendIf { is_true }),
         1 => Just(Action::Close),
         2 => Just(Action::Delete),
+        2 => prop::bool::weighted(0.7).prop_map(|is_long| Action::Expire { is_long }),
         1 => (1_u64..4).prop_map(|count| Action::Keep { count }),
         5 => node.clone().prop_map(|node| Action::Feed { node }),
         1 => node.clone().prop_map(|node| Action::RestartNode { node }),
@@ -103,6 +122,7 @@ fn action() -> impl Strategy<Value = Action> {
 
 /// The log, and every record that it ever had.
 struct Log {
+    memory: Memory,
     broker: Broker,
     runtime: Runtime,
     channel: Channel,
@@ -132,7 +152,8 @@ impl Log {
         };
         let memory = Memory::new(retention, Metrics::new(), runtime.handle());
         Self {
-            broker: Broker::Memory(memory),
+            broker: Broker::Memory(memory.clone()),
+            memory,
             runtime,
             channel: Channel::default_channel(),
             records: Vec::new(),
@@ -157,6 +178,7 @@ impl Log {
             items: item.into_iter().collect(),
             close: closes.then(|| "done".parse().unwrap()),
             condition: condition.filter(|_| self.mutation != Mutation::ChecksConditionEarly),
+            settings: TTLS,
             ..Write::default()
         };
         let write = self
@@ -205,10 +227,28 @@ impl Log {
         (self.exists, self.end) = (false, None);
     }
 
+    /// Lets time pass. A closed channel that is due is deleted, and an open one loses its events.
+    fn expire(&mut self, is_long: bool) {
+        let pass_ms = if is_long { 2 * TTL_MS } else { TTL_MS / 2 };
+        let at_ms = self.runtime.block_on(self.broker.now_ms()).unwrap() + pass_ms;
+        let is_due = self.newest().ms + TTL_MS <= at_ms;
+        match self.mutation {
+            Mutation::TtlDeletes if is_due && self.end.is_none() => {
+                let deleted = self.broker.delete(&self.channel);
+                self.runtime.block_on(deleted).unwrap();
+            }
+            Mutation::ExpiresEarly => self.memory.expire_at(at_ms + TTL_MS),
+            _ => self.memory.expire_at(at_ms),
+        }
+        if is_due && self.end.is_some() {
+            (self.exists, self.end) = (false, None);
+        }
+    }
+
     fn keep(&self, count: u64) {
         let settings = ChannelSettings {
             history_events: Some(count),
-            ..ChannelSettings::NONE
+            ..TTLS
         };
         if self.exists {
             let publisher = Publisher::default();
@@ -259,6 +299,9 @@ impl Log {
                 page.events.rotate_right(1);
             }
             Mutation::HidesDeletion if is_deleted(page.start) => {
+                page.start = Continuity::Contiguous;
+            }
+            Mutation::HidesExpiry if page.events.is_empty() => {
                 page.start = Continuity::Contiguous;
             }
             Mutation::ForgetsTombstone if is_deleted(page.start) && self.exists => {
@@ -438,6 +481,7 @@ fn play(actions: &[Action], mutation: Mutation) -> Result<(), TestCaseError> {
             }
             Action::Close => drop(log.write(0, true, None)),
             Action::Delete => log.delete(),
+            Action::Expire { is_long } => log.expire(is_long),
             Action::Keep { count } => log.keep(count),
             Action::Feed { node } => drop(nodes[node].feed(&log)),
             Action::RestartNode { node } => {
@@ -481,7 +525,7 @@ proptest! {
 }
 
 #[test]
-fn each_defect_of_ends_deletions_and_conditions_is_found() {
+fn each_defect_of_ends_deletions_conditions_and_expiry_is_found() {
     for mutation in [
         Mutation::DropsEnd,
         Mutation::EndComesEarly,
@@ -489,6 +533,9 @@ fn each_defect_of_ends_deletions_and_conditions_is_found() {
         Mutation::ForgetsEnd,
         Mutation::ChecksConditionEarly,
         Mutation::ForgetsTombstone,
+        Mutation::TtlDeletes,
+        Mutation::HidesExpiry,
+        Mutation::ExpiresEarly,
     ] {
         let config = Config {
             failure_persistence: None,

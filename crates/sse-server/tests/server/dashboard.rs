@@ -3,7 +3,7 @@
 use reqwest::{Response, StatusCode};
 use serde_json::{Value, json};
 
-use crate::common::{Backend, Subscriber, TestServer, refusal, within};
+use crate::common::{Backend, RedisServer, Subscriber, TestServer, refusal, until, within};
 
 const HTML: &str = "text/html,application/xhtml+xml,*/*;q=0.8";
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; \
@@ -89,7 +89,14 @@ async fn a_browser_of_this_machine_gets_the_page_and_other_clients_the_routes() 
         let message = refusal(response, StatusCode::NOT_FOUND, "not_found").await;
         assert!(message.contains("GET /stream"), "{message}");
     }
-    for path in ["/admin/stats", "/admin/events", "/admin/settings"] {
+    for path in [
+        "/admin/stats",
+        "/admin/events",
+        "/admin/settings",
+        "/admin/channels/busiest",
+        "/admin/trace",
+        "/admin/nodes",
+    ] {
         let proxied = get(&server, path, &[("forwarded", "for=192.0.2.1")]).await;
         refusal(proxied, StatusCode::FORBIDDEN, "admin_needs_rules").await;
         let unknown = get(&server, &format!("{path}?bogus=1"), &[]).await;
@@ -210,6 +217,157 @@ async fn settings_are_listed_with_their_origin_and_without_secrets() {
             .as_str()
             .unwrap()
             .contains("redis")
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_busiest_channels_are_those_with_the_most_publishes() {
+    let server = TestServer::start(Backend::Memory).await;
+    let none = json_of(&server, "/admin/channels/busiest").await;
+    assert_eq!(none, json!({"channels": []}));
+    let _subscriber = server.subscribe("/stream?channel=busy").await;
+    for number in 0..10 {
+        server.publish("busy", "click", &number.to_string()).await;
+    }
+    let lines = "{\"event\":\"a\",\"data\":\"1\",\"channel\":\"calm\"}\n".repeat(2);
+    let batch = server.http.post(server.at("/events"));
+    let batch = batch
+        .header("content-type", "application/x-ndjson")
+        .body(lines);
+    assert_eq!(batch.send().await.unwrap().status(), StatusCode::OK);
+    let found = json_of(&server, "/admin/channels/busiest").await;
+    let found = found["channels"].as_array().unwrap().clone();
+    let names: Vec<_> = found.iter().map(|row| &row["channel"]).collect();
+    assert_eq!(names, ["busy", "calm"]);
+    assert_eq!(
+        (&found[0]["streams"], &found[1]["streams"]),
+        (&json!(1), &json!(0))
+    );
+    assert!(found[0]["events_per_s"].as_f64() > found[1]["events_per_s"].as_f64());
+    let one = json_of(&server, "/admin/channels/busiest?limit=1").await;
+    assert_eq!(one["channels"].as_array().unwrap().len(), 1);
+    let too_many = get(&server, "/admin/channels/busiest?limit=201", &[]).await;
+    refusal(too_many, StatusCode::BAD_REQUEST, "invalid_parameter").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_trace_shows_what_a_channel_and_an_address_do_without_data() {
+    let server = TestServer::start_with(Backend::Memory, &["--history-events", "2"]).await;
+    let trace = |subject: &str| server.at(&format!("/admin/trace?{subject}"));
+    let open = async |subject: &str| {
+        let response = server.http.get(trace(subject)).send().await.unwrap();
+        assert_eq!(response.status(), StatusCode::OK, "{subject}");
+        Subscriber::new(response)
+    };
+    let mut of_channel = open("channel=orders").await;
+    let mut of_address = open("address=127.0.0.1&for=1m").await;
+    let status = feed_event(&mut of_channel, "status", |_| true).await;
+    assert_eq!(status["dropped"], 0);
+    let streams = feed_event(&mut of_channel, "streams", |_| true).await;
+    assert_eq!(streams, json!({"total": 0, "streams": []}));
+
+    for number in 0..4 {
+        server
+            .publish("orders", "click", &format!("secret {number}"))
+            .await;
+    }
+    server.publish("users", "click", "secret").await;
+    let published = feed_event(&mut of_channel, "entry", |_| true).await;
+    for (name, value) in [
+        ("kind", json!("published")),
+        ("channels", json!(["orders"])),
+        ("address", json!("127.0.0.1")),
+        ("events", json!(1)),
+        ("bytes", json!(8)),
+    ] {
+        assert_eq!(published[name], value, "{published}");
+    }
+    assert!(!published.to_string().contains("secret"), "{published}");
+    let users = |entry: &Value| entry["channels"] == json!(["users"]);
+    feed_event(&mut of_address, "entry", users).await;
+
+    let mut late = server
+        .subscribe_after("/stream?channel=orders", Some("0-0"))
+        .await;
+    assert_eq!(late.next_event().await.event, "gap");
+    drop(late);
+    let request = |entry: &Value| entry["kind"] == "request" && entry["path"] == "/stream";
+    let request = feed_event(&mut of_channel, "entry", request).await;
+    assert_eq!(
+        (&request["right"], &request["result"]),
+        (&json!("subscribe"), &json!("ok"))
+    );
+    feed_event(&mut of_channel, "entry", |entry| entry["kind"] == "gap").await;
+    let ended = feed_event(&mut of_channel, "entry", |entry| {
+        entry["kind"] == "stream_ended"
+    })
+    .await;
+    assert_eq!(ended["reason"], "client");
+
+    let rejected = get(&server, "/events?channel=orders&limit=x", &[]).await;
+    assert_eq!(rejected.status(), StatusCode::BAD_REQUEST);
+    let rejected = feed_event(&mut of_channel, "entry", |entry| entry["status"] == 400).await;
+    assert_eq!(rejected["result"], "invalid_parameter", "{rejected}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_trace_has_one_subject_and_an_end_and_a_node_has_few() {
+    let server = TestServer::start(Backend::Memory).await;
+    for query in [
+        "",
+        "for=1m",
+        "channel=a&address=127.0.0.1",
+        "channel=a&key=b",
+        "iss=a",
+        "address=localhost",
+        "channel=a&for=11m",
+        "channel=a&for=0",
+    ] {
+        let response = get(&server, &format!("/admin/trace?{query}"), &[]).await;
+        refusal(response, StatusCode::BAD_REQUEST, "invalid_parameter").await;
+    }
+    let short = get(&server, "/admin/trace?channel=a&for=1ms", &[]).await;
+    let mut short = Subscriber::new(short);
+    feed_event(&mut short, "end", |_| true).await;
+    within("the end of the trace", short.ended()).await;
+    let mut open = Vec::new();
+    for _ in 0..8 {
+        open.push(get(&server, "/admin/trace?key=a", &[]).await);
+    }
+    let response = get(&server, "/admin/trace?key=a", &[]).await;
+    refusal(response, StatusCode::SERVICE_UNAVAILABLE, "busy").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_over_redis_lists_the_others_and_another_broker_has_one() {
+    let server = TestServer::start(Backend::Memory).await;
+    let alone = json_of(&server, "/admin/nodes").await;
+    assert_eq!(alone["shared"], false);
+    let own = &alone["nodes"][0];
+    assert_eq!(
+        (&own["is_self"], &own["addresses"]),
+        (&json!(true), &json!([server.url]))
+    );
+
+    let redis = RedisServer::start().await;
+    let nodes = [
+        TestServer::node(&redis, &[]).await,
+        TestServer::node(&redis, &[]).await,
+    ];
+    let _stream = nodes[1].subscribe("/stream").await;
+    let both = until("both nodes are listed", async || {
+        let listed = json_of(&nodes[0], "/admin/nodes").await;
+        let other = listed["nodes"][1].clone();
+        (other["streams"] == 1).then_some((listed, other))
+    });
+    let (listed, other) = both.await;
+    assert_eq!(
+        (&listed["shared"], &listed["nodes"][0]["addresses"]),
+        (&json!(true), &json!([nodes[0].url]))
+    );
+    assert_eq!(
+        (&other["is_self"], &other["addresses"]),
+        (&json!(false), &json!([nodes[1].url]))
     );
 }
 

@@ -273,7 +273,7 @@ async fn a_frozen_redis_gives_an_unknown_outcome_in_time() {
 async fn a_server_that_starts_before_its_redis_waits_for_it() {
     let mut redis = RedisServer::start().await;
     redis.kill();
-    let server = TestServer::node(&redis, &["--redis-timeout", "200ms"]).await;
+    let server = TestServer::node(&redis, &["--redis-timeout", "1s"]).await;
     let mut early = server.subscribe("/stream").await;
     assert!(
         server.log().contains("Redis is not reachable yet"),

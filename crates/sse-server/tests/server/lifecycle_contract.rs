@@ -617,3 +617,32 @@ async fn ends_tombstones_and_settings_survive_a_restart() {
     );
     assert!(append(&broker, "b", 0..1).await > tombstone.at);
 }
+
+/// A deletion of the embedded log waits for the disk, so there it is fewer.
+#[tokio::test]
+async fn a_name_that_was_deleted_many_times_never_proves_an_old_id() {
+    for (backend, deletions) in BROKERS.into_iter().zip([1000, 50, 1000]) {
+        let own = own(backend, |_| {}).await;
+        let broker = &own.broker;
+        let mut old = Vec::new();
+        for _ in 0..deletions {
+            let last = append(broker, "a", 0..1).await;
+            let tombstone = delete(broker, "a").await;
+            assert!(old.last().is_none_or(|(_, at)| *at < last));
+            old.push((last, tombstone.at));
+        }
+        let last = append(broker, "a", 0..1).await;
+        for (event, deletion) in old.iter().step_by(7) {
+            for id in [*event, *deletion] {
+                let page = read(broker, "a", after(id)).await;
+                let is_proved = page.start == Continuity::Contiguous;
+                // Nothing lies between the newest deletion and the new events.
+                let is_newest = Some(id) == old.last().map(|(_, at)| *at);
+                assert!(is_newest || !is_proved, "{backend:?}: {id}");
+                assert_eq!(page.events.last().map(|event| event.id), Some(last));
+                let page = read(broker, "a", at(id)).await;
+                assert_ne!(page.start, Continuity::Contiguous, "{backend:?}: @{id}");
+            }
+        }
+    }
+}

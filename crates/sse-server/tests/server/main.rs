@@ -7,6 +7,7 @@
 //! |---|---|
 //! | `access` (a) | Each caller gets what its rights allow, over both versions of HTTP and on open streams. |
 //! | `access_log` (a) | Each request and the end of each stream has a line, and a log that cannot be written delays no request. |
+//! | `backup` | A copy is whole or does not exist, and readers that cross a restore get a gap. |
 //! | `batch_channels` | A batch for several channels stores the lines of each all or none. |
 //! | `blocked` (a) | Slow streams share a bound of memory, and one that is closed loses nothing. |
 //! | `broken_stderr` | A log that cannot be written costs lines and nothing else. |
@@ -46,6 +47,7 @@
 //! | `redis_connection` | Silent and broken connections to Redis are detected and replaced. |
 //! | `redis_errors` | Errors that Redis returns (full, replica) never become a 500. |
 //! | `redis_foreign` | Entries of other programs in Redis forge nothing, and cost only a gap. |
+//! | `redis_maintenance` | One node at a time trims and expires channels, and only when they are due. |
 //! | `redis_overload` | Many channels, outages and endless replies delay no publish and take bounded memory. |
 //! | `redis_rejections` | Each error reply of a real Redis has the response of the table. |
 //! | `redis_setup` | Redis settings that can lose events are reported as warnings. |
@@ -79,6 +81,7 @@
 
 mod access;
 mod access_log;
+mod backup;
 mod batch_channels;
 mod blocked;
 mod broken_stderr;
@@ -119,6 +122,7 @@ mod quotas;
 mod redis_connection;
 mod redis_errors;
 mod redis_foreign;
+mod redis_maintenance;
 mod redis_overload;
 mod redis_rejections;
 mod redis_setup;

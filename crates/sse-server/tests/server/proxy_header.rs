@@ -155,3 +155,25 @@ async fn a_header_precedes_the_handshake() {
     let without = tls.connect_plain().await;
     assert!(handshake(without, settings, "localhost").await.is_err());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn connections_that_wait_for_a_header_make_room_for_all_others() {
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
+    let bind = format!("http://{address}?proxy=v2");
+    // With this limit there are 72 connections.
+    let server = TestServer::under("ulimit -n 200", &["--bind", &bind]).await;
+    let mut silent = Vec::new();
+    for _ in 0..100 {
+        silent.push(TcpStream::connect(address).await.unwrap());
+    }
+    let mut socket = server.connect().await;
+    let request = "GET /stream HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    socket.write_all(request.as_bytes()).await.unwrap();
+    let mut connection = RawConnection::send_over(socket, "").await;
+    let head = connection.head().await;
+    server.publish("sse", "click", "here").await;
+    connection.body_until(&head, "here").await;
+    let evicted = "sse_connections_closed_total{reason=\"head_evicted\"}";
+    assert!(server.metric(evicted).await >= 1.0);
+    drop(silent);
+}

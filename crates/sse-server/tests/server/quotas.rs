@@ -155,6 +155,58 @@ async fn new_channels_are_limited_and_publishes_to_others_are_not() {
 }
 
 #[tokio::test]
+async fn channels_that_other_requests_create_count_as_new() {
+    for backend in [Backend::Memory, Backend::Embedded, Backend::Redis] {
+        let server = TestServer::start_with(backend, &["--limit-channels", "2/h"]).await;
+        let one = client_at(ONE);
+        let configure = async |channel: &str| {
+            let request = one.put(server.at(&format!("/channels/{channel}")));
+            request.json(&serde_json::json!({})).send().await.unwrap()
+        };
+        let close = async |channel: &str| {
+            let request = one.post(server.at(&format!("/channels/{channel}/close")));
+            let request = request.json(&serde_json::json!({"reason": "done"}));
+            request.send().await.unwrap()
+        };
+        for status in [StatusCode::CREATED, StatusCode::OK] {
+            assert_eq!(configure("a").await.status(), status);
+        }
+        for _ in 0..2 {
+            assert_eq!(close("b").await.status(), StatusCode::OK);
+        }
+        assert_limited(configure("c").await, "--limit-channels").await;
+        assert_limited(close("c").await, "--limit-channels").await;
+        assert_eq!(
+            server.get("/channels/c").await.unwrap().status(),
+            StatusCode::NOT_FOUND
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_batch_with_more_new_channels_than_the_quota_can_never_succeed() {
+    let server = TestServer::start_with(Backend::Memory, &["--limit-channels", "2/h"]).await;
+    let one = client_at(ONE);
+    let lines = |channels: &[&str]| {
+        let line = |channel| format!(r#"{{"event":"a","data":1,"channel":"{channel}"}}"#);
+        channels.iter().map(line).collect::<Vec<_>>().join("\n")
+    };
+    let response = publish(&one, &server, "/events", lines(&["a", "b", "c"])).await;
+    let message = refusal(response, StatusCode::PAYLOAD_TOO_LARGE, "too_large").await;
+    assert!(
+        message.contains("2 channels") && message.contains("--limit-channels"),
+        "{message}"
+    );
+    // It took nothing, and stored nothing.
+    let response = publish(&one, &server, "/events", lines(&["a", "b"])).await;
+    assert_eq!(response.status(), StatusCode::OK);
+    let response = publish(&one, &server, "/events", lines(&["a", "c"])).await;
+    assert_limited(response, "--limit-channels").await;
+    let response = publish(&one, &server, "/events", lines(&["a", "b"])).await;
+    assert_eq!(response.status(), StatusCode::OK);
+}
+
+#[tokio::test]
 async fn searches_are_limited() {
     let server = TestServer::start_with(Backend::Memory, &["--limit-searches", "3/h"]).await;
     let (one, other) = (client_at(ONE), client_at(OTHER));
@@ -164,6 +216,8 @@ async fn searches_are_limited() {
     let filtered = "/stream?from=oldest&event=x";
     assert!(open_stream(&one, &server, filtered).await.is_ok());
     assert_limited(history(&one).await, "--limit-searches").await;
+    let list = one.get(server.at("/channels")).send().await.unwrap();
+    assert_limited(list, "--limit-searches").await;
     let rejected = open_stream(&one, &server, filtered).await.unwrap_err();
     assert!(rejected.contains("--limit-searches"), "{rejected}");
     for path in ["/stream", "/stream?event=x", "/stream?from=oldest"] {

@@ -97,6 +97,26 @@ async fn history_in_a_full_redis_can_be_read() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn channels_expire_in_a_full_redis_and_an_empty_one_delays_no_other() {
+    let redis = RedisServer::start().await;
+    let server = TestServer::node(&redis, &[]).await;
+    for (channel, ttl) in [("empty", "1ms"), ("sse", "1s")] {
+        let put = server.http.put(server.at(&format!("/channels/{channel}")));
+        let put = put.header("content-type", "application/json");
+        let put = put.body(format!(r#"{{"ttl":"{ttl}"}}"#));
+        assert_eq!(put.send().await.unwrap().status(), StatusCode::CREATED);
+    }
+    server.publish_numbers("sse", 0..3).await;
+    redis.run("CONFIG SET maxmemory-policy noeviction").await;
+    redis.run("CONFIG SET maxmemory 1").await;
+    until("the channel is trimmed", async || {
+        let events = server.history("sse").await;
+        events.is_empty().then_some(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_redis_that_became_a_replica_is_a_503_until_it_is_promoted() {
     let redis = RedisServer::start().await;
     let server = TestServer::node(&redis, &[]).await;

@@ -1,7 +1,7 @@
 //! `--redis-wait`: a publish is acknowledged when a replica has it, and a promoted replica lacks
 //! nothing that was acknowledged.
 
-use reqwest::{Response, StatusCode};
+use reqwest::{Method, Response, StatusCode};
 use serde_json::Value;
 
 use crate::common::{RedisServer, TestServer, logged_cause, refusal, until};
@@ -11,6 +11,13 @@ async fn keyed(server: &TestServer, data: &'static str) -> Response {
     let request = request.header("content-type", "text/plain");
     let request = request.header("idempotency-key", "k").body(data);
     request.send().await.unwrap()
+}
+
+async fn change(server: &TestServer, method: Method, channel: &str) -> Response {
+    let path = format!("/channels/{channel}");
+    let request = server.http.request(method, server.at(&path));
+    let body = serde_json::json!({});
+    request.json(&body).send().await.unwrap()
 }
 
 async fn id(response: Response) -> String {
@@ -61,10 +68,19 @@ async fn without_a_replica_the_outcome_is_unknown(
     primary: &RedisServer,
     replica: &RedisServer,
 ) {
+    change(server, Method::PUT, "configured").await;
+    for channel in ["deleted", "configured"] {
+        server.publish(channel, "click", "x").await;
+    }
+    let deleted = change(server, Method::DELETE, "deleted").await;
+    assert_eq!(deleted.status(), StatusCode::OK);
     signal(replica, "-STOP");
     for response in [
         server.try_publish("sse", "click", "unknown").await.unwrap(),
         keyed(server, "once").await,
+        // The second deletion and the second PUT change nothing that the replica has confirmed.
+        change(server, Method::DELETE, "deleted").await,
+        change(server, Method::PUT, "configured").await,
     ] {
         let status = StatusCode::SERVICE_UNAVAILABLE;
         let message = refusal(response, status, "outcome_unknown").await;

@@ -149,6 +149,7 @@ async fn a_subscriber_of_the_newest_trimmed_event_gets_no_gap() {
     assert_eq!(subscriber.next_event().await.data, "old");
     // The next event is appended and the old one trimmed before the node reads.
     sleeper.signal("STOP");
+    redis.end_leases().await;
     awake.publish("sse", "number", "new").await;
     until("the old event is trimmed", async || {
         (redis.run("XLEN sse:{sse}").await == redis::Value::Int(1)).then_some(())
@@ -210,7 +211,7 @@ async fn only_channels_without_subscribers_are_removed_for_new_ones() {
         assert_eq!(subscriber.next_event().await.data, "again", "on {channel}");
     }
     // The registry holds exactly the three channels that the limit allows.
-    assert_eq!(redis.run("ZCARD sse:channels").await, redis::Value::Int(3));
+    assert_eq!(redis.run("ZCARD sse:names").await, redis::Value::Int(3));
 }
 
 #[tokio::test(flavor = "multi_thread")]

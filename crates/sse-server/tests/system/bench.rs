@@ -130,6 +130,39 @@ fn scenario_i_measures_healthy_subscribers_next_to_slow_ones() {
 }
 
 #[test]
+fn scenario_t_publishes_with_a_key_and_with_a_token() {
+    let subjects = ["ours anonymous", "ours key", "ours token"];
+    let runs = quick(
+        &["--scenario", "T", "--only", &subjects.join(",")],
+        "T.json",
+    );
+    for subject in subjects {
+        assert!(figure(&runs, subject, "single_per_s") > 0.0, "{runs:#?}");
+    }
+}
+
+#[test]
+fn scenario_n_delivers_over_tls() {
+    let runs = quick(&["--scenario", "N", "--only", "ours"], "N.json");
+    assert!(figure(&runs, "ours", "deliveries") > 20.0, "{runs:#?}");
+}
+
+#[test]
+fn scenario_r_delivers_over_http2() {
+    let runs = quick(&["--scenario", "R", "--only", "ours"], "R.json");
+    assert!(figure(&runs, "ours", "deliveries") > 20.0, "{runs:#?}");
+}
+
+#[test]
+fn scenario_s_publishes_beside_handshakes_that_stall() {
+    let runs = quick(&["--scenario", "S", "--only", "ours"], "S.json");
+    assert!(
+        figure(&runs, "ours", "publish_p99_ms_with") > 0.0,
+        "{runs:#?}"
+    );
+}
+
+#[test]
 fn the_soak_compares_the_end_with_the_beginning() {
     let runs = quick(&["--soak", "3s"], "soak.json");
     assert!(

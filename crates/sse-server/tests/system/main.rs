@@ -1,10 +1,11 @@
 //! The programs together, as users meet them: the demo, the benchmark, the commands and links of
 //! the documentation, the examples, the tutorial's Python clients, pages in a browser, and the
-//! packages. Also a system that forbids netlink.
+//! packages. Also a system that forbids netlink, and a log of an earlier format.
 
 mod bench;
 mod browser;
 mod commands;
+mod conversion;
 mod demo;
 mod docs;
 mod examples;

@@ -59,12 +59,14 @@ enum Wave {
     Searches,
     Lookups,
     Channels,
+    Lists,
+    Descriptions,
     Keys,
     Mistakes,
 }
 
 impl Wave {
-    const ALL: [Self; 12] = [
+    const ALL: [Self; 14] = [
         Self::Bodies,
         Self::Heads,
         Self::Silence,
@@ -75,6 +77,8 @@ impl Wave {
         Self::Searches,
         Self::Lookups,
         Self::Channels,
+        Self::Lists,
+        Self::Descriptions,
         Self::Keys,
         Self::Mistakes,
     ];
@@ -95,6 +99,11 @@ impl Wave {
                 waves::new_channels(attacker, round, 200).await;
                 Vec::new()
             }
+            Self::Lists => {
+                waves::batch_of_channels(attacker, "listed", 1000).await;
+                waves::unread_lists(attacker, 40).await
+            }
+            Self::Descriptions => waves::descriptions(attacker, 30).await,
             Self::Keys => {
                 waves::keys(attacker, "attack", round, 5000).await;
                 Vec::new()

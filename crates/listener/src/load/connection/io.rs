@@ -1,23 +1,20 @@
 //! Writing the request of a connection, and reading what arrives.
 
-use std::{
-    io::{self, Read, Write},
-    time::Instant,
-};
+use std::{io, time::Instant};
 
 use super::{
     close_reason::{CloseReason, error_kind},
+    link::Link,
     state::{LoadConnection, Phase},
 };
-use crate::load::{collector::Collector, event_reader::Scratch};
+use crate::load::{
+    collector::Collector,
+    event_reader::Scratch,
+    transport::{TransportBuffers, is_not_ready},
+};
 
 /// Limit of bytes that a connection reads in one turn, so that other connections get theirs.
 const TURN_BYTES_MAX: usize = 256 << 10;
-/// Limit of bytes of one read.
-const BUFFER_BYTES: usize = 64 << 10;
-/// A read that does not fill its buffer has read everything, and epoll reports what arrives later.
-/// Other systems may need to return `WouldBlock` once before they report again.
-const SHORT_READ_IS_ALL: bool = cfg!(any(target_os = "linux", target_os = "android"));
 
 /// What a turn of a connection leads to.
 #[derive(Debug)]
@@ -33,39 +30,49 @@ pub(crate) enum IoOutcome {
 /// Memory for reading, shared by all connections.
 #[derive(Debug)]
 pub(crate) struct ReadBuffers {
-    bytes: Vec<u8>,
-    scratch: Scratch,
+    transport: TransportBuffers,
+    pub(super) scratch: Scratch,
 }
 
 impl ReadBuffers {
     pub(crate) fn new() -> Self {
         Self {
-            bytes: vec![0; BUFFER_BYTES],
+            transport: TransportBuffers::new(),
             scratch: Scratch::default(),
         }
     }
 }
 
 impl LoadConnection {
-    /// Writes the rest of the request.
+    /// Writes the rest of the request; over TLS, after the handshake.
     pub(crate) fn write_request(&mut self) -> IoOutcome {
-        let (Some(socket), Phase::Sending { request, sent }) = (&mut self.socket, &mut self.phase)
-        else {
-            return IoOutcome::Wait;
+        match self.try_write_request() {
+            Err(error) if !is_not_ready(&error) => {
+                IoOutcome::Close(CloseReason::Broken(error_kind(&error)))
+            }
+            _ => IoOutcome::Wait,
+        }
+    }
+
+    fn try_write_request(&mut self) -> io::Result<()> {
+        let Some(Link::Own(transport)) = &mut self.link else {
+            return Ok(());
         };
-        if let Ok(Some(error)) | Err(error) = socket.take_error() {
-            return IoOutcome::Close(CloseReason::Broken(error_kind(&error)));
+        let Phase::Sending { request, sent } = &mut self.phase else {
+            return transport.flush();
+        };
+        if let Some(error) = transport.take_error()? {
+            return Err(error);
         }
         while *sent < request.len() {
-            match socket.write(&request[*sent..]) {
+            match transport.send(&request[*sent..]) {
                 Ok(written) => *sent += written,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) if is_not_ready(&error) => return IoOutcome::Wait,
-                Err(error) => return IoOutcome::Close(CloseReason::Broken(error_kind(&error))),
+                Err(error) => return Err(error),
             }
         }
         self.phase = Phase::Head { so_far: Vec::new() };
-        IoOutcome::Wait
+        Ok(())
     }
 
     /// Reads what has arrived. With `read_to_end`, a short read is followed by another one: the
@@ -80,29 +87,33 @@ impl LoadConnection {
         if !self.is_reading() {
             return IoOutcome::Wait;
         }
-        let ReadBuffers { bytes, scratch } = buffers;
+        let ReadBuffers { transport, scratch } = buffers;
         let mut turn_bytes = 0;
         while turn_bytes < TURN_BYTES_MAX {
-            let Some(socket) = &mut self.socket else {
+            let Some(Link::Own(link)) = &mut self.link else {
                 return IoOutcome::Wait;
             };
-            match socket.read(bytes) {
-                Ok(0) => return IoOutcome::Close(self.end_of_input()),
-                Ok(count) => {
-                    turn_bytes += count;
-                    self.last_received = now;
-                    collector.stats.wire_bytes += count as u64;
-                    let read = &bytes[..count];
-                    if let Some(reason) = self.process_bytes(read, scratch, collector, now) {
-                        return IoOutcome::Close(reason);
-                    }
-                    if SHORT_READ_IS_ALL && count < bytes.len() && !read_to_end {
-                        return IoOutcome::Wait;
-                    }
-                }
+            let received = match link.receive(transport) {
+                Ok(received) => received,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return IoOutcome::Wait,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return IoOutcome::Close(self.read_error(&error)),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => return IoOutcome::Close(self.read_error(error_kind(&error))),
+            };
+            if received.is_end {
+                return IoOutcome::Close(self.end_of_input());
+            }
+            turn_bytes += received.wire.max(received.data);
+            self.last_received = now;
+            collector.stats.wire_bytes += received.wire as u64;
+            let data = &transport.data[..received.data];
+            // A read over TLS may contain no data.
+            if !data.is_empty()
+                && let Some(reason) = self.process_bytes(data, scratch, collector, now)
+            {
+                return IoOutcome::Close(reason);
+            }
+            if received.is_drained && !read_to_end {
+                return IoOutcome::Wait;
             }
         }
         IoOutcome::ReadAgain
@@ -116,18 +127,10 @@ impl LoadConnection {
     }
 
     /// An error ends the message of a rejection like the end of the input.
-    fn read_error(&mut self, error: &io::Error) -> CloseReason {
+    pub(super) fn read_error(&mut self, kind: &'static str) -> CloseReason {
         match &self.phase {
             Phase::Rejected { .. } => self.end_of_input(),
-            _ => CloseReason::Broken(error_kind(error)),
+            _ => CloseReason::Broken(kind),
         }
     }
-}
-
-/// Returns `true` if the socket is still connecting or full. Its readiness is reported later.
-fn is_not_ready(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::WouldBlock | io::ErrorKind::NotConnected
-    )
 }

@@ -68,18 +68,31 @@ impl LoadConnection {
             Err(error) => return Some(CloseReason::Broken(error.kind())),
         };
         let rest = &bytes[head.end..];
-        match head.response {
+        self.accept_response(head.response, head.body, rest, scratch, collector, now)
+    }
+
+    /// Continues with the body of a response, which begins with `rest`.
+    pub(super) fn accept_response(
+        &mut self,
+        response: ResponseKind,
+        body: BodyDecoder,
+        rest: &[u8],
+        scratch: &mut Scratch,
+        collector: &mut Collector,
+        now: Instant,
+    ) -> Option<CloseReason> {
+        match response {
             ResponseKind::NoContent => Some(CloseReason::NoContent),
             ResponseKind::Rejected(rejection) => {
                 let rejections = &mut collector.stats.connects.rejections;
                 if rejections.count_rejection(&rejection.kind) {
-                    self.begin_message(rejection, head.body, rest, now)
+                    self.begin_message(rejection, body, rest, now)
                 } else {
                     Some(CloseReason::Rejected(rejection, Vec::new()))
                 }
             }
             ResponseKind::Stream => {
-                self.phase = Phase::Streaming(head.body);
+                self.phase = Phase::Streaming(body);
                 self.count_open(collector, now);
                 self.process_events(rest, scratch, collector, now)
             }

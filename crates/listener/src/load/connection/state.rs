@@ -2,9 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use mio::net::TcpStream;
-
-use super::close_reason::CloseReason;
+use super::{close_reason::CloseReason, link::Link};
 use crate::load::{
     body::BodyDecoder, collector::ReceivedEvents, event_reader::EventReader, publishers::FirstOpen,
     response::Rejection,
@@ -13,7 +11,7 @@ use crate::load::{
 /// A connection and its history.
 #[derive(Debug)]
 pub(crate) struct LoadConnection {
-    pub(crate) socket: Option<TcpStream>,
+    pub(crate) link: Option<Link>,
     pub(crate) phase: Phase,
     /// When the last connect began.
     pub(crate) connect_started: Instant,
@@ -85,7 +83,7 @@ impl LoadConnection {
     /// A connection that was not made yet.
     pub(crate) fn new(reader: EventReader, now: Instant) -> Self {
         Self {
-            socket: None,
+            link: None,
             phase: Phase::Waiting,
             connect_started: now,
             last_received: now,
@@ -111,13 +109,18 @@ impl LoadConnection {
         matches!(self.phase, Phase::Sending { .. } | Phase::Head { .. })
     }
 
+    /// Returns `true` while the connection is established, or its request is sent.
+    pub(crate) const fn is_sending(&self) -> bool {
+        matches!(self.phase, Phase::Sending { .. })
+    }
+
     pub(crate) const fn is_done(&self) -> bool {
         matches!(self.phase, Phase::Done)
     }
 
-    /// Closes the socket and drops the unfinished block.
+    /// Closes the socket, or resets the stream of a shared one, and drops the unfinished block.
     pub(crate) fn close(&mut self, next_phase: Phase) {
-        self.socket = None;
+        self.link = None;
         self.phase = next_phase;
         self.was_tried = true;
         self.reader.disconnect();

@@ -2,16 +2,17 @@
 
 use std::{io, time::Instant};
 
-use mio::{Interest, Token, net::TcpStream};
+use mio::{Interest, Token};
 use rand::seq::index;
 
 use super::state::Engine;
 use crate::load::{
-    connection::{CloseReason, Phase, StreamEnd, error_kind},
+    connection::{CloseReason, Link, Phase, StreamEnd, error_kind},
     plan::Node,
+    transport::Transport,
 };
 
-impl<'p> Engine<'p> {
+impl Engine<'_> {
     /// Connects what is due: reconnects first, then the ramp.
     pub(super) fn connect_due(&mut self, now: Instant) {
         self.handshakes.end_expired(&mut self.connections, now);
@@ -41,15 +42,19 @@ impl<'p> Engine<'p> {
 
     fn connect(&mut self, index: u32, now: Instant) {
         self.collector.stats.connects.asked += 1;
-        let node = self.choose_node(index);
+        if self.plan.http2_streams.is_some() {
+            self.join_connection(index, now);
+            return;
+        }
+        let node = self.plan.node(self.choose_node(index));
         let connection = self.connection(index);
         let (request, with_id) = node.request.to_bytes(&connection.reader.last_event_id());
         connection.connect_started = Instant::now();
         connection.sent_last_event_id = with_id;
-        match self.open_socket(index, node) {
-            Ok(socket) => {
+        match self.open_socket(index, index as usize, node) {
+            Ok(transport) => {
                 let connection = &mut self.connections[index as usize];
-                connection.socket = Some(socket);
+                connection.link = Some(Link::Own(transport));
                 connection.phase = Phase::Sending { request, sent: 0 };
                 self.handshakes.begin_handshake(index, connection);
             }
@@ -60,23 +65,23 @@ impl<'p> Engine<'p> {
         }
     }
 
-    /// Returns the node for the next attempt of a connection.
+    /// Returns the number of the node for the next attempt of a connection.
     ///
     /// A connection that got no stream moves on to the next node.
-    fn choose_node(&self, index: u32) -> &'p Node {
+    pub(super) fn choose_node(&self, index: u32) -> usize {
         let index = index as usize;
         let offset = self.connections[index].node_offset as usize;
-        self.plan.node(index.wrapping_add(offset))
+        index.wrapping_add(offset)
     }
 
-    fn open_socket(&self, index: u32, node: &Node) -> io::Result<TcpStream> {
-        let index = index as usize;
-        let mut socket = self.plan.sources.connect(index, node.address)?;
+    /// Begins a connect of the `nth` socket, whose readiness is reported with `token`.
+    pub(super) fn open_socket(&self, token: u32, nth: usize, node: &Node) -> io::Result<Transport> {
+        let mut socket = self.plan.sources.connect(nth, node.address)?;
         let interest = Interest::READABLE | Interest::WRITABLE;
         self.poll
             .registry()
-            .register(&mut socket, Token(index), interest)?;
-        Ok(socket)
+            .register(&mut socket, Token(token as usize), interest)?;
+        node.transport(socket).map_err(io::Error::other)
     }
 
     /// Cuts a random share of the streams. Each is resumed at once.

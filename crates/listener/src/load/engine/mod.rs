@@ -22,6 +22,7 @@
 //! | `handshakes` | connects in flight, and their limit |
 //! | `closing` | the end of a connection, and when to reconnect |
 //! | `connecting` | connects that are due, and cuts |
+//! | `multiplexing` | connections with several streams (HTTP/2) |
 //! | `ending` | when and why the run ends |
 //! | `run` | the loop |
 
@@ -29,6 +30,7 @@ mod closing;
 mod connecting;
 mod ending;
 mod handshakes;
+mod multiplexing;
 mod run;
 mod state;
 mod stop;

@@ -74,6 +74,7 @@ impl Engine<'_> {
             self.cut_streams(now);
         }
         self.connect_due(now);
+        self.poll_woken(now);
     }
 
     /// How long to wait for readiness: until the next thing is due.
@@ -108,11 +109,14 @@ impl Engine<'_> {
         let now = Instant::now();
         for event in events {
             // The waker's token is no connection.
-            if let Ok(index) = u32::try_from(event.token().0) {
-                self.handle_event(index, event, now);
+            match u32::try_from(event.token().0) {
+                Ok(token) if token < self.plan.connections => self.handle_event(token, event, now),
+                Ok(token) => self.handle_shared_event(token, event, now),
+                Err(_) => {}
             }
         }
         self.read_unread(now);
+        self.poll_woken(now);
     }
 
     /// Gives a turn to the connections that did not read everything in their previous turn.
@@ -123,7 +127,8 @@ impl Engine<'_> {
     }
 
     fn handle_event(&mut self, index: u32, event: &Event, now: Instant) {
-        if event.is_writable() || event.is_error() {
+        // A TLS handshake reads and writes before the request is sent.
+        if event.is_writable() || event.is_error() || self.connection(index).is_sending() {
             let outcome = self.connection(index).write_request();
             self.after_turn(outcome, index, now);
         }
@@ -147,6 +152,9 @@ impl Engine<'_> {
             idle: self.plan.idle_timeout,
             message: MESSAGE_MAX,
         };
+        for connection in &mut self.shared.list {
+            connection.close_if_overdue(now, CONNECT_MAX);
+        }
         for index in 0..self.plan.connections {
             if let Some(reason) = self.connection(index).check_time_limits(now, &limits) {
                 self.after_turn(IoOutcome::Close(reason), index, now);

@@ -17,6 +17,7 @@ use crate::load::{
     collector::Collector,
     connection::{LoadConnection, ReadBuffers},
     event_reader::EventReader,
+    http2::SharedConnections,
     plan::Plan,
     progress::Snapshot,
     publishers::Publishers,
@@ -37,7 +38,10 @@ pub(crate) struct Engine<'p> {
     pub(super) rng: Xoshiro256PlusPlus,
     pub(super) start: Instant,
     pub(super) stage: Stage,
+    /// The streams; over HTTP/1.1, each has a connection of its own.
     pub(super) connections: Vec<LoadConnection>,
+    /// Connections with several streams; empty over HTTP/1.1.
+    pub(super) shared: SharedConnections,
     pub(super) collector: Collector,
     pub(super) buffers: ReadBuffers,
     /// Connections that did not read everything in their turn.
@@ -119,6 +123,11 @@ fn create_connections(plan: &Plan, start: Instant) -> Vec<LoadConnection> {
         .collect()
 }
 
+fn create_shared_connections(plan: &Plan) -> SharedConnections {
+    let count = plan.http2_streams.map_or(0, |_| plan.sockets);
+    SharedConnections::new(count, plan.connections)
+}
+
 fn create_collector(plan: &Plan) -> Collector {
     Collector {
         stats: Stats::new(),
@@ -149,6 +158,7 @@ impl<'p> Engine<'p> {
             start,
             stage: Stage::Running,
             connections: create_connections(plan, start),
+            shared: create_shared_connections(plan),
             collector: create_collector(plan),
             buffers: ReadBuffers::new(),
             unread: Vec::new(),

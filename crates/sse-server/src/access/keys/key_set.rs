@@ -15,8 +15,9 @@ pub(crate) struct KeySet(Vec<VerifyingKey>);
 /// Why no key of a set verifies a token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum NoKey {
-    /// The set has no key with this `kid`. A newer set may have one.
-    Unknown,
+    /// The set has no key with this `kid`, and no key without an id verifies the token. A newer set
+    /// may have the key. Otherwise this is why the token is rejected.
+    Unknown(RejectionWord),
     /// The token is invalid.
     Rejected(RejectionWord),
 }
@@ -45,19 +46,30 @@ impl KeySet {
         };
         let mut meant = self.0.iter().filter(is_meant).peekable();
         if meant.peek().is_none() {
-            return Err(NoKey::Unknown);
+            return Err(NoKey::Unknown(RejectionWord::UnknownKey));
         }
+        let is_known = key_id.is_none_or(|meant| {
+            let mut ids = self.0.iter().map(VerifyingKey::key_id);
+            ids.any(|found| found == Some(meant))
+        });
+        let rejected = |word| {
+            if is_known {
+                NoKey::Rejected(word)
+            } else {
+                NoKey::Unknown(word)
+            }
+        };
         let algorithm = token.header.algorithm.parse().ok();
         let mut tried = meant
             .filter(|key| Some(key.algorithm()) == algorithm)
             .peekable();
         if tried.peek().is_none() {
-            return Err(NoKey::Rejected(RejectionWord::Algorithm));
+            return Err(rejected(RejectionWord::Algorithm));
         }
         let key = tried
             .take(TRIED_MAX)
             .find(|key| key.verifies(token.message, token.signature))
-            .ok_or(NoKey::Rejected(RejectionWord::Signature))?;
+            .ok_or_else(|| rejected(RejectionWord::Signature))?;
         Ok(key.thumbprint().clone())
     }
 }

@@ -91,6 +91,21 @@ async fn a_key_that_was_added_is_found_and_one_that_does_not_exist_is_rejected()
 }
 
 #[tokio::test]
+async fn a_key_without_an_id_does_not_spare_the_fetch_of_one_that_was_added() {
+    let mut without_id = keys(&["x"], &[]);
+    without_id["keys"][0].as_object_mut().unwrap().remove("kid");
+    let added = json!({"keys": [without_id["keys"][0], KEYS.jwk("b", Algorithm::EdDSA)]});
+    let (server, access) = start(vec![set(&without_id)], fast()).await;
+    // A key without an id verifies tokens with any id.
+    assert!(identify(&access, &with_kid("other")).await.is_ok());
+    server.then(set(&added));
+    let token = token(Algorithm::EdDSA).header("kid", "b");
+    assert!(identify(&access, &token).await.is_ok());
+    let forged = with_kid("c").signed_by(KEYS.key(Algorithm::EdDSA), Algorithm::EdDSA);
+    assert_eq!(identify(&access, &forged).await.unwrap_err(), UNKNOWN_KEY);
+}
+
+#[tokio::test]
 async fn only_a_fetch_that_begins_after_the_request_is_proof() {
     let (server, access) = start(vec![set(&keys(&["a"], &[]))], fast()).await;
     assert!(identify(&access, &with_kid("a")).await.is_ok());

@@ -47,7 +47,7 @@ pub(super) fn create_channel(
         forget_channel(log, &idle, row)?;
     }
     shares.record_new_channel(publisher, log.log_ms());
-    Ok(log.new_row(new))
+    Ok(log.new_row(new)?)
 }
 
 /// Whether `needed` channels are free, or idle and so can be forgotten.
@@ -158,7 +158,7 @@ mod tests {
         }
         assert_eq!(
             (
-                log.state.channels.rows().len(),
+                log.state.channels.count(),
                 log.state.channels.forgotten().len()
             ),
             (2, 2)

@@ -80,7 +80,7 @@ impl<'a> CommitBatch<'a> {
         Ok(Self {
             transaction,
             log: StagedLog::open(transaction, state, limits, now_ms, trims_max)?,
-            keys: Keys::new(transaction, retention.keys, &state.channels),
+            keys: Keys::new(transaction, retention.keys, state.channels.keys()),
             shares,
         })
     }
@@ -124,14 +124,14 @@ impl<'a> CommitBatch<'a> {
             let is_empty = write.items.is_empty();
             self.create(publisher, channel, write.settings, is_empty)?
         };
-        let previous = row.last;
+        let (previous, was_busy) = (row.last, row.count > 1);
         let outcomes = store_new_items(&write.items, &dispositions, |item, key| {
             let key = key.map(|key| (key, owner));
             self.store_item(&mut row, item, key)
         })?;
         self.shares.record_keys(new_keys);
         self.log.channels.set_row(channel, Some(row));
-        trim::trim_channel(&mut self.log, channel)?;
+        trim::trim_channel(&mut self.log, channel, was_busy)?;
         let end = match &write.close {
             Some(reason) => Some(close_channel(&mut self.log, channel, row, reason.clone())),
             None => None,
@@ -184,8 +184,8 @@ impl<'a> CommitBatch<'a> {
         row: Option<ChannelRow>,
     ) -> Result<(), AppendError> {
         if new.count > 0 {
-            // A channel without a row has no keys under any number.
-            let number = row.map_or(self.log.next_number(), |row| row.number);
+            // No channel has the number zero, so a channel without a row has no keys.
+            let number = row.map_or(0, |row| row.number);
             let stored = self.keys.make_room(number, new.count, new.log_ms)?;
             let limits = self.log.retention().keys;
             self.shares.check_keys(new, stored, limits)?;
@@ -280,7 +280,7 @@ impl<'a> CommitBatch<'a> {
             self.log.defer_trimming();
         }
         self.log.remove_deleted()?;
-        trim::trim_all(&mut self.log)
+        trim::trim_due(&mut self.log)
     }
 
     /// Trims by total bytes, as far as this commit may.

@@ -1,12 +1,13 @@
-//! What the writer knows about the log: the contents of the small tables, as of the last commit.
+//! What memory holds of the log: the contents of the small tables, as of the last commit.
 //!
 //! The state in memory changes only after a transaction is on disk. A commit batch collects its
 //! changes in a [`CommittedChange`]. The writer applies the change after the commit, or drops it if
-//! the commit failed.
+//! the commit failed. Readers get the last ids of channels from the same state, without a
+//! transaction.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, ops::Range, sync::Arc};
 
-use sse_proto::{Channel, EventId};
+use sse_proto::{Channel, EventId, Position, api::Lost};
 
 use super::{committed_channels::Channels, key_record::KeyCount, staged_channels::ChannelChanges};
 use crate::{broker::clock::Clock, metrics::LogSize};
@@ -16,12 +17,14 @@ use crate::{broker::clock::Clock, metrics::LogSize};
 pub(super) struct CommittedState {
     pub(super) channels: Channels,
     pub(super) clock: Clock,
-    /// The number of the next new channel.
-    pub(super) next_number: u32,
+    /// The numbers of the next new channels.
+    pub(super) numbers: Range<u32>,
     /// Where all other new channels begin: after every channel whose last id is no longer known.
     pub(super) origin: EventId,
     /// Bytes of all events.
     pub(super) bytes: u64,
+    /// The ranges of ids that restores have lost. They do not change while the log is open.
+    pub(super) lost_ranges: Arc<[Lost]>,
 }
 
 /// The changes of one commit batch. `None` removes an entry.
@@ -31,11 +34,9 @@ pub(super) struct CommittedChange {
     /// The key counts that changed. A count of zero removes the entry.
     pub(super) key_counts: HashMap<u32, KeyCount>,
     pub(super) clock: Clock,
-    pub(super) next_number: u32,
+    pub(super) numbers: Range<u32>,
     pub(super) origin: EventId,
     pub(super) bytes: u64,
-    /// Channels that may be due, each from a time on.
-    pub(super) due: Vec<(u64, Channel)>,
     /// True if the batch did not trim everything, because it had reached the limit of one commit.
     pub(super) more_to_trim: bool,
 }
@@ -45,28 +46,75 @@ impl CommittedState {
     pub(super) fn apply(&mut self, change: CommittedChange) {
         self.channels.apply(change.channels, change.key_counts);
         self.clock = change.clock;
-        self.next_number = change.next_number;
+        self.numbers = change.numbers;
         self.origin = change.origin;
         self.bytes = change.bytes;
     }
 
     /// Returns how much the log holds.
-    pub(super) fn size(&self) -> LogSize {
+    pub(super) const fn size(&self) -> LogSize {
         LogSize {
-            channels: self.channels.rows().len(),
+            channels: self.channels.count(),
             events: self.channels.events(),
             bytes: self.bytes,
-            keys: self.channels.keys(),
+            keys: self.channels.keys().total(),
         }
     }
 
-    /// Returns the last ids of all channels, including forgotten ones.
-    pub(super) fn last_ids(&self) -> HashMap<Channel, EventId> {
-        let mut last_ids = self.channels.forgotten().clone();
-        for (channel, row) in self.channels.rows() {
-            last_ids.insert(channel.clone(), row.last);
+    /// Returns the last id of `channel`. A channel without events has the id after which it begins.
+    pub(super) fn last_id(&self, channel: &Channel) -> EventId {
+        let last = self.channels.row(channel).map(|row| row.last);
+        let forgotten = || self.channels.forgotten().get(channel);
+        let tombstone = || {
+            self.channels
+                .tombstones()
+                .get(channel)
+                .map(|tombstone| tombstone.at)
+        };
+        last.or_else(forgotten)
+            .or_else(tombstone)
+            .unwrap_or(self.origin)
+    }
+
+    /// Returns the last id of `channel`, that of its end included.
+    pub(super) fn newest(&self, channel: &Channel) -> EventId {
+        let end = self
+            .channels
+            .life(channel)
+            .and_then(|life| life.end.as_ref());
+        end.map_or_else(|| self.last_id(channel), |end| end.id)
+    }
+
+    /// Whether a client at `position` has seen the end of `channel`.
+    pub(super) fn is_ended(&self, channel: &Channel, position: Position) -> bool {
+        // The lost part may have had another incarnation of the channel.
+        if self.is_lost(position) {
+            return false;
         }
-        last_ids
+        let end = self
+            .channels
+            .life(channel)
+            .and_then(|life| life.end.as_ref());
+        let tombstone = self.channels.tombstones().get(channel);
+        end.is_some_and(|end| end.is_seen_at(position))
+            || tombstone.is_some_and(|tombstone| tombstone.is_ended(position))
+    }
+
+    /// Whether the position is in a range that a restore has lost.
+    fn is_lost(&self, position: Position) -> bool {
+        let (Position::After(id) | Position::At(id)) = position;
+        let mut ranges = self.lost_ranges.iter();
+        ranges.any(|lost| lost.after < id && id < lost.before)
+    }
+
+    /// Whether the channel has, or had, events.
+    pub(super) fn contains(&self, channel: &Channel) -> bool {
+        self.channels.row(channel).is_some() || self.channels.forgotten().contains(channel)
+    }
+
+    /// Returns the highest assigned or passed id. No id up to it will be assigned.
+    pub(super) const fn highest(&self) -> EventId {
+        self.clock.highest()
     }
 }
 
@@ -76,26 +124,11 @@ impl CommittedChange {
         Self {
             channels: ChannelChanges::default(),
             key_counts: HashMap::new(),
-            due: Vec::new(),
             clock: state.clock,
-            next_number: state.next_number,
+            numbers: state.numbers.clone(),
             origin: state.origin,
             bytes: state.bytes,
             more_to_trim: false,
         }
-    }
-
-    /// Returns the channels whose last id changed, with that id. The id is `None` if nothing is
-    /// known about the channel any more.
-    pub(super) fn last_ids(&self) -> impl Iterator<Item = (&Channel, Option<EventId>)> {
-        let (rows, last_ids) = (&self.channels.rows, &self.channels.last_ids);
-        let changed = rows
-            .iter()
-            .filter(|(channel, row)| row.is_some() || !last_ids.contains_key(*channel))
-            .map(|(channel, row)| (channel, row.map(|row| row.last)));
-        let forgotten = last_ids
-            .iter()
-            .filter(|(channel, _)| !rows.get(*channel).is_some_and(Option::is_some));
-        changed.chain(forgotten.map(|(channel, last)| (channel, *last)))
     }
 }

@@ -63,6 +63,6 @@ impl FreeSpace {
 }
 
 /// Returns the free bytes of a disk; the maximum if they cannot be measured.
-fn available_bytes(directory: &Path) -> u64 {
+pub(super) fn available_bytes(directory: &Path) -> u64 {
     rustix::fs::statvfs(directory).map_or(u64::MAX, |disk| disk.f_bavail * disk.f_frsize)
 }

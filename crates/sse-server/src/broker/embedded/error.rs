@@ -58,6 +58,13 @@ pub enum OpenError {
         /// The format of the log.
         found: u64,
     },
+    /// The file is a copy that was not restored.
+    #[error(
+        "the file in {} is a copy of a log: run sse-server restore, which records what the copy \
+         lacks, and start with the directory that it creates",
+        .0.display()
+    )]
+    IsCopy(PathBuf),
     /// The file is not a log, or is damaged.
     #[error(
         "the log in {} cannot be read ({why}): restore it from a backup, or move the directory \

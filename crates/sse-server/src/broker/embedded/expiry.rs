@@ -4,86 +4,107 @@ use std::time::{Duration, Instant};
 
 use sse_proto::Channel;
 
-use super::{committed_state::CommittedState, life::is_over};
+use super::{committed_channels::Channels, life::is_over, record::ChannelRow, trim::next_trim_ms};
 use crate::broker::{
     Retention,
-    lifecycle::{ChannelLife, Classes, ClockGuard, DueIndex, EXPIRE_PER_SECOND_MAX},
+    channel_index::Slot,
+    lifecycle::{ChannelLife, Classes, ClockGuard, EXPIRE_PER_SECOND_MAX},
 };
 
 /// Pause between two looks.
 const INTERVAL: Duration = Duration::from_millis(200);
 /// Channels that one look examines at most.
 const PER_LOOK_MAX: usize = EXPIRE_PER_SECOND_MAX / 5;
+/// Channels that one look indexes again at most, after the classes were replaced.
+const INDEXED_PER_LOOK: usize = 10_000;
 
-/// The channels that may be due, and when to look next.
+/// When to look for channels that may be due.
 #[derive(Debug)]
 pub(super) struct Expiry {
-    due: DueIndex,
     guard: ClockGuard,
     next: Instant,
     /// The version of the classes by which the channels are indexed.
     classes_version: u64,
+    /// Where the channels begin that are still indexed by earlier classes.
+    index_from: Option<Slot>,
 }
+
+/// A channel with what the indexes have of it: from when it may be due, and from when it may have
+/// events to trim.
+pub(super) type Indexed = (Slot, Option<u64>, Option<u64>);
 
 impl Expiry {
     /// Indexes the channels of a log that was opened.
-    pub(super) fn new(state: &CommittedState, retention: &Retention, classes: &Classes) -> Self {
+    pub(super) fn new(channels: &mut Channels, retention: &Retention, classes: &Classes) -> Self {
         let mut expiry = Self {
-            due: DueIndex::default(),
             guard: ClockGuard::default(),
             next: Instant::now(),
             classes_version: 0,
+            index_from: None,
         };
-        expiry.index_all(state, retention, classes);
+        expiry.index_all(channels, retention, classes);
         expiry
     }
 
-    /// Indexes all channels, after the log was opened or the classes were replaced.
+    /// Indexes all channels of a log that was opened.
     pub(super) fn index_all(
         &mut self,
-        state: &CommittedState,
+        channels: &mut Channels,
         retention: &Retention,
         classes: &Classes,
     ) {
         self.classes_version = classes.version();
-        self.due = DueIndex::default();
-        let default_life = ChannelLife::default();
-        for (channel, row) in state.channels.rows() {
-            let life = state.channels.lives().get(channel);
-            let life = life.map_or(&default_life, |life| life);
-            let effective = classes.effective(channel, life.settings, retention);
-            let written_ms = life.written_ms(row.last);
-            if let Some(due_ms) = effective.due_ms(life.end.is_some(), written_ms) {
-                self.due.add(channel, due_ms);
-            }
-        }
-    }
-
-    /// Adds channels that may be due, each from a time on.
-    pub(super) fn add(&mut self, due: Vec<(u64, Channel)>) {
-        for (due_ms, channel) in due {
-            self.due.add(&channel, due_ms);
+        self.index_from = Some(Slot::FIRST);
+        while self.index_from.is_some() {
+            let indexed = self.index_some(channels, retention, classes);
+            add_to_index(channels, indexed);
         }
     }
 
     /// Returns when to look next, but at most `until`.
-    pub(super) fn next_before(&self, until: Instant) -> Instant {
-        if self.due.is_empty() {
-            return until;
-        }
-        until.min(self.next)
+    pub(super) fn next_before(&self, until: Instant, channels: &Channels, log_ms: u64) -> Instant {
+        let first_ms = match (self.index_from, channels.due().first_ms()) {
+            (Some(_), _) => log_ms,
+            (None, Some(first_ms)) => first_ms,
+            (None, None) => return until,
+        };
+        let wait = Duration::from_millis(first_ms.saturating_sub(log_ms));
+        let due = Instant::now().checked_add(wait);
+        due.map_or(until, |due| until.min(self.next.max(due)))
     }
 
-    /// Indexes all channels again if the classes were replaced.
-    pub(super) fn follow_classes(
+    /// Begins to index all channels again if the classes were replaced.
+    pub(super) fn follow_classes(&mut self, classes: &Classes) {
+        let version = classes.version();
+        if self.classes_version != version {
+            self.classes_version = version;
+            self.index_from = Some(Slot::FIRST);
+        }
+    }
+
+    /// Returns what the indexes need next, after the classes were replaced. Each call is a step over
+    /// some channels, so that neither publishers nor readers wait for all of them.
+    pub(super) fn index_some(
         &mut self,
-        state: &CommittedState,
+        channels: &Channels,
         retention: &Retention,
         classes: &Classes,
-    ) {
-        if self.classes_version != classes.version() {
-            self.index_all(state, retention, classes);
+    ) -> Vec<Indexed> {
+        let Some(first) = self.index_from.take() else {
+            return Vec::new();
+        };
+        let mut indexed = Vec::new();
+        for (nth, (slot, channel, row, life)) in channels.iter_from(first).enumerate() {
+            if nth == INDEXED_PER_LOOK {
+                self.index_from = Some(slot);
+                break;
+            }
+            let (due_ms, trim_ms) = times_of(channel, &row, life, retention, classes);
+            if due_ms.is_some() || trim_ms.is_some() {
+                indexed.push((slot, due_ms, trim_ms));
+            }
         }
+        indexed
     }
 
     /// Compares the clocks, at each commit.
@@ -91,19 +112,144 @@ impl Expiry {
         self.guard.observe(log_ms, Instant::now());
     }
 
-    /// Removes and returns the channels to examine now, and whether tombstones are over.
-    pub(super) fn take_due(&mut self, state: &CommittedState, log_ms: u64) -> (Vec<Channel>, bool) {
+    /// Looks at the channels that may be due.
+    pub(super) fn look(
+        &mut self,
+        channels: &Channels,
+        retention: &Retention,
+        classes: &Classes,
+        log_ms: u64,
+    ) -> Found {
         let now = Instant::now();
         if now < self.next {
-            return (Vec::new(), false);
+            return Found::default();
         }
         self.next = now + INTERVAL;
         if !self.guard.observe(log_ms, now) {
-            return (Vec::new(), false);
+            return Found::default();
         }
-        let due = std::iter::from_fn(|| self.due.pop(log_ms));
-        let oldest = state.channels.buried().first();
-        let has_old_tombstones = oldest.is_some_and(|(at, _)| is_over(*at, log_ms));
-        (due.take(PER_LOOK_MAX).collect(), has_old_tombstones)
+        let mut found = Found::default();
+        for slot in channels.due().due(log_ms).take(PER_LOOK_MAX) {
+            let Some(channel) = channels.name(slot) else {
+                continue;
+            };
+            let (row, life) = (
+                channels.row(channel),
+                channels.life(channel).map(AsRef::as_ref),
+            );
+            let later =
+                row.and_then(|row| next_look(channel, &row, life, retention, classes, log_ms));
+            match later {
+                Some((due_ms, trim_ms)) => found.postponed.push((slot, due_ms, trim_ms)),
+                None => found.due.push(channel.clone()),
+            }
+        }
+        let oldest = channels.tombstones().first();
+        found.has_old_tombstones = oldest.is_some_and(|(_, oldest)| is_over(oldest.at.ms, log_ms));
+        found
+    }
+}
+
+/// What a look has found.
+#[derive(Debug, Default)]
+pub(super) struct Found {
+    /// Channels to trim or to delete.
+    pub(super) due: Vec<Channel>,
+    /// Channels that came up too early, or have nothing to remove.
+    pub(super) postponed: Vec<Indexed>,
+    pub(super) has_old_tombstones: bool,
+}
+
+/// Returns the times of a channel that came up and needs no commit now. A channel that is empty and
+/// has a short time to live comes up again and again.
+fn next_look(
+    channel: &Channel,
+    row: &ChannelRow,
+    life: Option<&ChannelLife>,
+    retention: &Retention,
+    classes: &Classes,
+    log_ms: u64,
+) -> Option<(Option<u64>, Option<u64>)> {
+    let (due_ms, trim_ms) = times_of(channel, row, life, retention, classes);
+    let is_empty = life.is_none_or(|life| life.end.is_none()) && row.count == 0;
+    match due_ms {
+        Some(due_ms) if due_ms <= log_ms && is_empty => {
+            let written_ms = life.map_or(row.last.ms, |life| life.written_ms(row.last));
+            let ttl_ms = due_ms.saturating_sub(written_ms).max(1);
+            Some((Some(log_ms.saturating_add(ttl_ms)), trim_ms))
+        }
+        Some(due_ms) if due_ms <= log_ms => None,
+        later => Some((later, trim_ms)),
+    }
+}
+
+/// Adds channels to the indexes.
+pub(super) fn add_to_index(channels: &mut Channels, indexed: Vec<Indexed>) {
+    for (slot, due_ms, trim_ms) in indexed {
+        channels.index(slot, due_ms, trim_ms);
+    }
+}
+
+/// Returns from when a channel may be due, and from when it may have events to trim.
+fn times_of(
+    channel: &Channel,
+    row: &ChannelRow,
+    life: Option<&ChannelLife>,
+    retention: &Retention,
+    classes: &Classes,
+) -> (Option<u64>, Option<u64>) {
+    let own = life.map(|life| life.settings).unwrap_or_default();
+    let effective = classes.effective(channel, own, retention);
+    let (is_closed, written_ms) = life.map_or((false, row.last.ms), |life| {
+        (life.end.is_some(), life.written_ms(row.last))
+    });
+    let due_ms = effective.due_ms(is_closed, written_ms);
+    (due_ms, next_trim_ms(row, &effective))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        super::{commit::CommitBatch, test_log::TestLog},
+        *,
+    };
+    use crate::broker::lifecycle::ChannelClass;
+
+    fn look(
+        expiry: &mut Expiry,
+        log: &mut TestLog,
+        classes: &Classes,
+        log_ms: u64,
+    ) -> Vec<Channel> {
+        expiry.next = Instant::now();
+        let found = expiry.look(&log.state.channels, &log.retention, classes, log_ms);
+        add_to_index(&mut log.state.channels, found.postponed);
+        found.due
+    }
+
+    #[test]
+    fn an_empty_channel_needs_no_commit_however_short_its_life_is() {
+        let (mut log, classes) = (TestLog::new(), Classes::default());
+        let mut class = ChannelClass::new("*".parse().unwrap());
+        class.defaults.ttl_ms = Some(1);
+        classes.replace(vec![class]);
+        log.append("a", 1, 10, 0).unwrap();
+        let mut expiry = Expiry::new(&mut log.state.channels, &log.retention, &classes);
+        let due = look(&mut expiry, &mut log, &classes, 20);
+        assert_eq!(due, ["a".parse().unwrap()]);
+        let change = log.store.write(|transaction| {
+            let limits = (&log.retention, &classes);
+            let mut batch =
+                CommitBatch::open(transaction, &log.state, limits, &log.shares, 20, 100)?;
+            batch.expire(&due)?;
+            batch.finish()
+        });
+        log.state.apply(change.unwrap());
+        assert_eq!(log.count("a"), 0);
+        for log_ms in 22..30 {
+            assert_eq!(look(&mut expiry, &mut log, &classes, log_ms), []);
+        }
+        log.append("a", 1, 30, 0).unwrap();
+        assert_eq!(look(&mut expiry, &mut log, &classes, 40).len(), 1);
     }
 }

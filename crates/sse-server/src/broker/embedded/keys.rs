@@ -10,7 +10,7 @@ use std::{collections::HashMap, ops::RangeInclusive};
 use redb::{ReadableTable as _, Table, WriteTransaction};
 
 use super::{
-    committed_channels::Channels,
+    committed_keys::CommittedKeys,
     error::StoreError,
     key_record::{KeyCount, decode_key, encode_key},
     tables::{KEY_COUNTS, KEY_EXPIRIES, KEYS},
@@ -30,7 +30,7 @@ const FORGET_PER_SWEEP: u64 = 1000;
 pub(super) struct Keys<'a> {
     transaction: &'a WriteTransaction,
     limits: KeyLimits,
-    committed: &'a HashMap<u32, KeyCount>,
+    committed: &'a CommittedKeys,
     changed: HashMap<u32, KeyCount>,
     /// Number of keys in all channels.
     total: u64,
@@ -42,14 +42,14 @@ impl<'a> Keys<'a> {
     pub(super) fn new(
         transaction: &'a WriteTransaction,
         limits: KeyLimits,
-        channels: &'a Channels,
+        committed: &'a CommittedKeys,
     ) -> Self {
         Self {
             transaction,
             limits,
-            committed: channels.key_counts(),
+            committed,
             changed: HashMap::new(),
-            total: channels.keys(),
+            total: committed.total(),
             tables: None,
         }
     }
@@ -122,9 +122,9 @@ impl<'a> Keys<'a> {
     /// left.
     pub(super) fn forget_all_expired(&mut self, log_ms: u64) -> Result<bool, StoreError> {
         let mut left = FORGET_PER_SWEEP;
-        for channel in self.channels() {
+        for channel in self.committed.expired(log_ms) {
             left -= self.forget_expired(channel, log_ms, left)?;
-            if self.key_count(channel).has_expired(log_ms) {
+            if left == 0 {
                 return Ok(true);
             }
         }
@@ -178,11 +178,9 @@ impl<'a> Keys<'a> {
     }
 
     fn key_count(&self, channel: u32) -> KeyCount {
-        let key_count = self
-            .changed
-            .get(&channel)
-            .or_else(|| self.committed.get(&channel));
-        key_count.copied().unwrap_or(KeyCount::NONE)
+        let changed = self.changed.get(&channel).copied();
+        let key_count = changed.or_else(|| self.committed.get(channel));
+        key_count.unwrap_or(KeyCount::NONE)
     }
 
     fn tables(&mut self) -> Result<&mut Tables<'a>, StoreError> {
@@ -190,12 +188,6 @@ impl<'a> Keys<'a> {
             Some(tables) => tables,
             none => none.insert(Tables::open(self.transaction)?),
         })
-    }
-
-    /// Returns the numbers of the channels that have keys, including those that changed.
-    fn channels(&self) -> Vec<u32> {
-        let channels = self.committed.keys().chain(self.changed.keys());
-        channels.copied().collect()
     }
 }
 

@@ -2,7 +2,10 @@
 
 use sse_proto::{Channel, EventId};
 
-use super::{error::StoreError, keys::Keys, record::ChannelRow, staged_log::StagedLog};
+use super::{
+    error::StoreError, keys::Keys, record::ChannelRow, staged_channels::DueChange,
+    staged_log::StagedLog,
+};
 use crate::broker::{
     BrokerError,
     lifecycle::{
@@ -61,7 +64,8 @@ pub(super) fn set_up(
     };
     log.channels.set_life(channel, life);
     if let Some(due_ms) = log.effective(channel).due_ms(false, log_ms) {
-        log.add_due(channel, due_ms);
+        log.channels
+            .change_due(channel, DueChange::AtLatest(due_ms));
     }
 }
 
@@ -77,6 +81,8 @@ pub(super) fn set_settings(
         let life = ChannelLife { settings, ..life };
         log.channels.set_life(channel, life);
         index_due(log, channel, row);
+        // The limits may be lower now.
+        log.channels.change_trim(channel, DueChange::AtLatest(0));
     }
 }
 
@@ -139,7 +145,8 @@ pub(super) fn close_channel(
 /// Adds a channel to the index if it can be due.
 fn index_due(log: &mut StagedLog<'_>, channel: &Channel, row: ChannelRow) {
     if let Some(due_ms) = due_ms(log, channel, row) {
-        log.add_due(channel, due_ms);
+        log.channels
+            .change_due(channel, DueChange::AtLatest(due_ms));
     }
 }
 
@@ -185,10 +192,10 @@ pub(super) fn delete_channel(log: &mut StagedLog<'_>, channel: &Channel) -> Opti
 /// that no older position passes as proved.
 fn limit_tombstones(log: &mut StagedLog<'_>) {
     if log.channels.tombstone_count() > log.retention().channels_max
-        && let Some((at, channel)) = log.channels.oldest_tombstone()
+        && let Some((channel, oldest)) = log.channels.oldest_tombstone()
     {
         log.channels.set_tombstone(&channel, None);
-        log.raise_origin(at);
+        log.raise_origin(oldest.at);
     }
 }
 
@@ -197,7 +204,7 @@ pub(super) fn drop_old_tombstones(log: &mut StagedLog<'_>) {
     let log_ms = log.log_ms();
     for _ in 0..TOMBSTONES_PER_COMMIT {
         match log.channels.oldest_tombstone() {
-            Some((at, channel)) if is_over(at, log_ms) => {
+            Some((channel, oldest)) if is_over(oldest.at.ms, log_ms) => {
                 log.channels.set_tombstone(&channel, None);
             }
             _ => return,
@@ -205,10 +212,10 @@ pub(super) fn drop_old_tombstones(log: &mut StagedLog<'_>) {
     }
 }
 
-/// Whether the time of a tombstone with this deletion is over.
-pub(super) fn is_over(at: EventId, log_ms: u64) -> bool {
+/// Whether the time of a tombstone with a deletion at this time is over.
+pub(super) fn is_over(deleted_ms: u64, log_ms: u64) -> bool {
     let life_ms = u64::try_from(TOMBSTONE_LIFE.as_millis()).unwrap_or(u64::MAX);
-    at.ms.saturating_add(life_ms) <= log_ms
+    deleted_ms.saturating_add(life_ms) <= log_ms
 }
 
 /// Trims or deletes a channel if it is due, and indexes it again unless it was deleted. Returns
@@ -221,16 +228,16 @@ pub(super) fn expire_channel(
     let Some(row) = log.channels.row(channel) else {
         return Ok(false);
     };
-    let Some(due_ms) = due_ms(log, channel, row) else {
+    let due_ms = due_ms(log, channel, row);
+    let log_ms = log.log_ms();
+    let Some(due_ms) = due_ms.filter(|due_ms| *due_ms <= log_ms) else {
+        log.channels.change_due(channel, DueChange::Set(due_ms));
         return Ok(false);
     };
-    let log_ms = log.log_ms();
-    if due_ms > log_ms {
-        log.add_due(channel, due_ms);
-        return Ok(false);
-    }
     if keys.has_keys(row.number) {
-        log.add_due(channel, log_ms.saturating_add(KEYS_RETRY_MS));
+        let retry_ms = log_ms.saturating_add(KEYS_RETRY_MS);
+        log.channels
+            .change_due(channel, DueChange::Set(Some(retry_ms)));
         return Ok(false);
     }
     let life = life_of(log, channel);
@@ -242,6 +249,7 @@ pub(super) fn expire_channel(
     // The channel stays in the index, so that a write need not look whether it is there.
     let ttl_ms = due_ms.saturating_sub(life.written_ms(row.last)).max(1);
     let again_ms = if removed < row.count { 0 } else { ttl_ms };
-    log.add_due(channel, log_ms.saturating_add(again_ms));
+    let again_ms = Some(log_ms.saturating_add(again_ms));
+    log.channels.change_due(channel, DueChange::Set(again_ms));
     Ok(false)
 }

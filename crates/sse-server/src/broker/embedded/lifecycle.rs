@@ -102,7 +102,7 @@ impl Embedded {
     }
 
     pub(in crate::broker) fn is_ended(&self, channel: &Channel, position: Position) -> bool {
-        self.shared.last_ids().is_ended(channel, position)
+        self.shared.state().is_ended(channel, position)
     }
 
     pub(in crate::broker) async fn describe(

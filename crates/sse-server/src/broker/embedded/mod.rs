@@ -7,31 +7,31 @@
 //! append ──► writer ──► commit ──► staged_log ──► redb file ──► reader ◄── read
 //!                         │ channels, trim, keys       ▲
 //!                         ▼                            │ open, recover
-//!                  committed_state, last_ids           store
+//!                  committed_state                     store
 //! ```
 //!
 //! | file | holds |
 //! |---|---|
-//! | `progress` | whether the writer makes progress |
-//! | `writer`, `request` | the thread that gathers requests, commits them and replies |
+//! | `writer`, `request`, `progress` | the thread that gathers requests, commits them and replies; whether it makes progress |
 //! | `commit`, `stage` | one commit batch: writes and the other requests |
 //! | `staged_log`, `staged_channels`, `staged_lives`, `staged_order` | the log as a transaction has it |
 //! | `life`, `expiry`, `lifecycle` | settings, ends, deletion, expiry and lists of channels |
-//! | `channels`, `trim`, `keys` | creating channels, trimming, idempotency keys |
-//! | `committed_state`, `committed_channels`, `last_ids`, `shared` | what memory holds of the log |
-//! | `reader`, `chain` | a page from a snapshot, with the proof that it is complete |
-//! | `revocations` | the stored revocations, in a table of their own |
+//! | `channels`, `numbers`, `trim`, `keys` | creating channels, trimming, idempotency keys |
+//! | `committed_{state,channels,keys}`, `packed_row`, `shared` | what memory holds of the log |
+//! | `reader`, `chain`, `revocations` | a page from a snapshot, with the proof that it is complete; the stored revocations |
+//! | `backup`, `restore`, `restores` | copies of the log, and what a restored log knows to be lost |
 //! | `record`, `life_record`, `key_record`, `checksum`, `tables` | the format of the file |
-//! | `data_files` | permissions of the directory and its files |
-//! | `open`, `recover`, `store` | opening the file, loading its state, transactions |
+//! | `data_files`, `open`, `recover`, `store` | permissions of the files, opening, loading the state, transactions |
 //! | `catch_panic`, `damage_log`, `failure_log`, `disk`, `error` | faults |
 
+mod backup;
 mod catch_panic;
 mod chain;
 mod channels;
 mod checksum;
 mod commit;
 mod committed_channels;
+mod committed_keys;
 mod committed_state;
 mod damage_log;
 mod data_files;
@@ -41,16 +41,19 @@ mod expiry;
 mod failure_log;
 mod key_record;
 mod keys;
-mod last_ids;
 mod life;
 mod life_record;
 mod lifecycle;
+mod numbers;
 mod open;
+mod packed_row;
 mod progress;
 mod reader;
 mod record;
 mod recover;
 mod request;
+mod restore;
+mod restores;
 mod revocations;
 mod shared;
 mod stage;
@@ -77,8 +80,12 @@ use sse_proto::{Channel, Event, EventId};
 use tokio::{runtime::Handle, sync::oneshot};
 
 pub use self::{
-    catch_panic::is_catching_panic, data_files::DataMode, error::OpenError, open::Location,
+    catch_panic::is_catching_panic,
+    data_files::DataMode,
+    error::OpenError,
+    open::Location,
     progress::WriterProgress,
+    restore::{RestoreError, Restored, restore},
 };
 use self::{
     disk::FreeSpace,
@@ -136,18 +143,19 @@ impl Embedded {
     ) -> Result<Self, OpenError> {
         let directory = location.directory().to_owned();
         let store = Store::open(location)?;
-        let state = load_state(&store, EventId::ZERO).map_err(|error| OpenError::Unreadable {
-            path: directory.clone(),
-            why: error.to_string(),
-        })?;
-        let shared = Arc::new(Shared::new(store, &state, metrics));
+        let mut state =
+            load_state(&store, EventId::ZERO).map_err(|error| OpenError::Unreadable {
+                path: directory.clone(),
+                why: error.to_string(),
+            })?;
         let classes = Classes::default();
+        let expiry = Expiry::new(&mut state.channels, &retention, &classes);
+        let shared = Arc::new(Shared::new(store, state, metrics));
         let (requests, receiver) = sync_channel(QUEUE_MAX);
         let writer = Writer {
             shared: shared.clone(),
             requests: receiver,
-            expiry: Expiry::new(&state, &retention, &classes),
-            state,
+            expiry,
             retention,
             classes: classes.clone(),
             free_space: FreeSpace::new(directory.clone(), disk_reserve_bytes),
@@ -173,17 +181,13 @@ impl Embedded {
     ///
     /// Other handles stay valid, but every later append and read is rejected.
     pub fn close(&self) {
+        self.shared.backups.stop();
         drop(lock(&self.requests).take());
-        self.join_writer();
-        self.shared.store.close();
-    }
-
-    /// Waits until the writer has ended.
-    fn join_writer(&self) {
         let writer = lock(&self.writer).take();
         if let Some(Err(_panicked)) = writer.map(JoinHandle::join) {
             tracing::error!("the writer of the log panicked");
         }
+        self.shared.store.close();
     }
 
     pub(super) async fn append(
@@ -281,11 +285,11 @@ impl Embedded {
     }
 
     pub(super) fn last_id(&self, channel: &Channel) -> EventId {
-        self.shared.last_ids().last_id(channel)
+        self.shared.state().last_id(channel)
     }
 
     pub(super) fn has_channel(&self, channel: &Channel) -> bool {
-        self.shared.last_ids().contains(channel)
+        self.shared.state().contains(channel)
     }
 
     pub(super) async fn check_settled(
@@ -314,12 +318,12 @@ impl Embedded {
 
     /// Returns the last id of `channel` if the log's clock is past `bound`.
     fn last_id_if_past(&self, channel: &Channel, bound: EventId) -> Option<EventId> {
-        let last_ids = self.shared.last_ids();
-        (last_ids.highest() >= bound).then(|| last_ids.newest(channel))
+        let state = self.shared.state();
+        (state.highest() >= bound).then(|| state.newest(channel))
     }
 
     pub(super) fn now_ms(&self) -> u64 {
-        clock::now_ms().max(self.shared.last_ids().highest().ms)
+        clock::now_ms().max(self.shared.state().highest().ms)
     }
 
     pub(super) fn reopenings(&self) -> u64 {

@@ -13,15 +13,16 @@ use super::{
     data_files::{DataMode, create_directory, open_data_file},
     error::{OpenError, StoreError},
     record::FORMAT,
-    tables::prepare_tables,
+    tables::{COPY, prepare_tables},
 };
 
-const FILE: &str = "events.redb";
+/// The file of a log, and of a copy.
+pub(super) const FILE: &str = "events.redb";
 
 /// Size of redb's cache.
 ///
 /// redb's default is a gigabyte. The page cache of the kernel serves as well.
-const CACHE_BYTES: usize = 32 << 20;
+pub(super) const CACHE_BYTES: usize = 32 << 20;
 
 /// The location of the log.
 #[derive(Debug, Clone)]
@@ -52,7 +53,9 @@ impl Location {
         match self {
             Self::Directory(directory, mode) => open_or_create_in(directory, *mode),
             #[cfg(test)]
-            Self::Memory => builder().create_with_backend(redb::backends::InMemoryBackend::new()),
+            Self::Memory => {
+                builder(CACHE_BYTES).create_with_backend(redb::backends::InMemoryBackend::new())
+            }
         }
     }
 }
@@ -82,7 +85,9 @@ fn prepare_file(location: &Location, database: &Database) -> Result<u64, OpenErr
 
 fn wrong_format(location: &Location, found: u64) -> OpenError {
     let path = location.directory().to_owned();
-    if found < FORMAT {
+    if found & COPY != 0 {
+        OpenError::IsCopy(path)
+    } else if found < FORMAT {
         OpenError::TooOld { path, found }
     } else {
         OpenError::TooNew { path, found }
@@ -125,22 +130,31 @@ fn is_caused_by_damage(error: &io::Error) -> bool {
     matches!(error.kind(), InvalidData | InvalidInput | UnexpectedEof)
 }
 
-fn builder() -> Builder {
+fn builder(cache_bytes: usize) -> Builder {
     let mut builder = Builder::new();
-    builder.set_cache_size(CACHE_BYTES);
+    builder.set_cache_size(cache_bytes);
     builder
 }
 
 fn open_or_create_in(directory: &Path, mode: DataMode) -> Result<Database, DatabaseError> {
     create_directory(directory, mode)?;
-    let file = open_data_file(&directory.join(FILE), mode)?;
-    let database = builder().create_with_backend(FileBackend::new(file)?)?;
+    let database = open_or_create_file(&directory.join(FILE), mode, CACHE_BYTES)?;
     // The entry in the directory must survive a power loss too.
     sync_directory(directory)?;
     Ok(database)
 }
 
-fn sync_directory(directory: &Path) -> io::Result<()> {
+/// Opens a redb file, and creates it if there is none.
+pub(super) fn open_or_create_file(
+    path: &Path,
+    mode: DataMode,
+    cache_bytes: usize,
+) -> Result<Database, DatabaseError> {
+    let file = open_data_file(path, mode)?;
+    builder(cache_bytes).create_with_backend(FileBackend::new(file)?)
+}
+
+pub(super) fn sync_directory(directory: &Path) -> io::Result<()> {
     fs::File::open(directory)?.sync_all()
 }
 

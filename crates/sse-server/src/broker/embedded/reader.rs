@@ -8,13 +8,17 @@
 use std::ops::Bound;
 
 use redb::{ReadOnlyTable, ReadTransaction};
-use sse_proto::{Channel, EventId, Position, api::GapReason};
+use sse_proto::{
+    Channel, EventId, Position,
+    api::{GapReason, Lost},
+};
 
 use super::{
     chain::{BackChain, Chain, Run},
     error::StoreError,
     life_record::{decode_life, decode_tombstone},
     record::{ChannelRow, Key, decode_event, decode_forgotten, event_key},
+    restores::{lost_range, range_before},
     tables::{CHANNELS, EVENTS, FORGOTTEN, LIVES, TOMBSTONES, read_header},
 };
 use crate::broker::{
@@ -32,6 +36,9 @@ pub(super) fn read_page(
     from: ReadFrom,
     limits: PageLimits,
 ) -> Result<Page, StoreError> {
+    if let Some(lost) = lost_range(transaction, from)? {
+        return read_after_loss(transaction, channel, lost, limits);
+    }
     let Some(tombstone) = read_tombstone(transaction, channel)? else {
         return read_existing(transaction, channel, from, limits);
     };
@@ -48,6 +55,39 @@ pub(super) fn read_page(
         TombstoneRead::End(start) => Ok(tombstone.page(start, Some(tombstone.record(channel)))),
         TombstoneRead::Nothing => Ok(tombstone.page(Continuity::Contiguous, None)),
     }
+}
+
+/// Reads a page of `channel` for a position in the lost range of a restore: what follows the range,
+/// whatever the channel was in the lost part.
+fn read_after_loss(
+    transaction: &ReadTransaction,
+    channel: &Channel,
+    lost: Lost,
+    limits: PageLimits,
+) -> Result<Page, StoreError> {
+    let row = read_row(transaction, channel)?;
+    let events = transaction.open_table(EVENTS)?;
+    let floor = lost.after.max(row.trimmed);
+    let run = read_run(channel, &events, &row, Chain::after(floor, limits))?;
+    let is_trimmed = row.trimmed > lost.before;
+    let mut page = Page {
+        start: Continuity::Gap {
+            reason: if is_trimmed {
+                GapReason::Trimmed
+            } else {
+                GapReason::LostTail
+            },
+            oldest: run.events.first().map(|event| event.id),
+            lost: (!is_trimmed).then_some(lost),
+        },
+        events: run.events,
+        more: run.more,
+        last: row.last,
+    };
+    if let Some(end) = read_life(transaction, channel)?.and_then(|life| life.end) {
+        end.add_to(channel, &mut page);
+    }
+    Ok(page)
 }
 
 fn read_tombstone(
@@ -105,6 +145,15 @@ fn read_events(
     let row = read_row(transaction, channel)?;
     let events = transaction.open_table(EVENTS)?;
     let (mut start, floor) = resolve_from(&events, &row, from)?;
+    // A channel that began at the gap records of a restore has none. Its events before were not
+    // trimmed but lost.
+    if let Continuity::Gap { reason, lost, .. } = &mut start
+        && *reason == GapReason::Trimmed
+        && row.trimmed == row.origin
+        && let Some(range) = range_before(transaction, row.origin)?
+    {
+        (*reason, *lost) = (GapReason::LostTail, Some(range));
+    }
     let run = read_run(channel, &events, &row, Chain::after(floor, limits))?;
     if !run.is_joined {
         start = Continuity::Gap {
@@ -166,7 +215,10 @@ fn read_back_run(
 }
 
 /// Reads the row of `channel`. A channel that does not exist has a row without events.
-fn read_row(transaction: &ReadTransaction, channel: &Channel) -> Result<ChannelRow, StoreError> {
+pub(super) fn read_row(
+    transaction: &ReadTransaction,
+    channel: &Channel,
+) -> Result<ChannelRow, StoreError> {
     match transaction.open_table(CHANNELS)?.get(channel.as_str())? {
         Some(bytes) => decode_row(channel, bytes.value()),
         // Numbers start at 1, so no event has this number.

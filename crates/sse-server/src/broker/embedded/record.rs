@@ -44,6 +44,11 @@ pub(super) const fn id_of(key: Key) -> EventId {
     EventId::new(key.1, key.2)
 }
 
+/// Returns what an event counts towards the limit of bytes: its record and its key.
+pub(super) const fn record_bytes(record: usize) -> u64 {
+    (record + size_of::<Key>()) as u64
+}
+
 /// Bytes of an event record before its type.
 const EVENT_HEAD: usize = 17;
 
@@ -111,7 +116,7 @@ pub(super) struct LogHeader {
     pub(super) highest: EventId,
     /// Where channels begin that have neither a row nor a known last id.
     pub(super) origin: EventId,
-    /// The number of the next new channel.
+    /// The number of the next new channel, if it is free.
     pub(super) next_number: u32,
 }
 
@@ -150,9 +155,10 @@ impl LogHeader {
 /// What the log knows about a channel. Its events and its row change in the same transaction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct ChannelRow {
-    /// Identifies the channel in the keys of its events. No other channel ever gets this number.
+    /// Identifies the channel in the keys of its events. Another channel gets this number only if
+    /// the file has nothing of this one any more.
     pub(super) number: u32,
-    /// The id after which the channel began.
+    /// The id after which the channel began; zero once something was trimmed.
     pub(super) origin: EventId,
     /// The last id assigned in the channel.
     pub(super) last: EventId,
@@ -218,6 +224,7 @@ impl ChannelRow {
     /// Subtracts the oldest event, which was trimmed. The caller sets `oldest`.
     pub(super) fn subtract(&mut self, id: EventId, bytes: u64) {
         self.trimmed = self.trimmed.max(id);
+        self.origin = EventId::ZERO;
         self.count = self.count.saturating_sub(1);
         self.bytes = self.bytes.saturating_sub(bytes);
     }

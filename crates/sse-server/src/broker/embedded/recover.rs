@@ -4,8 +4,8 @@
 //! |---|---|---|
 //! | header | highest id, origin, next number | checksum |
 //! | channels | every row | checksum; a lookup finds the row; their number |
-//! | forgotten | every last id | checksum; their number |
-//! | lives, tombstones | every one | checksum; a lookup finds the row; their number |
+//! | forgotten, lives, tombstones | every one | checksum; a lookup finds the row; their number |
+//! | restores | every range | checksum |
 //! | deleted | every number | nothing: a lost one costs space |
 //! | key counts | every count | checksum |
 //! | keys | nothing | checksum; a lookup finds the row; their number equals the counts |
@@ -14,11 +14,6 @@
 //! channel would be taken for one that never existed, and the events of a hidden key would be
 //! stored again. Events are not verified here: a log can hold gigabytes, so each read verifies its
 //! own page.
-
-use std::{
-    collections::{BTreeMap, HashMap},
-    sync::Arc,
-};
 
 use redb::{
     ReadTransaction, ReadableTable as _, ReadableTableMetadata as _, TableDefinition,
@@ -32,11 +27,12 @@ use super::{
     error::StoreError,
     key_record::{KeyCount, decode_key},
     life_record::{decode_life, decode_tombstone},
+    numbers::free_numbers,
     record::{ChannelRow, decode_forgotten},
-    staged_channels::{Changes, ChannelChanges},
+    restores::read_ranges,
     store::Store,
     tables::{
-        CHANNELS, DELETED, FORGOTTEN, KEY_COUNTS, KEY_EXPIRIES, KEYS, LIVES, TOMBSTONES,
+        CHANNELS, DELETED, EVENTS, FORGOTTEN, KEY_COUNTS, KEY_EXPIRIES, KEYS, LIVES, TOMBSTONES,
         read_header,
     },
 };
@@ -48,44 +44,46 @@ use crate::broker::clock::Clock;
 pub(super) fn load_state(store: &Store, assigned: EventId) -> Result<CommittedState, StoreError> {
     store.try_read(|transaction| {
         let header = read_header(transaction)?;
-        let rows = load_channels(transaction)?;
-        let forgotten = load_forgotten(transaction)?;
-        let key_counts = load_key_counts(transaction)?;
-        verify_keys(
-            transaction,
-            key_counts.values().map(|keys| keys.count).sum(),
-        )?;
-        let last = rows.values().map(|row| row.last).max().unwrap_or_default();
-        let last_number = rows.values().map(|row| row.number).max().unwrap_or(0);
-        let bytes = rows.values().map(|row| row.bytes).sum();
-        let changes = ChannelChanges {
-            rows: changes(rows),
-            last_ids: changes(forgotten),
-            lives: load_rows(transaction, LIVES, |name, row| {
-                decode_life(name, row).map(Arc::new)
-            })?,
-            tombstones: load_rows(transaction, TOMBSTONES, decode_tombstone)?,
-            deleted: load_deleted(transaction)?,
-        };
+        let lost_ranges = read_ranges(transaction)?;
+        // After a restore every sequence number begins with that of the gap records, so that no id
+        // equals one of the lost part, even if the clock of that server was ahead.
+        let first_seq = lost_ranges.last().map_or(0, |lost| lost.before.seq);
         let mut channels = Channels::default();
-        channels.apply(changes, key_counts);
+        load_key_counts(transaction, &mut channels)?;
+        verify_keys(transaction, channels.keys().total())?;
+        let (mut last, mut bytes) = (EventId::ZERO, 0);
+        load_rows(transaction, CHANNELS, ChannelRow::decode, |channel, row| {
+            (last, bytes) = (last.max(row.last), bytes + row.bytes);
+            channels.load_row(channel, row);
+        })?;
+        load_rows(transaction, FORGOTTEN, decode_forgotten, |channel, last| {
+            channels.load_forgotten(channel, last);
+        })?;
+        load_rows(transaction, LIVES, decode_life, |channel, life| {
+            channels.set_life(channel, Some(life.into()));
+        })?;
+        load_rows(
+            transaction,
+            TOMBSTONES,
+            decode_tombstone,
+            |channel, tombstone| {
+                channels.load_tombstone(channel, tombstone);
+            },
+        )?;
+        for entry in transaction.open_table(DELETED)?.iter()? {
+            channels.set_deleted(entry?.0.value(), true);
+        }
+        let events = transaction.open_table(EVENTS)?;
+        let numbers = free_numbers(&events, channels.used_numbers(), header.next_number)?;
         Ok(CommittedState {
             bytes,
             channels,
-            clock: Clock::new(assigned.max(header.highest).max(last), 0),
-            // Numbers start at 1, and none is assigned twice.
-            next_number: header.next_number.max(last_number + 1),
+            clock: Clock::new(assigned.max(header.highest).max(last), first_seq),
+            numbers,
             origin: header.origin,
+            lost_ranges: lost_ranges.into(),
         })
     })
-}
-
-/// The changes that create these entries.
-fn changes<V>(entries: HashMap<Channel, V>) -> Changes<V> {
-    let entries = entries.into_iter();
-    entries
-        .map(|(channel, value)| (channel, Some(value)))
-        .collect()
 }
 
 /// Loads and verifies a table that has one row for some channels.
@@ -93,9 +91,10 @@ fn load_rows<V>(
     transaction: &ReadTransaction,
     table: TableDefinition<'static, &'static str, &'static [u8]>,
     decode: impl Fn(&str, &[u8]) -> Option<V>,
-) -> Result<Changes<V>, StoreError> {
+    mut load: impl FnMut(&Channel, V),
+) -> Result<(), StoreError> {
     let rows = transaction.open_table(table)?;
-    let mut loaded = HashMap::new();
+    let mut count = 0;
     for entry in rows.iter()? {
         let (name, row) = entry?;
         let (name, row) = (name.value(), row.value());
@@ -103,64 +102,24 @@ fn load_rows<V>(
             || StoreError::Damaged(format!("the row of {name:?} in the table {}", table.name()));
         let is_found = rows.get(name)?.is_some_and(|found| found.value() == row);
         let decoded = decode(name, row).filter(|_| is_found).ok_or_else(damaged)?;
-        loaded.insert(name.parse().map_err(|_| damaged())?, Some(decoded));
+        load(&name.parse().map_err(|_| damaged())?, decoded);
+        count += 1;
     }
-    verify_count(loaded.len() as u64, rows.len()?, table.name())?;
-    Ok(loaded)
+    verify_count(count, rows.len()?, table.name())
 }
 
-fn load_deleted(transaction: &ReadTransaction) -> Result<BTreeMap<u32, bool>, StoreError> {
-    let mut deleted = BTreeMap::new();
-    for entry in transaction.open_table(DELETED)?.iter()? {
-        deleted.insert(entry?.0.value(), true);
-    }
-    Ok(deleted)
-}
-
-fn load_channels(
+fn load_key_counts(
     transaction: &ReadTransaction,
-) -> Result<HashMap<Channel, ChannelRow>, StoreError> {
-    let channels = transaction.open_table(CHANNELS)?;
-    let mut rows = HashMap::new();
-    for entry in channels.iter()? {
-        let (name, row) = entry?;
-        let (name, row) = (name.value(), row.value());
-        let damaged = || StoreError::Damaged(format!("the row of channel {name:?}"));
-        let is_found = channels
-            .get(name)?
-            .is_some_and(|found| found.value() == row);
-        let decoded = ChannelRow::decode(name, row).filter(|_| is_found);
-        let channel = name.parse().map_err(|_| damaged())?;
-        rows.insert(channel, decoded.ok_or_else(damaged)?);
-    }
-    verify_count(rows.len() as u64, channels.len()?, "channels")?;
-    Ok(rows)
-}
-
-fn load_forgotten(transaction: &ReadTransaction) -> Result<HashMap<Channel, EventId>, StoreError> {
-    let rows = transaction.open_table(FORGOTTEN)?;
-    let mut forgotten = HashMap::new();
-    for entry in rows.iter()? {
-        let (name, row) = entry?;
-        let name = name.value();
-        let damaged = || StoreError::Damaged(format!("the forgotten channel {name:?}"));
-        let last = decode_forgotten(name, row.value()).ok_or_else(damaged)?;
-        forgotten.insert(name.parse().map_err(|_| damaged())?, last);
-    }
-    verify_count(forgotten.len() as u64, rows.len()?, "forgotten channels")?;
-    Ok(forgotten)
-}
-
-fn load_key_counts(transaction: &ReadTransaction) -> Result<HashMap<u32, KeyCount>, StoreError> {
-    let mut key_counts = HashMap::new();
+    channels: &mut Channels,
+) -> Result<(), StoreError> {
     for entry in transaction.open_table(KEY_COUNTS)?.iter()? {
         let (number, row) = entry?;
         let number = number.value();
         let damaged = || StoreError::Damaged(format!("the count of the keys of channel {number}"));
         let key_count = KeyCount::decode(number, row.value()).ok_or_else(damaged)?;
-        key_counts.insert(number, key_count);
+        channels.load_key_count(number, key_count);
     }
-    Ok(key_counts)
+    Ok(())
 }
 
 /// Verifies every key, and that there are `expected` keys.

@@ -5,13 +5,13 @@ use std::sync::{
     atomic::{AtomicBool, AtomicU64, Ordering},
 };
 
-use sse_proto::{Channel, EventId, api::GapReason};
+use sse_proto::{Channel, api::GapReason};
 
 use super::{
+    backup::Backups,
     commit::StagedWrite,
     committed_state::{CommittedChange, CommittedState},
     damage_log::DamageLog,
-    last_ids::LastIds,
     progress::WriterProgress,
     revocations::RevocationVersion,
     store::Store,
@@ -35,7 +35,8 @@ pub(super) struct Shared {
     pub(super) waiting: Level,
     pub(super) damage_log: DamageLog,
     pub(super) revocation_version: RevocationVersion,
-    last_ids: RwLock<LastIds>,
+    pub(super) backups: Backups,
+    state: RwLock<CommittedState>,
     /// How many times the file was opened again.
     reopenings: AtomicU64,
     /// How many batches the writer has taken from its queue, empty ones included.
@@ -45,7 +46,7 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    pub(super) fn new(store: Store, state: &CommittedState, metrics: Metrics) -> Self {
+    pub(super) fn new(store: Store, state: CommittedState, metrics: Metrics) -> Self {
         metrics.set_log_size(state.size());
         Self {
             store,
@@ -54,7 +55,8 @@ impl Shared {
             metrics,
             damage_log: DamageLog::default(),
             revocation_version: RevocationVersion::default(),
-            last_ids: RwLock::new(LastIds::new(state)),
+            backups: Backups::default(),
+            state: RwLock::new(state),
             batches: AtomicU64::new(0),
             is_reopening: AtomicBool::new(false),
             reopenings: AtomicU64::new(0),
@@ -72,8 +74,10 @@ impl Shared {
     }
 
     /// Shows the readers a change that is on disk.
-    pub(super) fn publish_change(&self, change: &CommittedChange) {
-        self.write_last_ids().apply(change);
+    pub(super) fn publish_change(&self, change: CommittedChange) {
+        let mut state = self.state_mut();
+        state.apply(change);
+        self.metrics.set_log_size(state.size());
     }
 
     /// Hands the new events of a committed append over to the watchers of its channel. Returns their
@@ -98,15 +102,10 @@ impl Shared {
         added
     }
 
-    /// Shows the readers how far the log's clock is.
-    pub(super) fn publish_clock(&self, highest: EventId) {
-        self.write_last_ids().set_highest(highest);
-    }
-
     /// Shows the readers the state that was loaded after the file was opened again.
-    pub(super) fn publish_state(&self, state: &CommittedState) {
-        *self.write_last_ids() = LastIds::new(state);
+    pub(super) fn publish_state(&self, state: CommittedState) {
         self.metrics.set_log_size(state.size());
+        *self.state_mut() = state;
     }
 
     /// Counts a batch that the writer has taken from its queue.
@@ -141,13 +140,14 @@ impl Shared {
         }
     }
 
-    pub(super) fn last_ids(&self) -> RwLockReadGuard<'_, LastIds> {
-        self.last_ids.read().unwrap_or_else(PoisonError::into_inner)
+    /// The state as of the last commit. The writer reads it while it stages a batch, and only the
+    /// writer changes it, so readers never wait for a batch.
+    pub(super) fn state(&self) -> RwLockReadGuard<'_, CommittedState> {
+        self.state.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn write_last_ids(&self) -> RwLockWriteGuard<'_, LastIds> {
-        self.last_ids
-            .write()
-            .unwrap_or_else(PoisonError::into_inner)
+    /// Changes the state. Readers wait meanwhile.
+    pub(super) fn state_mut(&self) -> RwLockWriteGuard<'_, CommittedState> {
+        self.state.write().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -9,7 +9,6 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    hash::Hash,
     mem,
     sync::Arc,
 };
@@ -17,14 +16,26 @@ use std::{
 use sse_proto::{Channel, EventId};
 
 use super::{
-    committed_channels::{Channels, oldest_event},
+    committed_channels::Channels,
     record::ChannelRow,
-    staged_order::StagedOrder,
+    staged_order::{StagedEntries, StagedOrder, Unchanged},
 };
-use crate::broker::lifecycle::{ChannelLife, Tombstone};
+use crate::broker::{
+    channel_index::earliest,
+    lifecycle::{ChannelLife, Tombstone},
+};
 
 /// Changes by channel. `None` removes an entry.
 pub(super) type Changes<V> = HashMap<Channel, Option<V>>;
+
+/// A change of the time from which a channel may be due.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum DueChange {
+    /// The channel may be due at this time. An earlier time stays.
+    AtLatest(u64),
+    /// The channel was examined and is not due before this time; `None` if it cannot be due.
+    Set(Option<u64>),
+}
 
 /// All changes of channels in one batch.
 #[derive(Debug, Default)]
@@ -36,6 +47,10 @@ pub(super) struct ChannelChanges {
     pub(super) tombstones: Changes<Tombstone>,
     /// Whether a deleted channel, by its number, has events left in the file.
     pub(super) deleted: BTreeMap<u32, bool>,
+    /// From when channels may expire, in the order of the changes.
+    pub(super) due: Vec<(Channel, DueChange)>,
+    /// From when channels may have events to trim, in the order of the changes.
+    pub(super) trims: Vec<(Channel, DueChange)>,
 }
 
 /// The channels within a transaction.
@@ -46,24 +61,30 @@ pub(super) struct StagedChannels<'a> {
     count: usize,
     forgotten_count: usize,
     tombstone_count: usize,
-    idle: StagedOrder<'a>,
-    with_events: StagedOrder<'a>,
+    empty: Unchanged<'a>,
+    single: Unchanged<'a>,
+    busy: Unchanged<'a>,
+    /// The changed channels by their oldest event.
+    with_events: StagedEntries,
     noted: StagedOrder<'a>,
     buried: StagedOrder<'a>,
 }
 
 impl<'a> StagedChannels<'a> {
     pub(super) fn new(committed: &'a Channels) -> Self {
+        let orders = committed.orders();
         Self {
             committed,
             changed: ChannelChanges::default(),
-            count: committed.rows().len(),
+            count: committed.count(),
             forgotten_count: committed.forgotten().len(),
             tombstone_count: committed.tombstones().len(),
-            idle: StagedOrder::new(committed.idle()),
-            with_events: StagedOrder::new(committed.with_events()),
-            noted: StagedOrder::new(committed.noted()),
-            buried: StagedOrder::new(committed.buried()),
+            empty: Unchanged::new(&orders.empty),
+            single: Unchanged::new(&orders.single),
+            busy: Unchanged::new(&orders.busy),
+            with_events: StagedEntries::default(),
+            noted: StagedOrder::new(committed.forgotten().order()),
+            buried: StagedOrder::new(committed.tombstones().order()),
         }
     }
 
@@ -76,7 +97,7 @@ impl<'a> StagedChannels<'a> {
     pub(super) fn life(&self, channel: &Channel) -> Option<&Arc<ChannelLife>> {
         match self.changed.lives.get(channel) {
             Some(changed) => changed.as_ref(),
-            None => self.committed.lives().get(channel),
+            None => self.committed.life(channel),
         }
     }
 
@@ -90,11 +111,10 @@ impl<'a> StagedChannels<'a> {
 
     /// Returns the tombstone of `channel`.
     pub(super) fn tombstone(&self, channel: &Channel) -> Option<Tombstone> {
-        get_staged(
-            self.committed.tombstones(),
-            &self.changed.tombstones,
-            channel,
-        )
+        match self.changed.tombstones.get(channel) {
+            Some(changed) => *changed,
+            None => self.committed.tombstones().get(channel),
+        }
     }
 
     /// Sets the tombstone of `channel`; `None` drops it.
@@ -102,8 +122,8 @@ impl<'a> StagedChannels<'a> {
         let old = self.tombstone(channel);
         self.tombstone_count =
             self.tombstone_count + usize::from(tombstone.is_some()) - usize::from(old.is_some());
-        let id = |tombstone: Option<Tombstone>| tombstone.map(|tombstone| tombstone.at);
-        self.buried.replace(channel, id(old), id(tombstone));
+        let ms = |tombstone: Option<Tombstone>| tombstone.map(|tombstone| tombstone.at.ms);
+        self.buried.replace(channel, ms(old), ms(tombstone));
         self.changed.tombstones.insert(channel.clone(), tombstone);
     }
 
@@ -113,9 +133,14 @@ impl<'a> StagedChannels<'a> {
     }
 
     /// Returns the oldest tombstone.
-    pub(super) fn oldest_tombstone(&mut self) -> Option<(EventId, Channel)> {
-        let changed = &self.changed.tombstones;
-        self.buried.first(|channel| changed.contains_key(channel))
+    pub(super) fn oldest_tombstone(&mut self) -> Option<(Channel, Tombstone)> {
+        let (committed, changed) = (self.committed, &self.changed.tombstones);
+        let channel = self.buried.first(
+            |slot| committed.tombstones().name(slot),
+            |channel| changed.contains_key(channel),
+        )?;
+        let tombstone = self.tombstone(&channel)?;
+        Some((channel, tombstone))
     }
 
     /// Notes whether a deleted channel has events left in the file.
@@ -137,12 +162,10 @@ impl<'a> StagedChannels<'a> {
 
     /// Returns the row of `channel`, or `None` if the channel does not exist.
     pub(super) fn row(&self, channel: &Channel) -> Option<ChannelRow> {
-        get_staged(self.committed.rows(), &self.changed.rows, channel)
-    }
-
-    /// Returns the rows of all channels.
-    pub(super) fn rows(&self) -> impl Iterator<Item = (&Channel, ChannelRow)> {
-        iter_staged(self.committed.rows(), &self.changed.rows)
+        match self.changed.rows.get(channel) {
+            Some(changed) => *changed,
+            None => self.committed.row(channel),
+        }
     }
 
     /// Returns the number of channels.
@@ -150,22 +173,31 @@ impl<'a> StagedChannels<'a> {
         self.count
     }
 
+    /// Returns the numbers that must not be given to a new channel.
+    pub(super) fn used_numbers(&self) -> impl Iterator<Item = u32> {
+        let rows = self.changed.rows.values().flatten();
+        let changed = rows.map(|row| row.number);
+        let deleted = self.changed.deleted.keys().copied();
+        self.committed.used_numbers().chain(changed).chain(deleted)
+    }
+
     /// Sets the row of `channel`; `None` removes it.
     pub(super) fn set_row(&mut self, channel: &Channel, row: Option<ChannelRow>) {
         let old = self.row(channel);
         self.count = self.count + usize::from(row.is_some()) - usize::from(old.is_some());
-        let (old, new) = (old.and_then(oldest_event), row.and_then(oldest_event));
+        let (old, new) = (old.and_then(oldest_ms), row.and_then(oldest_ms));
         self.with_events.replace(channel, old, new);
         self.changed.rows.insert(channel.clone(), row);
     }
 
     /// Returns the channel that has the oldest event of all.
     pub(super) fn with_oldest_event(&mut self) -> Option<Channel> {
-        let changed = &self.changed.rows;
-        let first = self
-            .with_events
-            .first(|channel| changed.contains_key(channel));
-        first.map(|(_, channel)| channel)
+        let (committed, changed) = (self.committed, &self.changed.rows);
+        let name = |slot| committed.name(slot);
+        let is_changed = |channel: &Channel| changed.contains_key(channel);
+        let single = self.single.first(name, is_changed);
+        let busy = self.busy.first(name, is_changed);
+        self.with_events.first_with(earliest(single, busy))
     }
 
     /// Returns the channel that is idle the longest.
@@ -173,18 +205,39 @@ impl<'a> StagedChannels<'a> {
     /// A channel is idle if its last id is older than `cutoff_ms` and it has no keys. A channel
     /// that this batch has changed is not idle.
     pub(super) fn idlest(&mut self, cutoff_ms: u64) -> Option<(Channel, ChannelRow)> {
-        let changed = &self.changed.rows;
-        let (last, channel) = self
-            .idle
-            .first_unchanged(|channel| changed.contains_key(channel))?;
+        let (committed, changed) = (self.committed, &self.changed.rows);
+        let name = |slot| committed.name(slot);
+        let is_changed = |channel: &Channel| changed.contains_key(channel);
+        let empty = self.empty.first(name, is_changed);
+        let single = self.single.first(name, is_changed);
+        let (ms, channel) = earliest(empty, single)?;
         let row = self.row(channel)?;
-        (last.ms < cutoff_ms).then(|| (channel.clone(), row))
+        (ms < cutoff_ms).then(|| (channel.clone(), row))
+    }
+
+    /// Records that `channel` may expire from a time on.
+    pub(super) fn change_due(&mut self, channel: &Channel, change: DueChange) {
+        self.changed.due.push((channel.clone(), change));
+    }
+
+    /// Records that `channel` may have events to trim from a time on.
+    pub(super) fn change_trim(&mut self, channel: &Channel, change: DueChange) {
+        self.changed.trims.push((channel.clone(), change));
+    }
+
+    /// Returns up to `count_max` channels that may have events to trim, as of the last commit, and
+    /// whether there are more.
+    pub(super) fn due_for_trimming(&self, log_ms: u64, count_max: usize) -> (Vec<Channel>, bool) {
+        let mut due = self.committed.trims().due(log_ms);
+        let slots = due.by_ref().take(count_max);
+        let names = slots.filter_map(|slot| self.committed.name(slot).cloned());
+        (names.collect(), due.next().is_some())
     }
 
     /// Whether `needed` channels are idle.
     pub(super) fn has_idle(&self, needed: usize, cutoff_ms: u64) -> bool {
         // Counted each time, so that no call has many channels to count.
-        let idle = self.committed.idle().count_before(cutoff_ms);
+        let idle = self.committed.orders().count_idle_before(cutoff_ms);
         // Channels that this batch has changed do not count. The bound saves looking them up.
         idle >= needed + self.changed.rows.len()
             || idle >= needed + self.count_changed_idle(cutoff_ms)
@@ -193,16 +246,19 @@ impl<'a> StagedChannels<'a> {
     /// Counts the channels that were idle, and that this batch has changed.
     fn count_changed_idle(&self, cutoff_ms: u64) -> usize {
         let was_idle = |channel: &&Channel| {
-            let last = self.committed.rows().get(*channel).map(|row| row.last);
+            let last = self.committed.row(channel).map(|row| row.last);
             let last = last.filter(|last| last.ms < cutoff_ms);
-            last.is_some_and(|last| self.committed.idle().contains(channel, last))
+            last.is_some_and(|last| self.committed.is_idle_since(channel, last))
         };
         self.changed.rows.keys().filter(was_idle).count()
     }
 
     /// Returns the last id of a forgotten channel.
     pub(super) fn last_id(&self, channel: &Channel) -> Option<EventId> {
-        get_staged(self.committed.forgotten(), &self.changed.last_ids, channel)
+        match self.changed.last_ids.get(channel) {
+            Some(changed) => *changed,
+            None => self.committed.forgotten().get(channel),
+        }
     }
 
     /// Sets the last id of a forgotten channel; `None` drops it.
@@ -210,7 +266,8 @@ impl<'a> StagedChannels<'a> {
         let old = self.last_id(channel);
         self.forgotten_count =
             self.forgotten_count + usize::from(last.is_some()) - usize::from(old.is_some());
-        self.noted.replace(channel, old, last);
+        let ms = |id: Option<EventId>| id.map(|id| id.ms);
+        self.noted.replace(channel, ms(old), ms(last));
         self.changed.last_ids.insert(channel.clone(), last);
     }
 
@@ -219,56 +276,19 @@ impl<'a> StagedChannels<'a> {
         self.forgotten_count
     }
 
-    /// Returns the oldest last id of a forgotten channel.
-    pub(super) fn oldest_last_id(&mut self) -> Option<(EventId, Channel)> {
-        let changed = &self.changed.last_ids;
-        self.noted.first(|channel| changed.contains_key(channel))
+    /// Returns the forgotten channel with the oldest last id, and that id.
+    pub(super) fn oldest_last_id(&mut self) -> Option<(Channel, EventId)> {
+        let (committed, changed) = (self.committed, &self.changed.last_ids);
+        let channel = self.noted.first(
+            |slot| committed.forgotten().name(slot),
+            |channel| changed.contains_key(channel),
+        )?;
+        let last = self.last_id(&channel)?;
+        Some((channel, last))
     }
 }
 
-/// Looks up an entry in `changed`, and in `committed` if it did not change.
-fn get_staged<K: Eq + Hash, V: Copy>(
-    committed: &HashMap<K, V>,
-    changed: &HashMap<K, Option<V>>,
-    key: &K,
-) -> Option<V> {
-    match changed.get(key) {
-        Some(changed) => *changed,
-        None => committed.get(key).copied(),
-    }
-}
-
-/// Returns the entries of `committed` with the changes of `changed`.
-fn iter_staged<'m, K: Eq + Hash, V: Copy>(
-    committed: &'m HashMap<K, V>,
-    changed: &'m HashMap<K, Option<V>>,
-) -> impl Iterator<Item = (&'m K, V)> {
-    let unchanged = committed
-        .iter()
-        .filter(|(key, _)| !changed.contains_key(*key))
-        .map(|(key, value)| (key, *value));
-    let changed = changed
-        .iter()
-        .filter_map(|(key, value)| value.map(|value| (key, value)));
-    unchanged.chain(changed)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_change_hides_the_committed_entry() {
-        let committed = HashMap::from([("kept", 1), ("changed", 2), ("removed", 3)]);
-        let changed = HashMap::from([("changed", Some(20)), ("removed", None), ("new", Some(4))]);
-        let mut all: Vec<_> = iter_staged(&committed, &changed)
-            .map(|(key, value)| (*key, value))
-            .collect();
-        all.sort_unstable();
-        assert_eq!(all, [("changed", 20), ("kept", 1), ("new", 4)]);
-        for (key, value) in &all {
-            assert_eq!(get_staged(&committed, &changed, key), Some(*value));
-        }
-        assert_eq!(get_staged(&committed, &changed, &"removed"), None);
-    }
+/// The time of the oldest event of a channel.
+fn oldest_ms(row: ChannelRow) -> Option<u64> {
+    (row.count > 0).then_some(row.oldest.ms)
 }

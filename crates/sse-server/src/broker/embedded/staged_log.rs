@@ -13,7 +13,10 @@ use super::{
     committed_state::{CommittedChange, CommittedState},
     error::StoreError,
     key_record::KeyCount,
-    record::{ChannelRow, Key, LogHeader, encode_event, encode_forgotten, event_key, id_of},
+    numbers::free_numbers,
+    record::{
+        ChannelRow, Key, LogHeader, encode_event, encode_forgotten, event_key, id_of, record_bytes,
+    },
     staged_channels::StagedChannels,
     staged_lives::{write_changes, write_lives},
     tables::{CHANNELS, EVENTS, FORGOTTEN, write_header},
@@ -75,19 +78,9 @@ impl<'a> StagedLog<'a> {
         self.classes.effective(channel, own, self.retention)
     }
 
-    /// Returns the time of the system's clock with which the batch was opened.
-    pub(super) const fn now_ms(&self) -> u64 {
-        self.now_ms
-    }
-
     /// Assigns an id that belongs to no event.
     pub(super) fn next_id(&mut self) -> EventId {
         self.change.clock.next_id(self.now_ms)
-    }
-
-    /// Records that `channel` may be due from a time on.
-    pub(super) fn add_due(&mut self, channel: &Channel, due_ms: u64) {
-        self.change.due.push((due_ms, channel.clone()));
     }
 
     /// Raises the origin to `id`.
@@ -136,19 +129,27 @@ impl<'a> StagedLog<'a> {
         self.change.more_to_trim = true;
     }
 
-    /// Returns the number of the next new channel.
-    pub(super) const fn next_number(&self) -> u32 {
-        self.change.next_number
+    /// Whether this commit may remove one more event.
+    pub(super) const fn may_trim(&self) -> bool {
+        self.trims_left > 0
+    }
+
+    /// Takes a number that the file has nothing of.
+    fn take_number(&mut self) -> Result<u32, StoreError> {
+        if self.change.numbers.is_empty() {
+            let (used, next) = (self.channels.used_numbers(), self.change.numbers.end);
+            self.change.numbers = free_numbers(&self.events, used, next)?;
+        }
+        let number = self.change.numbers.next();
+        number.ok_or_else(|| StoreError::Damaged("every channel number is used".to_owned()))
     }
 
     /// Creates the row of a new channel, which the caller stages together with its first events.
     ///
     /// The channel begins after its last id if it was forgotten, and after the origin otherwise.
-    pub(super) fn new_row(&mut self, channel: &Channel) -> ChannelRow {
-        let origin = self.take_origin(channel);
-        let row = ChannelRow::new(self.change.next_number, origin);
-        self.change.next_number += 1;
-        row
+    pub(super) fn new_row(&mut self, channel: &Channel) -> Result<ChannelRow, StoreError> {
+        let number = self.take_number()?;
+        Ok(ChannelRow::new(number, self.take_origin(channel)))
     }
 
     /// Returns the id after which a new channel begins, and drops its last id if it was forgotten.
@@ -178,7 +179,7 @@ impl<'a> StagedLog<'a> {
     /// Drops the oldest last id of a forgotten channel. New channels then begin after it, so that
     /// no position in the forgotten channel passes as proved.
     pub(super) fn drop_oldest_last_id(&mut self) {
-        if let Some((last, channel)) = self.channels.oldest_last_id() {
+        if let Some((channel, last)) = self.channels.oldest_last_id() {
             self.channels.set_last_id(&channel, None);
             self.change.origin = self.change.origin.max(last);
         }
@@ -333,13 +334,8 @@ impl<'a> StagedLog<'a> {
             &LogHeader {
                 highest: self.change.clock.highest(),
                 origin: self.change.origin,
-                next_number: self.change.next_number,
+                next_number: self.change.numbers.start,
             },
         )
     }
-}
-
-/// Returns what an event counts towards the limit of bytes: its record and its key.
-const fn record_bytes(record: usize) -> u64 {
-    (record + size_of::<Key>()) as u64
 }

@@ -2,7 +2,10 @@
 //!
 //! A damaged file can make redb return an error or panic. Both become a [`StoreError`].
 
-use std::sync::{PoisonError, RwLock, RwLockWriteGuard};
+use std::{
+    path::PathBuf,
+    sync::{PoisonError, RwLock, RwLockWriteGuard},
+};
 
 use redb::{Database, ReadTransaction, ReadableDatabase as _, WriteTransaction};
 
@@ -92,6 +95,17 @@ impl Store {
             transaction.commit()?;
             Ok(result)
         })
+    }
+
+    /// Returns a snapshot of the log that holds no lock. Its reads fail once the log is closed or
+    /// opened again.
+    pub(super) fn snapshot(&self) -> Result<ReadTransaction, StoreError> {
+        self.run(|database| Ok(database.begin_read()?))
+    }
+
+    /// Returns the path of the file.
+    pub(super) fn file(&self) -> PathBuf {
+        self.location.file()
     }
 
     /// Returns the path of the file, for messages.

@@ -41,15 +41,27 @@ pub(super) const TOMBSTONES: TableDefinition<'static, &str, &[u8]> =
 pub(super) const DELETED: TableDefinition<'static, u32, ()> = TableDefinition::new("deleted");
 /// The [`LogHeader`], in one row.
 pub(super) const HEADER: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("numbers");
+/// The ranges of ids that restores from copies have lost, by the id of their gap records; see
+/// [`restores`](super::restores).
+pub(super) const RESTORES: TableDefinition<'static, (u64, u64), &[u8]> =
+    TableDefinition::new("restores");
 /// The format. This table is the same in every version.
 const META: TableDefinition<'static, &str, u64> = TableDefinition::new("meta");
+
+/// Added to the format of a log that was restored from a copy. Versions that know no restores do not
+/// open such a log.
+pub(super) const RESTORED: u64 = 1 << 8;
+/// Added to the format of a copy. No version opens a copy as a log.
+pub(super) const COPY: u64 = 1 << 9;
 
 /// Creates the tables that are missing, and returns the format of the file.
 ///
 /// A file of the format before is converted, in the same commit: the new format adds tables, and
 /// every row of the old ones stays as it is. A file of another format is left unchanged.
 pub(super) fn prepare_tables(database: &Database) -> Result<u64, StoreError> {
-    let found = read_format(database)?;
+    let number = read_format(database)?;
+    let restored = number.map_or(0, |number| number & RESTORED);
+    let found = number.map(|number| number & !RESTORED);
     if let Some(found) = found
         && found != FORMAT
         && found != FORMAT_BEFORE
@@ -59,7 +71,7 @@ pub(super) fn prepare_tables(database: &Database) -> Result<u64, StoreError> {
     let transaction = database.begin_write()?;
     match found {
         None => start_log(&transaction)?,
-        Some(FORMAT_BEFORE) => write_format(&transaction)?,
+        Some(FORMAT_BEFORE) => write_format_number(&transaction, FORMAT | restored)?,
         Some(_) => {}
     }
     transaction.open_table(EVENTS)?;
@@ -72,18 +84,23 @@ pub(super) fn prepare_tables(database: &Database) -> Result<u64, StoreError> {
     transaction.open_table(LIVES)?;
     transaction.open_table(TOMBSTONES)?;
     transaction.open_table(DELETED)?;
+    transaction.open_table(RESTORES)?;
     transaction.commit()?;
     Ok(FORMAT)
 }
 
 /// Writes the format and the header of a new log.
 fn start_log(transaction: &WriteTransaction) -> Result<(), StoreError> {
-    write_format(transaction)?;
+    write_format_number(transaction, FORMAT)?;
     write_header(transaction, &LogHeader::NEW)
 }
 
-fn write_format(transaction: &WriteTransaction) -> Result<(), StoreError> {
-    transaction.open_table(META)?.insert("format", FORMAT)?;
+/// Writes the format, to which [`RESTORED`] and [`COPY`] may be added.
+pub(super) fn write_format_number(
+    transaction: &WriteTransaction,
+    number: u64,
+) -> Result<(), StoreError> {
+    transaction.open_table(META)?.insert("format", number)?;
     Ok(())
 }
 
@@ -106,7 +123,8 @@ fn read_format(database: &Database) -> Result<Option<u64>, StoreError> {
         return Ok(None);
     }
     require_table(&tables, META.name())?;
-    let format = read_meta(&transaction)?;
+    let number = read_format_number(&transaction)?;
+    let format = number & !RESTORED;
     if format == FORMAT || format == FORMAT_BEFORE {
         require_tables(
             &tables,
@@ -121,7 +139,10 @@ fn read_format(database: &Database) -> Result<Option<u64>, StoreError> {
     if format == FORMAT {
         require_tables(&tables, &[LIVES.name(), TOMBSTONES.name()])?;
     }
-    Ok(Some(format))
+    if number & RESTORED != 0 {
+        require_table(&tables, RESTORES.name())?;
+    }
+    Ok(Some(number))
 }
 
 fn table_names(transaction: &ReadTransaction) -> Result<HashSet<String>, StoreError> {
@@ -129,8 +150,8 @@ fn table_names(transaction: &ReadTransaction) -> Result<HashSet<String>, StoreEr
     Ok(tables.map(|table| table.name().to_owned()).collect())
 }
 
-/// Reads the format from its table.
-fn read_meta(transaction: &ReadTransaction) -> Result<u64, StoreError> {
+/// Reads the format from its table, with what is added to it.
+pub(super) fn read_format_number(transaction: &ReadTransaction) -> Result<u64, StoreError> {
     transaction
         .open_table(META)?
         .get("format")?

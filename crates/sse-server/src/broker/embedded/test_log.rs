@@ -7,7 +7,7 @@ use sse_proto::{Event, EventId, Position};
 
 use super::{
     commit::CommitBatch, committed_state::CommittedState, error::AppendError, open::Location,
-    reader, recover::load_state, store::Store,
+    reader, record::ChannelRow, recover::load_state, store::Store,
 };
 use crate::broker::{
     BrokerError, Continuity, PageLimits, Publisher, ReadFrom, Retention,
@@ -121,12 +121,16 @@ impl TestLog {
             &self.state,
             load_state(&self.store, self.state.clock.highest()).unwrap(),
         );
+        assert_eq!(loaded.channels.all(), state.channels.all());
         assert_eq!(
-            (loaded.channels.rows(), loaded.channels.forgotten()),
-            (state.channels.rows(), state.channels.forgotten())
+            loaded.channels.forgotten().all(),
+            state.channels.forgotten().all()
         );
         assert_eq!((loaded.bytes, loaded.origin), (state.bytes, state.origin));
-        assert_eq!(loaded.channels.key_counts(), state.channels.key_counts());
+        assert_eq!(
+            loaded.channels.keys().counts(),
+            state.channels.keys().counts()
+        );
     }
 
     /// Appends an item with one event. Returns the millisecond of its id, and whether it is a
@@ -156,11 +160,12 @@ impl TestLog {
 
     /// Returns the number of events of a channel.
     pub(super) fn count(&self, channel: &str) -> u64 {
-        self.state
-            .channels
-            .rows()
-            .get(&channel.parse().unwrap())
-            .map_or(0, |row| row.count)
+        self.row(channel).map_or(0, |row| row.count)
+    }
+
+    /// Returns the row of a channel.
+    pub(super) fn row(&self, channel: &str) -> Option<ChannelRow> {
+        self.state.channels.row(&channel.parse().unwrap())
     }
 }
 

@@ -6,19 +6,18 @@
 //! | age   | channel | those older than the limit, but never the newest of the channel |
 //! | bytes | log     | the oldest of all channels |
 //!
-//! The count applies to every append. A sweep applies all three limits. One commit removes a
-//! limited number of events, so that a lowered limit does not block the writer; the next commits
-//! continue.
+//! The limits of a channel's count and bytes apply to every append. A sweep applies all limits, and
+//! only to the channels that may be due: an index has the time from which the oldest event of a
+//! channel is too old. One commit removes a limited number of events, so that a lowered limit does
+//! not block the writer; the next commits continue.
 
 use sse_proto::Channel;
 
 use super::{
-    committed_state::CommittedState, error::StoreError, record::ChannelRow, staged_log::StagedLog,
+    committed_channels::Channels, error::StoreError, record::ChannelRow,
+    staged_channels::DueChange, staged_log::StagedLog,
 };
-use crate::broker::{
-    Retention,
-    lifecycle::{Classes, Effective},
-};
+use crate::broker::lifecycle::Effective;
 
 /// Events that are removed from one channel before the oldest event of all channels is searched
 /// again.
@@ -26,51 +25,72 @@ const TRIM_BATCH: u64 = 64;
 /// Events whose age is checked at once.
 const AGE_BATCH: usize = 1024;
 
-/// Returns true if a channel has events that are too old or too many, or keys that have expired.
-pub(super) fn is_sweep_needed(
-    state: &CommittedState,
-    (retention, classes): (&Retention, &Classes),
-    now_ms: u64,
-) -> bool {
-    let log_ms = state.clock.log_ms(now_ms);
-    let channels = &state.channels;
-    let mut key_counts = channels.key_counts().values();
-    let is_excess = |(channel, row): (&Channel, &ChannelRow)| {
-        let life = channels.lives().get(channel);
-        let own = life.map(|life| life.settings).unwrap_or_default();
-        has_excess(row, &classes.effective(channel, own, retention), log_ms)
-    };
+/// Channels that one commit examines at most.
+const EXAMINED_MAX: usize = 10_000;
+
+/// Returns true if channels may have events that are too old or too many, or have keys that have
+/// expired.
+pub(super) fn is_sweep_needed(channels: &Channels, log_ms: u64) -> bool {
     !channels.deleted().is_empty()
-        || channels.rows().iter().any(is_excess)
-        || key_counts.any(|key_count| key_count.has_expired(log_ms))
+        || channels.trims().is_any_due(log_ms)
+        || channels.keys().expired(log_ms).next().is_some()
 }
 
-/// Whether a channel has events beyond its limits at this time.
-fn has_excess(row: &ChannelRow, limits: &Effective, now_ms: u64) -> bool {
+/// Whether a channel has events beyond its limits of count and bytes.
+fn has_excess(row: &ChannelRow, limits: &Effective) -> bool {
     let bytes_max = limits.settings.history_bytes.unwrap_or(u64::MAX);
-    row.count > limits.events_max()
-        || row.has_events_before(limits.cutoff_ms(now_ms))
-        || row.count > 1 && row.bytes > bytes_max
+    row.count > limits.events_max() || row.count > 1 && row.bytes > bytes_max
 }
 
-/// Applies all limits to all channels.
-pub(super) fn trim_all(log: &mut StagedLog<'_>) -> Result<(), StoreError> {
-    let now_ms = log.now_ms();
-    let with_excess = log.channels.rows().filter_map(|(channel, row)| {
-        let limits = log.effective(channel);
-        has_excess(&row, &limits, now_ms).then(|| (channel.clone(), limits))
-    });
-    for (channel, limits) in with_excess.collect::<Vec<_>>() {
+/// Returns from when on a channel may have events to trim; `None` before its next write.
+pub(super) fn next_trim_ms(row: &ChannelRow, limits: &Effective) -> Option<u64> {
+    match row.count {
+        0 | 1 => None,
+        _ if has_excess(row, limits) => Some(0),
+        _ => limits.too_old_from_ms(row.oldest.ms),
+    }
+}
+
+/// Applies all limits to the channels that may have events to trim.
+pub(super) fn trim_due(log: &mut StagedLog<'_>) -> Result<(), StoreError> {
+    let log_ms = log.log_ms();
+    let (channels, has_more) = log.channels.due_for_trimming(log_ms, EXAMINED_MAX);
+    if has_more {
+        log.defer_trimming();
+    }
+    for channel in channels {
+        if !log.may_trim() {
+            log.defer_trimming();
+            break;
+        }
+        let limits = log.effective(&channel);
         trim_to_limits(log, &channel, &limits)?;
-        trim_to_age(log, &channel, limits.cutoff_ms(now_ms))?;
+        trim_to_age(log, &channel, limits.cutoff_ms(log_ms))?;
+        let row = log.channels.row(&channel);
+        let next_ms = row.and_then(|row| next_trim_ms(&row, &limits));
+        log.channels.change_trim(&channel, DueChange::Set(next_ms));
     }
     trim_to_bytes(log)
 }
 
-/// Removes the events of `channel` beyond its limits of count and bytes.
-pub(super) fn trim_channel(log: &mut StagedLog<'_>, channel: &Channel) -> Result<(), StoreError> {
+/// Removes the events of `channel` beyond its limits of count and bytes, after a write. `was_busy`
+/// states that the channel had more than one event before.
+pub(super) fn trim_channel(
+    log: &mut StagedLog<'_>,
+    channel: &Channel,
+    was_busy: bool,
+) -> Result<(), StoreError> {
     let limits = log.effective(channel);
-    trim_to_limits(log, channel, &limits)
+    trim_to_limits(log, channel, &limits)?;
+    // A channel with more than one event is in the index already.
+    if !was_busy
+        && let Some(row) = log.channels.row(channel)
+        && let Some(next_ms) = next_trim_ms(&row, &limits)
+    {
+        log.channels
+            .change_trim(channel, DueChange::AtLatest(next_ms));
+    }
+    Ok(())
 }
 
 fn trim_to_limits(

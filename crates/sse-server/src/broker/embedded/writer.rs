@@ -14,7 +14,7 @@
 //! hold.
 
 use std::{
-    io, mem,
+    io,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc,
@@ -29,10 +29,10 @@ use tokio::sync::oneshot;
 
 use super::{
     commit::CommitBatch,
-    committed_state::{CommittedChange, CommittedState},
+    committed_state::CommittedChange,
     disk::FreeSpace,
     error::StoreError,
-    expiry::Expiry,
+    expiry::{Expiry, add_to_index},
     failure_log::FailureLog,
     recover::load_state,
     request::Request,
@@ -57,7 +57,6 @@ pub(super) type WriterThread = JoinHandle<Result<(), BrokerError>>;
 pub(super) struct Writer {
     pub(super) shared: Arc<Shared>,
     pub(super) requests: Receiver<Request>,
-    pub(super) state: CommittedState,
     pub(super) retention: Retention,
     pub(super) classes: Classes,
     pub(super) expiry: Expiry,
@@ -101,7 +100,7 @@ impl Writer {
         let interval = self.retention.sweep_interval();
         let mut sweep_due = Instant::now() + interval;
         loop {
-            let Some(batch) = self.next_batch(self.expiry.next_before(sweep_due)) else {
+            let Some(batch) = self.next_batch(self.next_look(sweep_due)) else {
                 return self.save_clock();
             };
             self.shared.count_batch();
@@ -110,10 +109,8 @@ impl Writer {
             if is_due {
                 sweep_due = Instant::now() + interval;
             }
-            let (retention, classes) = (&self.retention, &self.classes);
-            self.expiry.follow_classes(&self.state, retention, classes);
-            let log_ms = self.state.clock.log_ms(now_ms());
-            let (expired, has_old_tombstones) = self.expiry.take_due(&self.state, log_ms);
+            self.index_channels();
+            let (expired, has_old_tombstones) = self.due_now();
             let is_expiry = !expired.is_empty() || has_old_tombstones;
             if !is_expiry && !self.is_commit_needed(&batch, is_due) {
                 continue;
@@ -129,7 +126,44 @@ impl Writer {
         !batch.is_empty()
             || is_due && self.is_clock_unsaved
             || self.is_too_large()
-            || is_due && is_sweep_needed(&self.state, (&self.retention, &self.classes), now_ms())
+            || is_due && self.is_sweep_needed()
+    }
+
+    fn is_sweep_needed(&self) -> bool {
+        let state = self.shared.state();
+        is_sweep_needed(&state.channels, state.clock.log_ms(now_ms()))
+    }
+
+    /// Returns when to look for channels that may be due, but at most `until`.
+    fn next_look(&self, until: Instant) -> Instant {
+        let state = self.shared.state();
+        let log_ms = state.clock.log_ms(now_ms());
+        self.expiry.next_before(until, &state.channels, log_ms)
+    }
+
+    /// Indexes some channels again after the classes were replaced.
+    fn index_channels(&mut self) {
+        self.expiry.follow_classes(&self.classes);
+        let state = self.shared.state();
+        let (channels, retention) = (&state.channels, &self.retention);
+        let indexed = self.expiry.index_some(channels, retention, &self.classes);
+        drop(state);
+        if !indexed.is_empty() {
+            add_to_index(&mut self.shared.state_mut().channels, indexed);
+        }
+    }
+
+    /// Returns the channels to trim or to delete, and whether tombstones are over.
+    fn due_now(&mut self) -> (Vec<Channel>, bool) {
+        let state = self.shared.state();
+        let log_ms = state.clock.log_ms(now_ms());
+        let (channels, retention) = (&state.channels, &self.retention);
+        let found = self.expiry.look(channels, retention, &self.classes, log_ms);
+        drop(state);
+        if !found.postponed.is_empty() {
+            add_to_index(&mut self.shared.state_mut().channels, found.postponed);
+        }
+        (found.due, found.has_old_tombstones)
     }
 
     /// Carries out a batch without a commit if its requests concern the clock only. Returns the
@@ -140,10 +174,11 @@ impl Writer {
         }
         for request in batch {
             if let Request::AdvanceClock { bound, reply } = request {
-                let before = self.state.clock.highest();
-                self.state.clock.advance_past(bound, now_ms());
-                self.is_clock_unsaved |= self.state.clock.highest() != before;
-                self.shared.publish_clock(self.state.clock.highest());
+                let mut state = self.shared.state_mut();
+                let before = state.highest();
+                state.clock.advance_past(bound, now_ms());
+                self.is_clock_unsaved |= state.highest() != before;
+                drop(state);
                 let _ = reply.send(Ok(()));
             }
         }
@@ -159,8 +194,8 @@ impl Writer {
     }
 
     /// Returns true if the events have more bytes than they may.
-    const fn is_too_large(&self) -> bool {
-        self.state.bytes > self.retention.bytes_max
+    fn is_too_large(&self) -> bool {
+        self.shared.state().bytes > self.retention.bytes_max
     }
 
     /// Waits for a batch. Returns an empty batch at `until`, and `None` if no request can follow.
@@ -196,13 +231,11 @@ impl Writer {
     ) -> Result<bool, BrokerError> {
         let room = self.free_space.check();
         match self.stage(&batch, expired, is_sweep, &room) {
-            Ok((replies, deleted, mut change)) => {
-                self.expiry.add(mem::take(&mut change.due));
+            Ok((replies, deleted, change)) => {
                 let more_to_trim = change.more_to_trim;
-                self.shared.publish_change(&change);
-                self.apply(change);
+                let log_ms = self.apply(change);
                 self.is_clock_unsaved = false;
-                self.expiry.observe_clock(self.state.clock.log_ms(now_ms()));
+                self.expiry.observe_clock(log_ms);
                 for channel in &deleted {
                     self.shared.notifier.notify(channel);
                 }
@@ -214,14 +247,16 @@ impl Writer {
         }
     }
 
-    fn apply(&mut self, change: CommittedChange) {
-        let before = self.state.channels.rows().len();
-        self.state.apply(change);
-        self.shared.metrics.set_log_size(self.state.size());
-        let after = self.state.channels.rows().len();
+    /// Applies a change that is on disk. Returns the log's time.
+    fn apply(&self, change: CommittedChange) -> u64 {
+        let before = self.shared.state().channels.count();
+        self.shared.publish_change(change);
+        let state = self.shared.state();
+        let after = state.channels.count();
         if after > before {
             self.channel_usage.record_growth(after);
         }
+        state.clock.log_ms(now_ms())
     }
 
     /// Writes and commits a batch. Returns the replies, the channels that were deleted because they
@@ -233,12 +268,12 @@ impl Writer {
         is_sweep: bool,
         room: &Result<(), BrokerError>,
     ) -> Result<(Vec<Reply>, Vec<Channel>, CommittedChange), StoreError> {
-        let (state, retention) = (&self.state, &self.retention);
+        let state = self.shared.state();
         self.shared.store.write(|transaction| {
             let mut staged = CommitBatch::open(
                 transaction,
-                state,
-                (retention, &self.classes),
+                &state,
+                (&self.retention, &self.classes),
                 &self.client_shares,
                 now_ms(),
                 TRIMS_PER_COMMIT_MAX,
@@ -247,7 +282,7 @@ impl Writer {
             let deleted = staged.expire(expired)?;
             if is_sweep {
                 staged.sweep()?;
-            } else if self.is_too_large() {
+            } else if state.bytes > self.retention.bytes_max {
                 staged.trim_to_bytes()?;
             }
             Ok((replies, deleted, staged.finish()?))
@@ -273,11 +308,12 @@ impl Writer {
         };
         let store = &self.shared.store;
         store.reopen().map_err(|error| lost(error.to_string()))?;
-        self.state = load_state(store, self.state.clock.highest())
-            .map_err(|error| lost(error.to_string()))?;
-        self.shared.publish_state(&self.state);
+        let highest = self.shared.state().highest();
+        let mut state = load_state(store, highest).map_err(|error| lost(error.to_string()))?;
         let (retention, classes) = (&self.retention, &self.classes);
-        self.expiry.index_all(&self.state, retention, classes);
+        let channels = &mut state.channels;
+        self.expiry.index_all(channels, retention, classes);
+        self.shared.publish_state(state);
         self.shared.record_reopening();
         // The failed commit may be in the file, and each tail must be proved before the next group
         // is handed over to it.

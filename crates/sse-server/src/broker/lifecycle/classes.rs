@@ -187,6 +187,13 @@ impl Effective {
         now_ms.saturating_sub(self.settings.history_age_ms.unwrap_or(u64::MAX))
     }
 
+    /// Returns from when on an event of the time `ms` is too old; `None` if it never is.
+    #[must_use]
+    pub fn too_old_from_ms(&self, ms: u64) -> Option<u64> {
+        let age_ms = self.settings.history_age_ms;
+        age_ms.map(|age_ms| ms.saturating_add(age_ms).saturating_add(1))
+    }
+
     /// Returns when the channel is due; `None` if it never is. `written_ms` is the time of the last
     /// write, or of the end of a closed channel.
     #[must_use]

@@ -13,7 +13,7 @@
 use sse_proto::{Channel, EventId, Position, api::GapReason};
 
 use super::{CloseReason, EndMark};
-use crate::broker::{Continuity, Page, ReadFrom, Stored};
+use crate::broker::{Continuity, Page, ReadFrom, Stored, channel_index::Dated};
 
 /// The note of a deletion.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,6 +27,13 @@ pub struct Tombstone {
     pub at: EventId,
     /// Whether the incarnation ever had an event.
     pub has_events: bool,
+}
+
+/// A tombstone has the time of the deletion.
+impl Dated for Tombstone {
+    fn ms(&self) -> u64 {
+        self.at.ms
+    }
 }
 
 impl Tombstone {

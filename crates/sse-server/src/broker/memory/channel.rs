@@ -1,17 +1,18 @@
 //! One channel in memory: its events in order, pages of them, and its idempotency keys.
 
-use std::collections::VecDeque;
+use std::borrow::Cow;
 
 use bytes::BytesMut;
 use bytestring::ByteString;
 use sse_proto::{Channel, Event, EventId, Position};
 
-use super::keys::Keys;
+use super::{events::Events, keys::Keys};
 use crate::broker::{
     Appended, BackPage, Continuity, Page, PageLimits, ReadFrom, Stored,
+    channel_index::{Rank, earliest},
     clock::Clock,
     continuity::{Extent, Trimmed, judge, judge_time},
-    lifecycle::{ChannelLife, ChannelSettings, EndMark},
+    lifecycle::{ChannelLife, ChannelSettings, Effective, EndMark},
     types::event_size,
 };
 
@@ -33,7 +34,7 @@ pub(super) struct ChannelLog {
     last: EventId,
     /// The newest trimmed id; `origin` if nothing was trimmed.
     trimmed: EventId,
-    events: VecDeque<Stored>,
+    events: Events,
     /// What the events count towards the limits of bytes.
     bytes: u64,
     pub(super) keys: Keys,
@@ -53,7 +54,7 @@ impl ChannelLog {
             origin,
             last: origin,
             trimmed: origin,
-            events: VecDeque::new(),
+            events: Events::default(),
             bytes: 0,
             keys: Keys::default(),
             life: None,
@@ -98,13 +99,13 @@ impl ChannelLog {
         self.bytes
     }
 
-    pub(super) const fn events(&self) -> &VecDeque<Stored> {
+    pub(super) const fn events(&self) -> &Events {
         &self.events
     }
 
     /// Returns the id of the oldest event.
     pub(super) fn oldest(&self) -> Option<EventId> {
-        self.events.front().map(|event| event.id)
+        self.events.oldest()
     }
 
     /// Returns true if events other than the newest are older than `cutoff_ms`.
@@ -112,11 +113,18 @@ impl ChannelLog {
         self.events.len() > 1 && self.oldest().is_some_and(|id| id.ms < cutoff_ms)
     }
 
-    /// Returns true if the channel is idle once its last id is too old.
-    ///
-    /// A publish with a key may be sent again, and must find its channel then.
-    pub(super) fn can_be_idle(&self) -> bool {
-        self.events.len() <= 1 && self.keys.is_empty()
+    /// Returns where the channel is in the orders.
+    pub(super) fn rank(&self) -> Rank {
+        let oldest_ms = self.oldest().map_or(0, |oldest| oldest.ms);
+        let (count, has_keys) = (self.events.len() as u64, !self.keys.is_empty());
+        Rank::new(count, oldest_ms, self.last.ms, has_keys)
+    }
+
+    /// Returns from when on a sweep may have something to remove.
+    pub(super) fn next_sweep_ms(&self, limits: &Effective) -> Option<u64> {
+        let aged = self.oldest().filter(|_| self.events.len() > 1);
+        let aged_ms = aged.and_then(|oldest| limits.too_old_from_ms(oldest.ms));
+        earliest(aged_ms, self.keys.first_expiry_ms())
     }
 
     /// Appends events, at least one. Returns their ids and the bytes that they count.
@@ -149,13 +157,13 @@ impl ChannelLog {
         let bytes = event_bytes(&event);
         self.last = event.id;
         self.bytes += bytes;
-        self.events.push_back(event);
+        self.events.push(event);
         bytes
     }
 
     /// Removes the oldest event. Returns the bytes that it counted, or `None` if there is no event.
     pub(super) fn remove_oldest(&mut self) -> Option<u64> {
-        let oldest = self.events.pop_front()?;
+        let oldest = self.events.pop_oldest()?;
         self.trimmed = oldest.id;
         let bytes = event_bytes(&oldest);
         self.bytes -= bytes;
@@ -182,11 +190,12 @@ impl ChannelLog {
             Continuity::Contiguous => self.index_of(from),
             Continuity::Gap { .. } => 0,
         };
-        let count = limits.fit(self.events.range(first..).map(Stored::size));
+        let rest = self.events.range(first..self.events.len());
+        let count = limits.fit(rest.map(|event| event.size()));
         let end = first + count;
         Page {
             start,
-            events: self.events.range(first..end).cloned().collect(),
+            events: self.events.range(first..end).map(Cow::into_owned).collect(),
             more: end < self.events.len(),
             last: self.last,
         }
@@ -194,10 +203,12 @@ impl ChannelLog {
 
     /// Reads a page backwards, from the newest event or from the event before `before`.
     pub(super) fn read_back(&self, before: Option<EventId>, limits: PageLimits) -> BackPage {
-        let end = before.map_or(self.events.len(), |before| self.count_before(before));
-        let count = limits.fit(self.events.range(..end).rev().map(Stored::size));
+        let end = before.map_or(self.events.len(), |before| self.events.count_before(before));
+        let rest = self.events.range(0..end).rev();
+        let count = limits.fit(rest.map(|event| event.size()));
+        let newest = self.events.range(end - count..end).rev();
         BackPage {
-            events: self.events.range(end - count..end).rev().cloned().collect(),
+            events: newest.map(Cow::into_owned).collect(),
             more: count < end,
             last: self.last,
         }
@@ -214,22 +225,19 @@ impl ChannelLog {
 
     fn judge_position(&self, position: Position) -> Continuity {
         let (Position::After(id) | Position::At(id)) = position;
-        judge(position, self.contains(id), &self.extent())
-    }
-
-    fn contains(&self, id: EventId) -> bool {
-        let found = self.events.binary_search_by_key(&id, |event| event.id);
-        found.is_ok()
+        judge(position, self.events.contains(id), &self.extent())
     }
 
     /// Returns the index of the first event from `from` on.
     fn index_of(&self, from: ReadFrom) -> usize {
         match from {
             ReadFrom::Oldest => 0,
-            ReadFrom::Time(ms) => self.count_before(EventId::new(ms, 0)),
-            ReadFrom::Position(position) => self
-                .events
-                .partition_point(|event| event.id <= position.floor()),
+            ReadFrom::Time(ms) => self.events.count_before(EventId::new(ms, 0)),
+            ReadFrom::Position(position) => {
+                let floor = position.floor();
+                let has_floor = self.events.contains(floor);
+                self.events.count_before(floor) + usize::from(has_floor)
+            }
         }
     }
 
@@ -239,10 +247,6 @@ impl ChannelLog {
             last: self.last,
             trimmed: Trimmed::through(self.trimmed, self.origin),
         }
-    }
-
-    fn count_before(&self, id: EventId) -> usize {
-        self.events.partition_point(|event| event.id < id)
     }
 }
 
@@ -282,7 +286,7 @@ mod tests {
         let mut channel = ChannelLog::new(1, EventId::ZERO);
         let mut clock = Clock::new(EventId::ZERO, 0);
         channel.append(&vec![event.clone(); 3], &mut clock, 1);
-        let stored: Vec<&Stored> = channel.events().iter().collect();
+        let stored: Vec<Stored> = channel.events().iter().map(Cow::into_owned).collect();
         assert!(
             stored
                 .iter()
@@ -297,7 +301,7 @@ mod tests {
         assert!(
             stored
                 .windows(2)
-                .all(|two| bounds(two[0]).1 != bounds(two[1]).0)
+                .all(|two| bounds(&two[0]).1 != bounds(&two[1]).0)
         );
     }
 }

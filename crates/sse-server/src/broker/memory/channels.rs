@@ -4,43 +4,36 @@
 //! id without a gap. The number of these ids is limited as well: if the oldest one is dropped, the
 //! origin rises to it, so that no older position passes as proved.
 
-use std::{
-    collections::{BTreeSet, HashMap},
-    ops::Bound,
-};
+use std::{collections::BTreeSet, ops::Bound};
 
 use sse_proto::{Channel, EventId};
 
-use super::{
-    channel::ChannelLog,
-    deleted::Deleted,
-    orders::{Orders, Ranks},
-};
+use super::{channel::ChannelLog, deleted::Deleted};
 use crate::broker::{
     BrokerError,
+    channel_index::{ChannelOrders, ChannelTable, DatedChannels, Rank, Slot},
     clock::Clock,
-    id_order::IdOrder,
     lifecycle::{DueIndex, Tombstone},
 };
 
 /// All channels of a log.
 #[derive(Debug)]
 pub(super) struct Channels {
-    by_name: HashMap<Channel, ChannelLog>,
+    logs: ChannelTable<ChannelLog>,
     /// Number of events in all channels.
     events: u64,
     /// Number of idempotency keys in all channels.
     keys: u64,
-    orders: Orders,
+    orders: ChannelOrders,
     /// The last ids of forgotten channels. A channel that is created again begins there.
-    forgotten: HashMap<Channel, EventId>,
-    /// The forgotten channels by their last ids.
-    noted: IdOrder,
+    forgotten: DatedChannels<EventId>,
     /// Where all other new channels begin: after every channel whose last id is no longer known.
     origin: EventId,
     pub(super) deleted: Deleted,
-    /// The channels that may be due, with a time that is not later than the due time.
+    /// The channels that may expire.
     pub(super) due: DueIndex,
+    /// The channels that may have something for a sweep to remove.
+    pub(super) sweeps: DueIndex,
     /// All names, for lists.
     names: BTreeSet<Channel>,
     /// The number of the next new channel.
@@ -51,27 +44,45 @@ impl Channels {
     /// Creates an empty set, whose channels begin after `origin`.
     pub(super) fn new(origin: EventId) -> Self {
         Self {
-            by_name: HashMap::new(),
+            logs: ChannelTable::default(),
             events: 0,
             keys: 0,
-            orders: Orders::default(),
-            forgotten: HashMap::new(),
-            noted: IdOrder::default(),
+            orders: ChannelOrders::default(),
+            forgotten: DatedChannels::default(),
             origin,
             deleted: Deleted::default(),
             due: DueIndex::default(),
+            sweeps: DueIndex::default(),
             names: BTreeSet::new(),
             next_number: 1,
         }
     }
 
     pub(super) fn get(&self, channel: &Channel) -> Option<&ChannelLog> {
-        self.by_name.get(channel)
+        self.logs.get(channel)
+    }
+
+    /// Returns the slot of a channel.
+    pub(super) fn slot_of(&self, channel: &Channel) -> Option<Slot> {
+        self.logs.slot_of(channel)
+    }
+
+    /// Returns the channel in a slot.
+    pub(super) fn at(&self, slot: Slot) -> Option<(&Channel, &ChannelLog)> {
+        self.logs.at(slot)
+    }
+
+    /// Returns the channels from a slot on.
+    pub(super) fn iter_from(
+        &self,
+        first: Slot,
+    ) -> impl Iterator<Item = (Slot, &Channel, &ChannelLog)> {
+        self.logs.iter_from(first)
     }
 
     /// The number of channels.
-    pub(super) fn count(&self) -> usize {
-        self.by_name.len()
+    pub(super) const fn count(&self) -> usize {
+        self.logs.len()
     }
 
     /// The number of events in all channels.
@@ -84,20 +95,49 @@ impl Channels {
         self.keys
     }
 
+    /// Records from when on a channel may expire, and from when on a sweep may have something to
+    /// remove.
+    pub(super) fn index(&mut self, channel: &Channel, due_ms: Option<u64>, sweep_ms: Option<u64>) {
+        if due_ms.or(sweep_ms).is_some()
+            && let Some(slot) = self.slot_of(channel)
+        {
+            self.index_at(slot, due_ms, sweep_ms);
+        }
+    }
+
+    /// Does as [`index`](Self::index) for the channel in a slot.
+    pub(super) fn index_at(&mut self, slot: Slot, due_ms: Option<u64>, sweep_ms: Option<u64>) {
+        if let Some(due_ms) = due_ms {
+            self.due.add(slot, due_ms);
+        }
+        if let Some(sweep_ms) = sweep_ms {
+            self.sweeps.add(slot, sweep_ms);
+        }
+    }
+
     /// Changes a channel; returns `None` if it does not exist.
     pub(super) fn update<T>(
         &mut self,
         channel: &Channel,
         change: impl FnOnce(&mut ChannelLog) -> T,
     ) -> Option<T> {
-        let log = self.by_name.get_mut(channel)?;
-        let old = Ranks::of(log);
+        self.update_at(self.logs.slot_of(channel)?, change)
+    }
+
+    /// Changes the channel in a slot.
+    pub(super) fn update_at<T>(
+        &mut self,
+        slot: Slot,
+        change: impl FnOnce(&mut ChannelLog) -> T,
+    ) -> Option<T> {
+        let log = self.logs.at_mut(slot)?;
+        let old = log.rank();
         self.events -= event_count(log);
         self.keys -= log.keys.count();
         let result = change(log);
         self.events += event_count(log);
         self.keys += log.keys.count();
-        self.orders.replace(channel, old, Ranks::of(log));
+        self.orders.replace(slot, old, log.rank());
         Some(result)
     }
 
@@ -106,32 +146,12 @@ impl Channels {
         &mut self,
         change: impl FnOnce(&mut ChannelLog) -> T,
     ) -> Option<T> {
-        let (_, channel) = self.orders.with_events.first()?.clone();
-        self.update(&channel, change)
-    }
-
-    /// Changes one channel after another, until `change` returns false.
-    pub(super) fn update_each(
-        &mut self,
-        mut change: impl FnMut(&Channel, &mut ChannelLog) -> bool,
-    ) {
-        for (channel, log) in &mut self.by_name {
-            let old = Ranks::of(log);
-            self.events -= event_count(log);
-            self.keys -= log.keys.count();
-            let continues = change(channel, log);
-            self.events += event_count(log);
-            self.keys += log.keys.count();
-            self.orders.replace(channel, old, Ranks::of(log));
-            if !continues {
-                return;
-            }
-        }
+        self.update_at(self.orders.with_oldest_event()?, change)
     }
 
     /// Returns the last id of a channel. A channel without events has the id after which it begins.
     pub(super) fn last_id(&self, channel: &Channel) -> EventId {
-        self.by_name
+        self.logs
             .get(channel)
             .map(ChannelLog::last)
             .or_else(|| self.noted_id(channel))
@@ -145,7 +165,7 @@ impl Channels {
 
     /// Returns the last id of a channel that was forgotten to make room.
     pub(super) fn noted_id(&self, channel: &Channel) -> Option<EventId> {
-        self.forgotten.get(channel).copied()
+        self.forgotten.get(channel)
     }
 
     /// Returns up to `count_max` names after `after` that begin with `prefix`.
@@ -166,7 +186,7 @@ impl Channels {
 
     /// Whether the channel has, or had, events.
     pub(super) fn contains(&self, channel: &Channel) -> bool {
-        self.by_name.contains_key(channel) || self.forgotten.contains_key(channel)
+        self.logs.contains(channel) || self.forgotten.contains(channel)
     }
 
     /// Creates `new`. Returns the bytes of the channel that was forgotten to make room.
@@ -185,8 +205,9 @@ impl Channels {
         let freed_bytes = self.make_room(channels_max, cutoff_ms, clock)?;
         let log = ChannelLog::new(self.next_number, self.take_origin(new));
         self.next_number += 1;
-        self.orders.replace(new, Ranks::default(), Ranks::of(&log));
-        self.by_name.insert(new.clone(), log);
+        let rank = log.rank();
+        let slot = self.logs.insert(new, log);
+        self.orders.replace(slot, Rank::Absent, rank);
         self.names.insert(new.clone());
         Ok(freed_bytes)
     }
@@ -207,14 +228,13 @@ impl Channels {
     pub(super) fn has_free(&self, needed: usize, channels_max: usize, cutoff_ms: u64) -> bool {
         let idle = needed.saturating_sub(channels_max.saturating_sub(self.count()));
         // Counted each time, so that no call has many channels to count.
-        self.orders.idle.count_before(cutoff_ms) >= idle
+        self.orders.count_idle_before(cutoff_ms) >= idle
     }
 
     /// Returns the id after which a new channel begins, and drops its last id if it was forgotten.
     fn take_origin(&mut self, channel: &Channel) -> EventId {
         let origin = self.last_id(channel);
-        let last = self.forgotten.remove(channel);
-        self.noted.replace(channel, last, None);
+        self.forgotten.set(channel, None);
         origin
     }
 
@@ -226,7 +246,7 @@ impl Channels {
         cutoff_ms: u64,
         clock: &mut Clock,
     ) -> Result<u64, BrokerError> {
-        let count = self.by_name.len();
+        let count = self.logs.len();
         if count < channels_max {
             return Ok(0);
         }
@@ -241,8 +261,9 @@ impl Channels {
 
     /// Finds the channel that is idle for longest.
     fn find_idle(&self, cutoff_ms: u64) -> Option<Channel> {
-        let (last, channel) = self.orders.idle.first()?;
-        (last.ms < cutoff_ms).then(|| channel.clone())
+        let (last_ms, slot) = self.orders.idlest()?;
+        let (channel, _) = self.logs.at(slot)?;
+        (last_ms < cutoff_ms).then(|| channel.clone())
     }
 
     /// Replaces a channel by its last id. Returns the bytes of its events.
@@ -250,8 +271,7 @@ impl Channels {
         let Some(mut log) = self.remove(channel) else {
             return 0;
         };
-        self.noted.replace(channel, None, Some(log.last()));
-        self.forgotten.insert(channel.clone(), log.last());
+        self.forgotten.set(channel, Some(log.last()));
         if self.forgotten.len() > forgotten_max {
             self.drop_oldest_last_id();
         }
@@ -259,12 +279,14 @@ impl Channels {
     }
 
     fn remove(&mut self, channel: &Channel) -> Option<ChannelLog> {
-        let log = self.by_name.remove(channel)?;
+        let slot = self.logs.slot_of(channel)?;
+        let log = self.logs.remove(slot)?;
         self.names.remove(channel);
         self.events -= event_count(&log);
         self.keys -= log.keys.count();
-        self.orders
-            .replace(channel, Ranks::of(&log), Ranks::default());
+        self.orders.replace(slot, log.rank(), Rank::Absent);
+        self.due.set(slot, None);
+        self.sweeps.set(slot, None);
         Some(log)
     }
 
@@ -278,8 +300,8 @@ impl Channels {
         tombstones_max: usize,
     ) -> (Tombstone, u64) {
         let last = self.last_id(channel);
-        let (noted_id, log) = (self.forgotten.remove(channel), self.remove(channel));
-        self.noted.replace(channel, noted_id, None);
+        self.forgotten.set(channel, None);
+        let log = self.remove(channel);
         let end = log.as_ref().and_then(|log| log.end().map(|end| end.id));
         let tombstone = Tombstone {
             last,
@@ -297,9 +319,9 @@ impl Channels {
 
     /// Drops the oldest last id of a forgotten channel, and raises the origin to it.
     fn drop_oldest_last_id(&mut self) {
-        if let Some((last, oldest)) = self.noted.first().cloned() {
-            self.noted.replace(&oldest, Some(last), None);
-            self.forgotten.remove(&oldest);
+        if let Some((oldest, last)) = self.forgotten.first() {
+            let oldest = oldest.clone();
+            self.forgotten.set(&oldest, None);
             self.origin = self.origin.max(last);
         }
     }
@@ -312,7 +334,7 @@ fn event_count(log: &ChannelLog) -> u64 {
 #[cfg(test)]
 impl Channels {
     pub(super) fn iter(&self) -> impl Iterator<Item = &ChannelLog> {
-        self.by_name.values()
+        self.logs.iter().map(|(_, _, log)| log)
     }
 
     pub(super) fn forgotten_count(&self) -> usize {

@@ -1,21 +1,17 @@
 //! Deleted channels: their tombstones, and their events until the space is freed.
 
-use std::collections::HashMap;
-
 use sse_proto::{Channel, EventId};
 
 use super::channel::ChannelLog;
 use crate::broker::{
-    id_order::IdOrder,
+    channel_index::DatedChannels,
     lifecycle::{TOMBSTONE_LIFE, Tombstone},
 };
 
 /// What remains of deleted channels.
 #[derive(Debug, Default)]
 pub(super) struct Deleted {
-    tombstones: HashMap<Channel, Tombstone>,
-    /// The tombstones in the order of their deletion.
-    order: IdOrder,
+    tombstones: DatedChannels<Tombstone>,
     /// Channels whose events are still in memory.
     logs: Vec<ChannelLog>,
 }
@@ -23,14 +19,12 @@ pub(super) struct Deleted {
 impl Deleted {
     /// Returns the tombstone of a channel.
     pub(super) fn tombstone(&self, channel: &Channel) -> Option<Tombstone> {
-        self.tombstones.get(channel).copied()
+        self.tombstones.get(channel)
     }
 
     /// Adds a tombstone, and the events that it stands for.
     pub(super) fn add(&mut self, channel: &Channel, tombstone: Tombstone, log: Option<ChannelLog>) {
-        let old = self.tombstones.insert(channel.clone(), tombstone);
-        let old = old.map(|old| old.at);
-        self.order.replace(channel, old, Some(tombstone.at));
+        self.tombstones.set(channel, Some(tombstone));
         self.logs.extend(log);
     }
 
@@ -43,22 +37,27 @@ impl Deleted {
     }
 
     fn drop_oldest(&mut self) -> Option<EventId> {
-        let (at, channel) = self.order.first().cloned()?;
-        self.order.replace(&channel, Some(at), None);
-        self.tombstones.remove(&channel);
-        Some(at)
+        let (channel, tombstone) = self.tombstones.first()?;
+        let channel = channel.clone();
+        self.tombstones.set(&channel, None);
+        Some(tombstone.at)
     }
 
     /// Drops up to `drop_max` tombstones whose time is over. Returns how many.
     pub(super) fn expire(&mut self, log_ms: u64, drop_max: usize) -> usize {
-        let life_ms = u64::try_from(TOMBSTONE_LIFE.as_millis()).unwrap_or(u64::MAX);
-        let is_over = |at: EventId| at.ms.saturating_add(life_ms) <= log_ms;
         let mut dropped = 0;
-        while dropped < drop_max && self.order.first().is_some_and(|(at, _)| is_over(*at)) {
+        while dropped < drop_max && self.has_old(log_ms) {
             self.drop_oldest();
             dropped += 1;
         }
         dropped
+    }
+
+    /// Whether the time of a tombstone is over.
+    fn has_old(&self, log_ms: u64) -> bool {
+        let life_ms = u64::try_from(TOMBSTONE_LIFE.as_millis()).unwrap_or(u64::MAX);
+        let oldest = self.tombstones.first();
+        oldest.is_some_and(|(_, oldest)| oldest.at.ms.saturating_add(life_ms) <= log_ms)
     }
 
     /// Frees up to `free_max` events. Returns how many.

@@ -12,8 +12,13 @@ use crate::broker::{
 const FORGET_PER_APPEND: usize = 16;
 
 /// The keys of one channel. Times are by the log's clock, which never goes back.
+///
+/// Most channels have none, and pay for a pointer.
 #[derive(Debug, Default)]
-pub(super) struct Keys {
+pub(super) struct Keys(Option<Box<KnownKeys>>);
+
+#[derive(Debug, Default)]
+struct KnownKeys {
     /// The known keys, each with the millisecond in which it expires.
     known: HashMap<Fingerprint, (u64, KnownKey)>,
     /// The keys in the order of their expiry. A key that was stored again after its expiry has two
@@ -23,19 +28,19 @@ pub(super) struct Keys {
 
 impl Keys {
     /// Returns true if there are no keys. An expired key counts until it is forgotten.
-    pub(super) fn is_empty(&self) -> bool {
-        self.known.is_empty()
+    pub(super) const fn is_empty(&self) -> bool {
+        self.0.is_none()
     }
 
     /// Returns what is stored under a key, or `None` if the key is unknown or has expired.
     pub(super) fn find(&self, key: Fingerprint, log_ms: u64) -> Option<KnownKey> {
-        let (expiry_ms, known) = *self.known.get(&key)?;
+        let (expiry_ms, known) = *self.0.as_ref()?.known.get(&key)?;
         (expiry_ms > log_ms).then_some(known)
     }
 
     /// Returns the number of keys. An expired key counts until it is forgotten.
     pub(super) fn count(&self) -> u64 {
-        self.known.len() as u64
+        self.0.as_ref().map_or(0, |keys| keys.known.len() as u64)
     }
 
     /// Makes room for `wanted` more keys, as far as keys have expired. Returns how many it forgot.
@@ -45,7 +50,8 @@ impl Keys {
 
     /// Returns when the last key expires; zero if there are no keys.
     pub(super) fn last_expiry_ms(&self) -> u64 {
-        self.expiries.back().map_or(0, |(expiry_ms, _)| *expiry_ms)
+        let last = self.0.as_ref().and_then(|keys| keys.expiries.back());
+        last.map_or(0, |(expiry_ms, _)| *expiry_ms)
     }
 
     /// Returns what there is, if all channels together have `in_all` keys.
@@ -53,29 +59,39 @@ impl Keys {
         StoredKeys {
             in_channel: self.count(),
             in_all,
-            first_expiry_ms: self.first_expiry_ms(),
+            first_expiry_ms: self.first_expiry_ms().unwrap_or(u64::MAX),
         }
     }
 
-    /// Returns when the first key expires; the maximum if there are no keys.
-    fn first_expiry_ms(&self) -> u64 {
-        let first = self.expiries.front();
-        first.map_or(u64::MAX, |(expiry_ms, _)| *expiry_ms)
+    /// Returns when the first key expires.
+    pub(super) fn first_expiry_ms(&self) -> Option<u64> {
+        let first = self.0.as_ref()?.expiries.front();
+        first.map(|(expiry_ms, _)| *expiry_ms)
     }
 
     /// Stores a key that is unknown or has expired, with the ids of its events.
     pub(super) fn remember(&mut self, key: Fingerprint, known: KnownKey, expiry_ms: u64) {
-        self.known.insert(key, (expiry_ms, known));
-        self.expiries.push_back((expiry_ms, key));
+        let keys = self.0.get_or_insert_default();
+        keys.known.insert(key, (expiry_ms, known));
+        keys.expiries.push_back((expiry_ms, key));
     }
 
     /// Forgets up to `forget_max` expired keys, the oldest first. Returns how many.
     pub(super) fn forget_expired(&mut self, log_ms: u64, forget_max: usize) -> usize {
-        (0..forget_max)
-            .take_while(|_| self.forget_first_expired(log_ms))
-            .count()
+        let Some(keys) = &mut self.0 else {
+            return 0;
+        };
+        let forgotten = (0..forget_max)
+            .take_while(|_| keys.forget_first_expired(log_ms))
+            .count();
+        if keys.known.is_empty() {
+            self.0 = None;
+        }
+        forgotten
     }
+}
 
+impl KnownKeys {
     /// Forgets the key that expired first. Returns false if no key has expired.
     fn forget_first_expired(&mut self, log_ms: u64) -> bool {
         while let Some((expiry_ms, key)) = self.pop_expired(log_ms) {

@@ -7,11 +7,15 @@ use sse_proto::{Channel, Position};
 use super::{channel::ChannelLog, log::Log, trim::trim_all};
 use crate::broker::{
     BrokerError, Publisher,
+    channel_index::Slot,
     lifecycle::{
         ChannelDescription, ChannelLife, ChannelSettings, ChannelState, Configured, Existing, Gate,
         Incarnation, ListPage, ListQuery, Tombstone,
     },
 };
+
+/// Channels that are indexed again in one step, after the classes were replaced.
+const INDEXED_PER_STEP: usize = 4000;
 
 impl Log {
     /// Returns what a write to `channel` finds.
@@ -52,20 +56,8 @@ impl Log {
             });
         });
         let effective = self.classes.effective(channel, settings, &self.retention);
-        if let Some(due_ms) = effective.due_ms(false, log_ms) {
-            self.channels.due.add(channel, due_ms);
-        }
-    }
-
-    /// Adds a channel to the index if it can be due.
-    fn index_due(&mut self, channel: &Channel) {
-        if let Some(due_ms) = self
-            .channels
-            .get(channel)
-            .and_then(|log| self.due_ms(channel, log))
-        {
-            self.channels.due.add(channel, due_ms);
-        }
+        let due_ms = effective.due_ms(false, log_ms);
+        self.channels.index(channel, due_ms, None);
     }
 
     /// Returns when a channel is due, without its keys.
@@ -120,7 +112,10 @@ impl Log {
             let life = log.life();
             log.set_life(ChannelLife { settings, ..life });
         });
-        self.index_due(channel);
+        let log = self.channels.get(channel);
+        let due_ms = log.and_then(|log| self.due_ms(channel, log));
+        // The limits may be lower now, so the next sweep examines the channel.
+        self.channels.index(channel, due_ms, Some(0));
     }
 
     /// Restarts the `ttl` of an incarnation.
@@ -210,68 +205,76 @@ impl Log {
         expire_max: usize,
     ) -> (Vec<Channel>, usize) {
         let log_ms = self.log_ms(now_ms);
-        let mut deleted = Vec::new();
         self.follow_classes();
         if !self.clock_guard.observe(log_ms, now) {
-            return (deleted, 0);
+            return (Vec::new(), 0);
         }
+        self.expire_due(log_ms, expire_max)
+    }
+
+    /// Does as [`expire`](Self::expire) at a time that is trusted.
+    pub(super) fn expire_due(&mut self, log_ms: u64, expire_max: usize) -> (Vec<Channel>, usize) {
+        let mut deleted = Vec::new();
         let mut examined = self.channels.deleted.expire(log_ms, expire_max);
         while examined < expire_max
-            && let Some(channel) = self.channels.due.pop(log_ms)
+            && let Some(slot) = self.channels.due.pop(log_ms)
         {
             examined += 1;
-            if self.expire_channel(&channel, log_ms) {
-                deleted.push(channel);
-            }
+            deleted.extend(self.expire_channel(slot, log_ms));
         }
         (deleted, examined)
     }
 
-    /// Indexes all channels again if the classes were replaced.
+    /// Indexes some channels again after the classes were replaced. Each call is a step over some of
+    /// them, so that neither publishers nor readers wait for all of them.
     fn follow_classes(&mut self) {
         let version = self.classes.version();
         if self.classes_version != version {
             self.classes_version = version;
-            let names: Vec<_> = self.channels.names_after("", None).cloned().collect();
-            for name in names {
-                self.index_due(&name);
+            self.index_from = Some(Slot::FIRST);
+        }
+        let Some(first) = self.index_from.take() else {
+            return;
+        };
+        let mut indexed = Vec::new();
+        for (nth, (slot, channel, log)) in self.channels.iter_from(first).enumerate() {
+            if nth == INDEXED_PER_STEP {
+                self.index_from = Some(slot);
+                break;
             }
+            let settings = log.settings();
+            let effective = self.classes.effective(channel, settings, &self.retention);
+            let sweep_ms = log.next_sweep_ms(&effective);
+            indexed.push((slot, self.due_ms(channel, log), sweep_ms));
+        }
+        for (slot, due_ms, sweep_ms) in indexed {
+            self.channels.index_at(slot, due_ms, sweep_ms);
         }
     }
 
     /// Trims or deletes a channel if it is due, and indexes it again if it is not deleted. Returns
-    /// whether it was deleted.
-    fn expire_channel(&mut self, channel: &Channel, log_ms: u64) -> bool {
-        let Some(log) = self.channels.get(channel) else {
-            return false;
-        };
-        let Some(due_ms) = self.due_ms(channel, log) else {
-            return false;
-        };
+    /// the channel if it was deleted.
+    fn expire_channel(&mut self, slot: Slot, log_ms: u64) -> Option<Channel> {
+        let (channel, log) = self.channels.at(slot)?;
+        let due_ms = self.due_ms(channel, log)?;
         let keys_ms = log.keys.last_expiry_ms();
-        let is_closed = log.end().is_some();
+        let written_ms = log.life().written_ms(log.last());
         if due_ms.max(keys_ms) > log_ms {
-            self.channels.due.add(channel, due_ms.max(keys_ms));
-            return false;
+            self.channels.due.set(slot, Some(due_ms.max(keys_ms)));
+            return None;
         }
-        if is_closed {
-            self.delete(channel, log_ms);
-            return true;
+        if log.end().is_some() {
+            let channel = channel.clone();
+            self.delete(&channel, log_ms);
+            return Some(channel);
         }
-        let removed = self
-            .channels
-            .update(channel, |log| trim_all(log, usize::MAX));
-        self.bytes -= removed.unwrap_or_default().bytes;
+        let trim = |log: &mut ChannelLog| trim_all(log, usize::MAX);
+        let removed = self.channels.update_at(slot, trim).unwrap_or_default();
+        self.bytes -= removed.bytes;
         // The channel stays in the index, so that a write need not look whether it is there.
-        let ttl_ms = due_ms.saturating_sub(self.written_ms(channel)).max(1);
-        self.channels
-            .due
-            .add(channel, log_ms.saturating_add(ttl_ms));
-        false
-    }
-
-    fn written_ms(&self, channel: &Channel) -> u64 {
-        let log = self.channels.get(channel);
-        log.map_or(0, |log| log.life().written_ms(log.last()))
+        let ttl_ms = due_ms.saturating_sub(written_ms).max(1);
+        let again_ms = log_ms.saturating_add(ttl_ms);
+        self.channels.due.set(slot, Some(again_ms));
+        None
     }
 }

@@ -7,12 +7,13 @@ use super::{
     channel::ChannelLog,
     channels::Channels,
     keys::Keys,
-    trim::{trim_channel, trim_to_age, trim_to_bytes},
+    trim::{trim_channel, trim_to_bytes},
 };
 use crate::{
     broker::{
         BackPage, BrokerError, Continuity, Page, PageLimits, Publisher, ReadFrom, Retention,
         Settled,
+        channel_index::Slot,
         channel_usage::ChannelUsage,
         client_shares::{ClientShares, NewKeys},
         clock::Clock,
@@ -38,6 +39,8 @@ pub(super) struct Log {
     pub(super) clock_guard: ClockGuard,
     /// The version of the classes by which the channels are indexed.
     pub(super) classes_version: u64,
+    /// Where the channels begin that are still indexed by earlier classes.
+    pub(super) index_from: Option<Slot>,
     usage: ChannelUsage,
     shares: ClientShares,
     /// What all events count towards the limit of bytes.
@@ -55,6 +58,7 @@ impl Log {
             channels: Channels::new(origin),
             clock_guard: ClockGuard::default(),
             classes_version: 0,
+            index_from: None,
             usage: ChannelUsage::new(retention.channels_max),
             shares: ClientShares::new(&retention),
             bytes: 0,
@@ -176,12 +180,11 @@ impl Log {
                 end,
                 incarnation: Incarnation(log.number),
             };
-            Ok::<_, BrokerError>((written, due_ms))
+            Ok::<_, BrokerError>((written, due_ms, log.next_sweep_ms(&effective)))
         });
-        let (written, due_ms) = stored.expect("the channel exists, or was created")?;
-        if let Some(due_ms) = due_ms {
-            self.channels.due.add(channel, due_ms);
-        }
+        let stored = stored.expect("the channel exists, or was created")?;
+        let (written, due_ms, sweep_ms) = stored;
+        self.channels.index(channel, due_ms, sweep_ms);
         Ok(written)
     }
 
@@ -219,22 +222,6 @@ impl Log {
         self.bytes -= channels.create(channel, channels_max, cutoff_ms, &mut self.clock)?;
         self.shares.record_new_channel(publisher, log_ms);
         Ok(())
-    }
-
-    /// Removes up to `remove_max` old events and expired keys. Returns true if there may be more.
-    pub(super) fn sweep(&mut self, now_ms: u64, remove_max: usize) -> bool {
-        let log_ms = self.log_ms(now_ms);
-        let mut left = remove_max - self.channels.deleted.free(remove_max);
-        let (classes, retention) = (&self.classes, &self.retention);
-        self.channels.update_each(|channel, log| {
-            left -= log.keys.forget_expired(log_ms, left);
-            let effective = classes.effective(channel, log.settings(), retention);
-            let removed = trim_to_age(log, effective.cutoff_ms(now_ms), left);
-            self.bytes -= removed.bytes;
-            left -= removed.events;
-            left > 0
-        });
-        left == 0
     }
 
     /// Reads a page of a channel.

@@ -6,9 +6,9 @@
 //! | file | holds |
 //! |---|---|
 //! | `log` | appends and reads within the limits |
-//! | `channels`, `orders` | the set of channels: creating them, and forgetting idle ones |
-//! | `channel` | one channel: its events, and pages of them |
-//! | `trim` | trimming by count, age and bytes |
+//! | `channels` | the set of channels: creating them, and forgetting idle ones |
+//! | `channel`, `events` | one channel: its events, and pages of them |
+//! | `trim`, `sweep` | trimming by count, age and bytes |
 //! | `life`, `deleted` | settings, deletion, expiry and lists of channels |
 //! | `keys` | the idempotency keys of one channel |
 //! | `revocations` | the stored revocations |
@@ -16,11 +16,12 @@
 mod channel;
 mod channels;
 mod deleted;
+mod events;
 mod keys;
 mod life;
 mod log;
-mod orders;
 mod revocations;
+mod sweep;
 mod trim;
 
 use std::{
@@ -83,6 +84,15 @@ impl Memory {
         let sweep = sweep_regularly(Arc::downgrade(&shared), interval);
         runtime.spawn(supervised_task("the removal of old events", sweep));
         Self(shared)
+    }
+
+    /// Trims and deletes the channels that are due at a time of the log's clock, in milliseconds. A
+    /// test can thereby let time pass.
+    pub fn expire_at(&self, log_ms: u64) {
+        let expire = |log: &mut Log, _| log.expire_due(log_ms, usize::MAX);
+        for channel in self.0.change(expire).0 {
+            self.0.notifier.notify(&channel);
+        }
     }
 
     pub(super) fn append(

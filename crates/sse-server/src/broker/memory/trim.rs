@@ -2,9 +2,11 @@
 //!
 //! | limit | scope | which events go | when |
 //! |---|---|---|---|
-//! | count, bytes | channel | the oldest of the channel | at every append |
+//! | count, bytes | channel | the oldest of the channel | at every append, and in sweeps |
 //! | bytes | log     | the oldest of all channels | at every append |
 //! | age   | channel | those beyond the age, but never the newest of the channel | in sweeps |
+
+use std::ops::AddAssign;
 
 use super::{channel::ChannelLog, channels::Channels};
 use crate::broker::lifecycle::Effective;
@@ -19,6 +21,13 @@ pub(super) struct Removed {
     pub(super) events: usize,
     /// What the events counted towards the limit of bytes.
     pub(super) bytes: u64,
+}
+
+impl AddAssign for Removed {
+    fn add_assign(&mut self, other: Self) {
+        self.events += other.events;
+        self.bytes += other.bytes;
+    }
 }
 
 /// Removes the oldest events while `is_excess` holds.

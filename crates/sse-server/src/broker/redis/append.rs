@@ -14,7 +14,9 @@
 //! The first append needs the script, because Redis may have lost events since the previous era and
 //! the script ensures that no lost id is assigned again.
 
-use redis::{Cmd, Value};
+use std::time::Duration;
+
+use redis::{Cmd, Script, Value};
 use sse_proto::{Channel, Event, EventId};
 
 use super::{
@@ -24,6 +26,7 @@ use super::{
     replies::{check_rejection, parse_added_id},
     scripts::WRITE,
     session::{Retries, Session},
+    slots::Slot,
     streams::Streams,
     write_reply::{ScriptWritten, parse_write_reply},
 };
@@ -67,7 +70,7 @@ impl Streams {
                 .write_by_script(publisher, channel, write, session)
                 .await;
         };
-        if !known.is_recent() {
+        if !self.registry.is_recent(&known) {
             // While the slot of the channel is about to move, a script cannot run if a part of its
             // keys has moved. Appends of one key can.
             session.retries = Retries::Never;
@@ -171,6 +174,7 @@ impl Streams {
             owner: publisher.key_owner(items),
         };
         let script = write_script(&context, write);
+        let script = (script, WRITE.of(&self.names));
         let reply = self.run_write(channel, script, session).await?;
         let keys_max = self.retention.keys.keys_max;
         let result = parse_write_reply(reply, items.len(), keys_max, || claim.too_many_keys())?;
@@ -179,18 +183,19 @@ impl Streams {
         Ok(result.written)
     }
 
-    async fn run_write(
+    /// Runs the `EVALSHA` of a script that changes a channel, and waits for replicas if appends do.
+    pub(super) async fn run_write(
         &self,
         channel: &Channel,
-        script: Cmd,
+        (command, script): (Cmd, &Script),
         session: &mut Session<'_>,
     ) -> Result<Value, BrokerError> {
         if !session.waits_for_replicas() {
-            return Ok(session.run_command(script, WRITE.of(&self.names)).await?);
+            return Ok(session.run_command(command, script).await?);
         }
         let append = Append {
             stream: self.names.stream(channel),
-            commands: vec![script],
+            commands: vec![command],
             is_atomic: false,
         };
         let replies = session.append_replicated(append).await?;
@@ -223,6 +228,7 @@ impl Streams {
     ) {
         self.losses.observe(channel, last, era);
         self.record_known(channel, life, era);
+        self.hint_due(channel, life.1, false);
     }
 
     /// Records what is known of a channel after an append.
@@ -237,6 +243,17 @@ impl Streams {
         self.registry.record_append(channel, known, era);
     }
 
+    /// Hints at when a channel with these settings is due after a write.
+    fn hint_due(&self, channel: &Channel, settings: ChannelSettings, is_closed: bool) {
+        let effective = self.classes.effective(channel, settings, &self.retention);
+        let ttl = effective.due_ms(is_closed, 0).map(Duration::from_millis);
+        let age = effective.settings.history_age_ms;
+        let pause = age.map(|age| Duration::from_millis(age / 4));
+        if let Some(delay) = ttl.into_iter().chain(pause).min() {
+            self.hints.add(Slot::of(channel), delay);
+        }
+    }
+
     /// Records what a write by the script in `era` shows about `channel`.
     fn record_written(&self, channel: &Channel, result: &ScriptWritten, era: u64) {
         let written = &result.written;
@@ -248,6 +265,7 @@ impl Streams {
         if let Some(last) = newest.max(written.end) {
             self.losses.observe(channel, last, era);
         }
+        self.hint_due(channel, result.settings, written.end.is_some());
         if written.end.is_some() {
             self.registry.forget_append(channel);
         } else if written.outcomes.iter().any(|outcome| !outcome.duplicate) {

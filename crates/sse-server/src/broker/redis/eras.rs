@@ -79,7 +79,7 @@ mod tests {
     #[test]
     fn an_era_begins_in_its_own_slots_only() {
         let eras = Eras::new(Slots::Cluster);
-        let (one, other) = (Slot::new(1).unwrap(), Slot::new(2).unwrap());
+        let (one, other) = (Slot::new(1), Slot::new(2));
         eras.begin_era(&[one]);
         assert_eq!((eras.of(one), eras.of(other), eras.last()), (1, 0, 1));
         eras.begin_era(&[one, other]);

@@ -2,16 +2,19 @@
 //!
 //! | format | contents |
 //! |---|---|
-//! | 1 | streams, keys, and the registry; no key `format` |
+//! | 1 | streams, keys, and one registry; no key `format` |
 //! | 2 | channels can be closed and deleted, and there is an index of their names |
+//! | 3 | a registry, due times and tombstones per slot |
 //!
 //! Nodes of different formats must never share a prefix: a node of format 1 takes a deleted channel for
-//! a lost one. A prefix of format 1 is converted by the first node that starts with
-//! `--redis-upgrade`, once all older nodes are stopped. The conversion can be repeated.
+//! a lost one, and one of format 2 does not trim what format 3 registers. An older format is converted
+//! by the first node that starts with `--redis-upgrade`, once all older nodes are stopped.
+//!
+//! The conversion moves names in batches, so an interrupted one continues where it was.
 
-use std::cmp::Ordering;
+use std::{cmp::Ordering, collections::HashMap};
 
-use redis::{RedisError, RedisResult};
+use redis::{Cmd, RedisError, RedisResult};
 
 use super::{
     dial::CommandConnection,
@@ -19,11 +22,14 @@ use super::{
     names::Names,
     slots::{Slot, Slots},
 };
+use crate::broker::{clock::now_ms, lifecycle::TOMBSTONE_LIFE};
 
 /// The format of this version.
-const FORMAT: u32 = 2;
-/// Names that are indexed in one step.
-const BATCH: usize = 1000;
+const FORMAT: u32 = 3;
+/// Names that are moved in one step.
+const BATCH: isize = 1000;
+/// Time over which the converted channels become due for maintenance.
+const SPREAD_MS: u64 = 60_000;
 
 /// The check of the format at the start of a connection.
 #[derive(Debug, Clone)]
@@ -44,61 +50,105 @@ impl FormatCheck {
         connection: &mut CommandConnection,
     ) -> RedisResult<Option<Unusable>> {
         let key = self.names.format();
-        let found: RedisResult<Option<String>> =
-            redis::Cmd::get(&key).query_async(connection).await;
+        let found: RedisResult<Option<String>> = Cmd::get(&key).query_async(connection).await;
         let found = match found {
             // In a Redis Cluster, only the node that has the key can be asked.
             Err(error) if is_elsewhere(&error) => return Ok(None),
             found => found?,
         };
-        if let Some(found) = found {
-            let found = found.parse().unwrap_or(0);
-            return Ok(unusable(found));
-        }
         // No earlier version used a Redis Cluster.
-        if let (Slots::One, Some(slot)) = (self.names.slots(), Slot::new(0)) {
-            let registry = self.names.channels(slot);
-            let is_used: bool = redis::Cmd::exists(registry).query_async(connection).await?;
-            if is_used && !self.upgrades {
-                return Ok(unusable(1));
+        let can_be_older = self.names.slots() == Slots::One;
+        let found = match found {
+            Some(found) => found.parse().unwrap_or(0),
+            None if can_be_older => self.format_without_number(connection).await?,
+            None => FORMAT,
+        };
+        match found.cmp(&FORMAT) {
+            Ordering::Equal => {}
+            Ordering::Less if self.upgrades && can_be_older && found > 0 => {
+                self.convert(connection).await?;
             }
-            if is_used {
-                self.convert(connection, slot).await?;
-            }
+            _ => return Ok(Some(unusable(found))),
         }
         // A replica, or a Redis without memory, gets the number later. It also stores nothing now.
-        let stored: RedisResult<()> = redis::Cmd::set_nx(&key, FORMAT)
-            .query_async(connection)
-            .await;
+        let stored: RedisResult<()> = Cmd::set(&key, FORMAT).query_async(connection).await;
         match stored {
             Err(error) if error.is_io_error() => Err(error),
             _ => Ok(None),
         }
     }
 
-    /// Adds all channels to the index of names.
-    async fn convert(&self, connection: &mut CommandConnection, slot: Slot) -> RedisResult<()> {
-        let mut start = 0;
-        loop {
-            let end = start + BATCH - 1;
-            let range = (isize::try_from(start), isize::try_from(end));
-            let (Ok(from), Ok(to)) = range else {
-                return Ok(());
-            };
-            let names: Vec<String> = redis::Cmd::zrange(self.names.channels(slot), from, to)
-                .query_async(connection)
-                .await?;
-            if names.is_empty() {
-                return Ok(());
+    /// Returns 1 if there is a registry of that format, otherwise the format of this version.
+    async fn format_without_number(&self, connection: &mut CommandConnection) -> RedisResult<u32> {
+        let [registry, ..] = self.names.of_format_2();
+        let is_used: bool = Cmd::exists(registry).query_async(connection).await?;
+        Ok(if is_used { 1 } else { FORMAT })
+    }
+
+    /// Moves all channels and tombstones to the sets of their slots.
+    async fn convert(&self, connection: &mut CommandConnection) -> RedisResult<()> {
+        let [registry, tombstones, due, lock] = self.names.of_format_2();
+        while let Some(channels) = next_batch(&registry, connection).await? {
+            let names: Vec<&str> = channels.iter().map(|(name, _)| name.as_str()).collect();
+            let mut commands = redis::pipe();
+            for (key, members) in self.channel_sets(&names) {
+                commands.zadd_multiple(key, &members).ignore();
             }
-            let mut command = redis::cmd("ZADD");
-            command.arg(self.names.index(slot));
-            for name in &names {
-                command.arg(0).arg(name);
-            }
-            let _: u64 = command.query_async(connection).await?;
-            start += BATCH;
+            commands.zrem(&registry, &names).ignore();
+            let () = commands.query_async(connection).await?;
         }
+        while let Some(deleted) = next_batch(&tombstones, connection).await? {
+            let names: Vec<&str> = deleted.iter().map(|(name, _)| name.as_str()).collect();
+            let mut commands = redis::pipe();
+            for (key, members) in self.tombstone_sets(&deleted) {
+                // A channel of that name may be registered, and is due earlier.
+                commands
+                    .cmd("ZADD")
+                    .arg(key)
+                    .arg("NX")
+                    .arg(members)
+                    .ignore();
+            }
+            commands.zrem(&tombstones, &names).ignore();
+            let () = commands.query_async(connection).await?;
+        }
+        let mut rest = redis::cmd("UNLINK");
+        rest.arg(due).arg(lock).query_async(connection).await
+    }
+
+    /// The members of the sets in which channels are registered, by the name of the set.
+    fn channel_sets<'a>(&self, names: &[&'a str]) -> HashMap<String, Vec<(u64, &'a str)>> {
+        let now_ms = now_ms();
+        let mut sets: HashMap<String, Vec<(u64, &str)>> = HashMap::new();
+        for (nth, name) in names.iter().copied().enumerate() {
+            let Some(slot) = slot_of(name) else { continue };
+            let due_ms = now_ms + SPREAD_MS * nth as u64 / names.len() as u64;
+            for (key, score) in [
+                (self.names.channels(slot), 0),
+                (self.names.index(slot), 0),
+                (self.names.due(slot), due_ms),
+            ] {
+                sets.entry(key).or_default().push((score, name));
+            }
+        }
+        sets
+    }
+
+    /// The members of the sets in which deleted channels are noted, by the name of the set.
+    fn tombstone_sets<'a>(
+        &self,
+        deleted: &'a [(String, f64)],
+    ) -> HashMap<String, Vec<(f64, &'a str)>> {
+        let mut sets: HashMap<String, Vec<(f64, &str)>> = HashMap::new();
+        let life_ms = TOMBSTONE_LIFE.as_secs_f64() * 1000.0;
+        for (name, at) in deleted {
+            let Some(slot) = slot_of(name) else { continue };
+            let of_tombstones = sets.entry(self.names.tombstones(slot)).or_default();
+            of_tombstones.push((*at, name));
+            let due = sets.entry(self.names.due(slot)).or_default();
+            due.push((at + life_ms, name));
+        }
+        sets
     }
 }
 
@@ -108,11 +158,26 @@ fn is_elsewhere(error: &RedisError) -> bool {
     code.is_some_and(|code| matches!(code, "MOVED" | "ASK" | "CLUSTERDOWN"))
 }
 
-fn unusable(found: u32) -> Option<Unusable> {
+/// The first members of a sorted set and their scores; `None` if there are none.
+async fn next_batch(
+    key: &str,
+    connection: &mut CommandConnection,
+) -> RedisResult<Option<Vec<(String, f64)>>> {
+    let range = Cmd::zrange_withscores(key, 0, BATCH - 1);
+    let members: Vec<(String, f64)> = range.query_async(connection).await?;
+    Ok(Some(members).filter(|members| !members.is_empty()))
+}
+
+/// The slot of a channel; `None` if the name is not valid.
+fn slot_of(name: &str) -> Option<Slot> {
+    name.parse().ok().map(|channel| Slot::of(&channel))
+}
+
+const fn unusable(found: u32) -> Unusable {
     let own = FORMAT;
-    match found.cmp(&own) {
-        Ordering::Less => Some(Unusable::OlderFormat { found, own }),
-        Ordering::Equal => None,
-        Ordering::Greater => Some(Unusable::NewerFormat { found, own }),
+    if found < own {
+        Unusable::OlderFormat { found, own }
+    } else {
+        Unusable::NewerFormat { found, own }
     }
 }

@@ -31,6 +31,7 @@ use super::{
     replies::{parse_gap_index, parse_last_id, parse_trim_mark},
     session::Session,
     streams::Streams,
+    tail_reads::Prefetched,
 };
 use crate::broker::{
     BrokerError, Continuity, ReadFrom,
@@ -102,6 +103,8 @@ pub(super) struct ForwardRead<'a> {
     pub(super) session: Session<'a>,
     /// Entries that each command asks for.
     pub(super) count: usize,
+    /// What a read for a tail has got together with others.
+    pub(super) prefetched: Option<Prefetched>,
 }
 
 impl<'a> ForwardRead<'a> {
@@ -115,6 +118,7 @@ impl<'a> ForwardRead<'a> {
             channel,
             session: streams.shards.read_session(channel).await?,
             count,
+            prefetched: None,
         })
     }
 

@@ -3,17 +3,17 @@
 //! The script looks up keys, checks the state of the channel, appends, records the keys and notifies,
 //! in one step. Its header has the table of arguments and replies. The hash and the sorted set of keys have no time to live: a
 //! Redis that evicts keys with a time to live when it is full would forget them too early. Appends
-//! forget expired keys, and `retention` forgets those of channels without appends.
+//! forget expired keys, and `maintenance` forgets those of channels without appends.
 //!
 //! Any error of the script is final here, as for every publish. The publisher may send the same
 //! items again with their keys.
 
-use redis::{Cmd, ScriptInvocation};
+use redis::Cmd;
 use sse_proto::{Channel, Event};
 
 use super::{
     names::Names,
-    scripts::{EXPIRE_KEYS, WRITE, random_suffix},
+    scripts::{WRITE, milliseconds, random_suffix},
     settings_text::settings_text,
 };
 use crate::broker::{
@@ -22,16 +22,6 @@ use crate::broker::{
     lifecycle::{AfterDelete, Classes, CloseReason, Condition, CreateRule, Write},
     publisher::KeyOwner,
 };
-
-/// Expired keys that [`expire_keys_script`] forgets at once: 1–2 ms of Redis' time.
-pub(super) const EXPIRE_BATCH: usize = 1000;
-
-/// The script that forgets up to [`EXPIRE_BATCH`] expired keys of `channel`.
-pub(super) fn expire_keys_script(names: &Names, channel: &Channel) -> ScriptInvocation<'static> {
-    let mut script = EXPIRE_KEYS.key(&names.idempotency(channel));
-    script.arg(EXPIRE_BATCH);
-    script
-}
 
 /// What a write needs to know besides itself.
 pub(super) struct WriteContext<'a> {
@@ -56,7 +46,6 @@ pub(super) fn write_script(context: &WriteContext<'_>, write: &Write) -> Cmd {
         retention,
         ..
     } = *context;
-    let slot = names.slot(channel);
     let held = context.held_keys;
     let waits = if context.waits { "w" } else { "" };
     let mut script = redis::cmd("EVALSHA");
@@ -65,7 +54,7 @@ pub(super) fn write_script(context: &WriteContext<'_>, write: &Write) -> Cmd {
         .arg(8)
         .arg(&names.idempotency(channel))
         .arg(&names.state(channel))
-        .arg(&[names.channels(slot), names.index(slot), names.due(slot)])
+        .arg(&names.registration(channel))
         .arg(retention.keys.window_ms())
         .arg(retention.keys.keys_max)
         .arg(retention.events_max.get())
@@ -97,7 +86,8 @@ fn add_life(script: &mut Cmd, context: &WriteContext<'_>, write: &Write) {
         .arg(settings_text(write.settings))
         .arg(u8::from(create == CreateRule::Explicit))
         .arg(u8::from(after_delete == AfterDelete::Refuse))
-        .arg(settings_text(class));
+        .arg(settings_text(class))
+        .arg(milliseconds(context.retention.age_max));
 }
 
 fn add_key(script: &mut Cmd, owner: KeyOwner, idempotency: Option<IdempotencyKey>) {

@@ -1,15 +1,20 @@
 //! The life of channels over Redis: settings, deletion and lists. `append` has the writes, and
-//! `expiry` what time does.
+//! `maintenance` what time does.
 
-use redis::Value;
+use std::time::Duration;
+
+use redis::{Script, Value};
 use sse_proto::{Channel, Position};
 
 use super::{
     RedisBroker,
     channel_state::{ChannelState, parse_state, parse_tombstone},
-    replies::{malformed, parse_reply, text},
+    read_gate::ReadKind,
+    replies::{into_array, malformed, text},
     scripts::{CONFIGURE, DELETE, DELETE_WHEN_FULL, KEEP_ALIVE, random_suffix},
+    session::Session,
     settings_text::settings_text,
+    slots::Slot,
     streams::Streams,
     write_reply::channel_closed,
 };
@@ -21,6 +26,9 @@ use crate::broker::{
         Incarnation, ListPage, ListQuery, Tombstone, Write, Written,
     },
 };
+
+/// Channels of a list that are read at once.
+const LIST_PART: usize = 64;
 
 impl RedisBroker {
     pub(in crate::broker) fn classes(&self) -> &Classes {
@@ -102,21 +110,26 @@ impl RedisBroker {
 
 impl Streams {
     async fn read_state(&self, channel: &Channel) -> Result<ChannelState, BrokerError> {
+        let shard = self.shard(channel).await?;
+        let _place = self.enter_gate(&shard, ReadKind::History).await?;
         let [state] = self.query(channel, [self.stream_extent(channel)]).await?;
         parse_state(state)
     }
 
     async fn delete(&self, channel: &Channel) -> Result<Option<Tombstone>, BrokerError> {
-        let keys = self.names.deletion(channel);
-        let mut session = self.shards.session(channel).await?;
-        let mut script = DELETE.of(&self.names).key(&keys);
-        let deleted = session.run::<Value>(script.arg(channel.as_str())).await;
-        let reply = match deleted.map_err(BrokerError::from) {
-            Err(BrokerError::Full(_)) => {
-                let mut script = DELETE_WHEN_FULL.of(&self.names).key(&keys);
-                session.run(script.arg(channel.as_str())).await?
+        let mut attempts = self.shards.attempts(channel);
+        let reply = loop {
+            let session = &mut attempts.session().await?;
+            let mut deleted = self
+                .delete_in(session, channel, DELETE.of(&self.names))
+                .await;
+            if matches!(deleted, Err(BrokerError::Full(_))) {
+                let script = DELETE_WHEN_FULL.of(&self.names);
+                deleted = self.delete_in(session, channel, script).await;
             }
-            reply => reply?,
+            if !attempts.must_repeat(session) {
+                break deleted?;
+            }
         };
         self.registry.forget_append(channel);
         match reply {
@@ -128,6 +141,23 @@ impl Streams {
         }
     }
 
+    async fn delete_in(
+        &self,
+        session: &mut Session<'_>,
+        channel: &Channel,
+        script: &Script,
+    ) -> Result<Value, BrokerError> {
+        let mut command = redis::cmd("EVALSHA");
+        command
+            .arg(script.get_hash())
+            .arg(11)
+            .arg(&self.names.deletion(channel))
+            .arg(channel.as_str())
+            .arg(self.tombstones_max())
+            .arg(u8::from(session.waits_for_replicas()));
+        self.run_write(channel, (command, script), session).await
+    }
+
     /// Returns whether the channel was created.
     async fn configure(
         &self,
@@ -135,21 +165,19 @@ impl Streams {
         channel: &Channel,
         settings: ChannelSettings,
     ) -> Result<bool, BrokerError> {
-        let mut session = self.shards.session(channel).await?;
-        let by = (publisher, &self.shares);
-        self.registry.register(by, channel, &mut session).await?;
-        let (names, slot) = (&self.names, self.names.slot(channel));
-        let mut script = CONFIGURE.of(names).key(&names.state(channel));
-        script
-            .key(names.channels(slot))
-            .key(names.index(slot))
-            .key(names.due(slot))
-            .arg(channel.as_str())
-            .arg(settings_text(settings))
-            .arg(settings_text(self.classes.rules_of(channel).0))
-            .arg(random_suffix());
-        let reply: Vec<Value> = session.run(&script).await?;
+        let mut attempts = self.shards.attempts(channel);
+        let reply = loop {
+            let session = &mut attempts.session().await?;
+            let configured = self.configure_in(session, publisher, channel, settings);
+            let configured = configured.await;
+            if !attempts.must_repeat(session) {
+                break configured?;
+            }
+        };
         self.registry.forget_append(channel);
+        // Maintenance looks at the channel now, and computes when it is due.
+        self.hints.add(Slot::of(channel), Duration::ZERO);
+        let reply = into_array(reply).ok_or_else(invalid_reply)?;
         let word = reply.first().cloned().and_then(text);
         match (word.as_deref(), reply.as_slice()) {
             (Some("created"), _) => Ok(true),
@@ -159,6 +187,29 @@ impl Streams {
             }
             _ => Err(invalid_reply()),
         }
+    }
+
+    async fn configure_in(
+        &self,
+        session: &mut Session<'_>,
+        publisher: Publisher,
+        channel: &Channel,
+        settings: ChannelSettings,
+    ) -> Result<Value, BrokerError> {
+        let by = (publisher, &self.shares);
+        self.registry.register(by, channel, session).await?;
+        let mut command = redis::cmd("EVALSHA");
+        command
+            .arg(CONFIGURE.of(&self.names).get_hash())
+            .arg(6)
+            .arg(&self.names.state(channel))
+            .arg(&self.names.registration(channel))
+            .arg(channel.as_str())
+            .arg(settings_text(settings))
+            .arg(random_suffix())
+            .arg(u8::from(session.waits_for_replicas()));
+        let script = CONFIGURE.of(&self.names);
+        self.run_write(channel, (command, script), session).await
     }
 
     async fn keep_alive(
@@ -205,30 +256,26 @@ impl Streams {
     }
 
     async fn list(&self, query: &ListQuery) -> Result<ListPage, BrokerError> {
-        let (from, to) = name_range(query);
-        let command = |slot| {
-            let mut command = redis::cmd("ZRANGEBYLEX");
-            command.arg(self.names.index(slot)).arg(&from).arg(&to);
-            command.arg("LIMIT").arg(0).arg(query.limit + 1);
-            command
-        };
-        let mut names: Vec<String> = Vec::new();
-        for (_, reply) in self.shards.each_slot(command).await? {
-            names.extend(parse_reply::<Vec<String>>(reply)?);
-        }
-        names.sort_unstable();
+        let kind = ReadKind::History;
+        let names = self.first_names(kind, name_range(query), query.limit + 1);
+        let names = names.await?;
         let has_more = names.len() > query.limit;
         let names: Vec<Channel> = names
             .iter()
             .take(query.limit)
             .filter_map(|name| name.parse().ok())
             .collect();
-        let command = |channel: &Channel| self.stream_extent(channel);
-        let replies = self.shards.each_channel(&names, command).await;
         let mut channels = Vec::with_capacity(names.len());
-        for (channel, reply) in names.iter().zip(replies) {
-            let state = parse_state(reply?)?;
-            channels.extend(self.describe_state(channel, state));
+        for part in names.chunks(LIST_PART) {
+            // Other reads at Redis have a place between two parts.
+            let reads = part
+                .iter()
+                .map(|channel| (channel.clone(), [self.stream_extent(channel)]));
+            let replies = self.shards.each_channel(Some(kind), reads.collect()).await;
+            for (channel, reply) in part.iter().zip(replies) {
+                let [state] = reply?;
+                channels.extend(self.describe_state(channel, parse_state(state)?));
+            }
         }
         Ok(ListPage {
             channels,

@@ -212,15 +212,20 @@ async fn read_last_ids(
     shards: &Shards,
     batch: &[(Channel, Waiters)],
 ) -> Result<Vec<Reply>, BrokerError> {
-    let channels: Vec<Channel> = batch.iter().map(|(channel, _)| channel.clone()).collect();
-    let command = |channel: &Channel| stream_extent(&shards.names, channel);
-    let replies = shards.each_channel(&channels, command).await;
+    let channels = batch.iter().map(|(channel, _)| channel);
+    let read = |channel: &Channel| (channel.clone(), [stream_extent(&shards.names, channel)]);
+    let replies = shards
+        .each_channel(None, channels.map(read).collect())
+        .await;
     if replies.iter().all(Result::is_err)
         && let Some(Err(error)) = replies.first()
     {
         return Err(error.clone());
     }
-    let parse = |reply: Result<redis::Value, BrokerError>| reply.and_then(parse_last_id);
+    let parse = |reply: Result<[redis::Value; 1], BrokerError>| {
+        let [extent] = reply?;
+        parse_last_id(extent)
+    };
     Ok(replies.into_iter().map(parse).collect())
 }
 

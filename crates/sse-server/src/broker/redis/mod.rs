@@ -9,20 +9,21 @@
 //! | `append`, `replicated` | appends to a channel; those that replicas must confirm |
 //! | `reader`, `forward_read` | pages of history, and the proof that a page continues a position |
 //! | `lookups`, `read_gate` | one queue for the newest ids of channels; how many pages are read at a time |
+//! | `tail_reads` | channels whose notifications arrive together are read together |
 //! | `entries`, `foreign_entries` | the entries of a stream; reads past those of other programs |
 //! | `write_reply` | what the script of a write replies |
 //! | `channel_state`, `state_read` | whether a channel is closed or deleted, and what a read gets then |
-//! | `lifecycle`, `settings_text` | settings, deletion and lists of channels |
-//! | `expiry` | trims and deletes channels whose time is over |
+//! | `lifecycle`, `first_names`, `settings_text` | settings, deletion and lists of channels; the first names of a list |
 //! | `format` | the number of the format of all keys |
 //! | `idempotency` | the arguments of the script that carries out a write |
-//! | `retention` | trims by age, forgets expired keys and dead channels |
-//! | `registry` | the set of all channels, and its limit |
+//! | `maintenance` | what time does with channels: trims and expires them, in the order of their due times |
+//! | `registry`, `slots`, `channel_count` | the registries of channels, one per hash slot; their limit and how many there are |
 //! | `revocations` | the stored revocations, in one hash |
 //! | `start` | starts the sessions of all primaries |
 //! | `shards`, `shard`, `topology` | the primaries, and which one has a channel |
 //! | `many_reads`, `shard_health` | reads of many channels; the check of all primaries |
-//! | `cluster`, `slots`, `slot_map` | keeps the map of a Redis Cluster; hash slots; the parser of the map |
+//! | `cluster`, `slot_map` | keeps the map of a Redis Cluster; the parser of the map |
+//! | `nodes` | the reports of the nodes, in one hash |
 //! | `connection`, `supervisor`, `handshake`, `tasks` | the connections for commands to a primary, which are made again for ever; the tasks |
 //! | `target`, `sentinel` | the URL, accounts and certificates; the primary as sentinels report it |
 //! | `dial`, `reply_limit`, `reply_meter` | opens connections whose replies have a limit |
@@ -40,12 +41,13 @@
 //! | `page_size`, `backoff`, `outage_log` | how much a read asks for; pauses between attempts to connect; the log lines of an outage |
 //! | `scripts`, `scripts/*.lua` | the steps that must not be interrupted |
 //!
-//! The way of a command: `retention`, `reader`, `append` → `streams` → `shards` → `session` → the pure
+//! The way of a command: `maintenance`, `reader`, `append` → `streams` → `shards` → `session` → the pure
 //! files.
 
 mod append;
 mod attempts;
 mod backoff;
+mod channel_count;
 mod channel_state;
 mod cluster;
 mod connection;
@@ -54,8 +56,8 @@ mod durability;
 mod entries;
 mod eras;
 mod errors;
-mod expiry;
 mod failover;
+mod first_names;
 mod flask_sse;
 mod follow;
 mod follow_limit;
@@ -70,8 +72,10 @@ mod inspect;
 mod known_ids;
 mod lifecycle;
 mod lookups;
+mod maintenance;
 mod many_reads;
 mod names;
+mod nodes;
 mod outage_log;
 mod page_size;
 mod pubsub;
@@ -84,7 +88,6 @@ mod replicated;
 mod replies;
 mod reply_limit;
 mod reply_meter;
-mod retention;
 mod revocations;
 mod scripts;
 mod sending;
@@ -102,6 +105,7 @@ mod state_read;
 mod streams;
 mod subscriptions;
 mod supervisor;
+mod tail_reads;
 mod target;
 mod tasks;
 mod topology;
@@ -209,8 +213,7 @@ impl RedisBroker {
         }
         tasks.spawn(pubsub::poll_followed(broker.notifier.clone()));
         let metrics = broker.metrics.clone();
-        tasks.spawn(expiry::run(Arc::downgrade(&broker.streams)));
-        tasks.spawn(retention::run(Arc::downgrade(&broker.streams), metrics));
+        tasks.spawn(maintenance::run(Arc::downgrade(&broker.streams), metrics));
         Ok(broker)
     }
 

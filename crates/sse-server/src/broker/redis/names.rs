@@ -12,21 +12,26 @@
 //! | `sse:{orders}:flask` | hash | the lease and the cursor of its bridge to Flask-SSE |
 //! | `sse:{orders}:flask:appended` | hash | the messages of Flask-SSE that are in the log; `flask_append.lua` |
 //! | `sse:{orders}:flask:markers` | sorted set | the fields of that hash by time; also a pub/sub channel |
-//! | `sse:channels` | sorted set | the registry: all channels by the time of their first use |
-//! | `sse:names` | sorted set | all channels by name, for lists |
-//! | `sse:due` | sorted set | channels by the time at which they may expire |
-//! | `sse:tombstones` | sorted set | deleted channels by the time of their deletion |
-//! | `sse:maintenance` | string | the node that expires channels at present |
+//! | `sse:channels:{17}` | sorted set | the registry of a slot: its channels, with the score 0 |
+//! | `sse:due:{17}` | sorted set | the channels of a slot by the time of their next maintenance |
+//! | `sse:tombstones:{17}` | sorted set | the deleted channels of a slot by the time of their deletion |
+//! | `sse:names` | sorted set | all channels by name, for lists and for their number |
+//! | `sse:lease:{17}` | string | the node that maintains a partition at present |
+//! | `sse:hints:{17}` | set | slots of a partition with a channel that is due soon |
+//! | `sse:rules:{17}` | string | the configuration by which a partition was indexed |
 //! | `sse:format` | string | the number of this format, see `format` |
 //! | `sse:revocations` | hash | revoked credentials, each with the time until which it is stored |
+//! | `sse:nodes` | hash | what each node reports about itself, with the time of the report |
 //! | `sse:check` | string | written by health checks; lives for a second |
+//!
+//! `17` is the tag of a slot, see `slots`. A partition uses the tag of its first slot.
 //!
 //! `sse:` is the prefix, a setting. The braces around a channel are a hash tag: in a Redis Cluster,
 //! all keys of a channel lie in the same slot. A prefix cannot contain braces, so it cannot move
 //! the hash tag.
 //!
-//! In a Redis Cluster, `channels`, `names`, `due`, `tombstones` and `check` exist once per slot, as
-//! `sse:channels:{tag}`. A script that changes a channel and its registry names keys of one slot.
+//! In a Redis Cluster, the registry of a slot takes the place of `names`, and `check` exists once per
+//! slot, as `sse:check:{17}`. A script that changes a channel and its registry names keys of one slot.
 
 use sse_proto::Channel;
 
@@ -75,7 +80,7 @@ impl Names {
         self.slots
     }
 
-    /// The slot of all keys of `channel`.
+    /// The slot by which the primary of `channel` is found.
     pub(super) fn slot(&self, channel: &Channel) -> Slot {
         self.slots.of_channel(channel)
     }
@@ -85,15 +90,6 @@ impl Names {
         match self.slots {
             Slots::One => "PUBLISH",
             Slots::Cluster => "SPUBLISH",
-        }
-    }
-
-    /// A key that exists once per slot.
-    fn of_slot(&self, name: &str, slot: Slot) -> String {
-        let prefix = &self.prefix;
-        match self.slots {
-            Slots::One => format!("{prefix}{name}"),
-            Slots::Cluster => format!("{prefix}{name}:{{{}}}", slot.tag()),
         }
     }
 
@@ -152,9 +148,50 @@ impl Names {
         format!("{}:flask:markers", self.stream(channel))
     }
 
-    /// The registry of all channels of `slot`.
+    /// The registry of a slot.
     pub(super) fn channels(&self, slot: Slot) -> String {
         self.of_slot("channels", slot)
+    }
+
+    /// The channels of a slot by the time of their next maintenance.
+    pub(super) fn due(&self, slot: Slot) -> String {
+        self.of_slot("due", slot)
+    }
+
+    /// The deleted channels of a slot by the time of their deletion.
+    pub(super) fn tombstones(&self, slot: Slot) -> String {
+        self.of_slot("tombstones", slot)
+    }
+
+    /// The lease of the node that maintains the partition which begins with `slot`.
+    pub(super) fn lease(&self, slot: Slot) -> String {
+        self.of_slot("lease", slot)
+    }
+
+    /// The slots of that partition with a channel that is due soon.
+    pub(super) fn hints(&self, slot: Slot) -> String {
+        self.of_slot("hints", slot)
+    }
+
+    /// The configuration by which that partition was indexed.
+    pub(super) fn rules(&self, slot: Slot) -> String {
+        self.of_slot("rules", slot)
+    }
+
+    fn of_slot(&self, what: &str, slot: Slot) -> String {
+        format!("{}{what}:{{{}}}", self.prefix, slot.tag())
+    }
+
+    /// The sets in which a channel is registered: the registry, the index of names and the due
+    /// channels.
+    pub(super) fn registration(&self, channel: &Channel) -> [String; 3] {
+        let slot = Slot::of(channel);
+        [self.channels(slot), self.index(slot), self.due(slot)]
+    }
+
+    /// The registry and other sets of all channels of the formats 1 and 2.
+    pub(super) fn of_format_2(&self) -> [String; 4] {
+        ["channels", "tombstones", "due", "maintenance"].map(|key| format!("{}{key}", self.prefix))
     }
 
     /// What is stored about a channel besides its events.
@@ -176,10 +213,10 @@ impl Names {
         ]
     }
 
-    /// The keys of `delete.lua` and `expire.lua`.
+    /// The keys of `delete.lua`.
     pub(super) fn deletion(&self, channel: &Channel) -> [String; 11] {
         let [stream, life, deleted] = self.state(channel);
-        let slot = self.slot(channel);
+        let [registry, index, due] = self.registration(channel);
         [
             stream,
             life,
@@ -188,31 +225,26 @@ impl Names {
             self.expiries(channel),
             self.gaps(channel),
             self.trimmed(channel),
-            self.channels(slot),
-            self.index(slot),
-            self.due(slot),
-            self.tombstones(slot),
+            registry,
+            index,
+            due,
+            self.tombstones(Slot::of(channel)),
         ]
     }
 
-    /// All channels of `slot` by name.
+    /// The keys of `maintain.lua`, which are those of `delete.lua` in another order.
+    pub(super) fn maintenance(&self, channel: &Channel) -> [String; 11] {
+        let mut keys = self.deletion(channel);
+        keys[..5].rotate_left(3);
+        keys
+    }
+
+    /// All channels by name. In a Redis Cluster, the registry of `slot` takes its place.
     pub(super) fn index(&self, slot: Slot) -> String {
-        self.of_slot("names", slot)
-    }
-
-    /// Channels of `slot` by the time at which they may expire.
-    pub(super) fn due(&self, slot: Slot) -> String {
-        self.of_slot("due", slot)
-    }
-
-    /// Deleted channels of `slot` by the time of their deletion.
-    pub(super) fn tombstones(&self, slot: Slot) -> String {
-        self.of_slot("tombstones", slot)
-    }
-
-    /// The lock of the node that expires channels.
-    pub(super) fn maintenance(&self) -> String {
-        format!("{}maintenance", self.prefix)
+        match self.slots {
+            Slots::One => format!("{}names", self.prefix),
+            Slots::Cluster => self.channels(slot),
+        }
     }
 
     /// The number of the format.
@@ -220,19 +252,22 @@ impl Names {
         format!("{}format", self.prefix)
     }
 
-    /// The prefix of all keys.
-    pub(super) fn prefix(&self) -> &str {
-        &self.prefix
-    }
-
     /// The hash of the stored revocations.
     pub(super) fn revocations(&self) -> String {
         format!("{}revocations", self.prefix)
     }
 
-    /// The key that health checks write in `slot`.
+    /// The hash of the reports of the nodes.
+    pub(super) fn nodes(&self) -> String {
+        format!("{}nodes", self.prefix)
+    }
+
+    /// The key that health checks write, in a Redis Cluster that of `slot`.
     pub(super) fn check(&self, slot: Slot) -> String {
-        self.of_slot("check", slot)
+        match self.slots {
+            Slots::One => format!("{}check", self.prefix),
+            Slots::Cluster => self.of_slot("check", slot),
+        }
     }
 }
 
@@ -247,15 +282,17 @@ mod tests {
         assert_eq!(names.stream(&channel), "sse:{orders:eu}");
         assert_eq!(names.channel("sse:{orders:eu}").as_ref(), Some(&channel));
         for other in [
-            names.channels(names.slot(&channel)),
+            names.channels(Slot::of(&channel)),
+            names.lease(Slot::new(0)),
             names.revocations(),
+            names.nodes(),
             names.gaps(&channel),
             names.trimmed(&channel),
             names.keys(&channel),
             names.expiries(&channel),
             names.life(&channel),
             names.deleted(&channel),
-            names.index(names.slot(&channel)),
+            names.index(Slot::of(&channel)),
             names.flask_state(&channel),
             names.flask_markers(&channel),
         ] {
@@ -266,7 +303,23 @@ mod tests {
     }
 
     #[test]
-    fn the_keys_of_one_script_lie_in_one_slot() {
+    fn a_channel_and_the_registry_of_its_slot_lie_in_one_slot() {
+        let names = Names::new("sse:", Slots::One);
+        let channel: Channel = "foo".parse().unwrap();
+        let tag = Slot::of(&channel).tag();
+        let [registry, index, due] = names.registration(&channel);
+        assert_eq!(registry, format!("sse:channels:{{{tag}}}"));
+        assert_eq!(
+            (index.as_str(), due),
+            ("sse:names", format!("sse:due:{{{tag}}}"))
+        );
+        let keys = names.maintenance(&channel);
+        assert_eq!(keys[0], names.keys(&channel));
+        assert_eq!(keys[2..5], names.state(&channel));
+    }
+
+    #[test]
+    fn the_keys_of_one_script_lie_in_one_slot_of_a_cluster() {
         let names = Names::new("sse:", Slots::Cluster);
         let channel: Channel = "orders:eu".parse().unwrap();
         let slot = names.slot(&channel);

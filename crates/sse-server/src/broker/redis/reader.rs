@@ -1,7 +1,7 @@
 //! Pages of a channel's history, forwards and backwards.
 
 use redis::Cmd;
-use sse_proto::{Channel, EventId, api::Gap};
+use sse_proto::{Channel, EventId, Position, api::Gap};
 
 use super::{
     entries::{Entry, parse_entries},
@@ -24,12 +24,20 @@ impl Streams {
         limits: PageLimits,
         kind: ReadKind,
     ) -> Result<Page, BrokerError> {
-        let shard = self.shard(channel).await?;
-        let _place = self.enter_gate(&shard, kind).await?;
         let page = self.page_sizes.next_page(channel, limits);
         // One more entry shows whether more follow, and one may be the event at the position.
-        let mut read = ForwardRead::open(self, channel, page.events_max + 2).await?;
+        let count = page.events_max + 2;
         self.page_sizes.forget(channel);
+        let prefetched = match (kind, from) {
+            (ReadKind::Tail, ReadFrom::Position(Position::After(id) | Position::At(id))) => {
+                Some(self.prefetch(channel, id, count).await?)
+            }
+            _ => None,
+        };
+        let shard = self.shard(channel).await?;
+        let _place = self.enter_gate(&shard, kind).await?;
+        let mut read = ForwardRead::open(self, channel, count).await?;
+        read.prefetched = prefetched;
         let (run, end) = match read.find(from).await? {
             Found::Page(page) => return Ok(page),
             Found::Run(run, end) => (run, end),

@@ -71,7 +71,7 @@ pub(super) fn redirect_of(error: &ServerError) -> Option<Redirect> {
     let mut words = error.details().unwrap_or_default().split(' ');
     match error.code() {
         "MOVED" => {
-            let slot = words.next()?.parse().ok().and_then(Slot::new)?;
+            let slot = words.next()?.parse().ok().and_then(Slot::from_number)?;
             Some(Redirect::Moved(slot, NodeAddress::parse(words.next()?)?))
         }
         "ASK" => Some(Redirect::Ask(NodeAddress::parse(words.nth(1)?)?)),

@@ -1,43 +1,51 @@
-//! The registry: a sorted set of all channels, which limits how many there are and lets `retention`
-//! find them.
+//! The registry of channels, which limits how many there are.
 //!
-//! A channel is registered before its first event, and forgotten by `retention`. A node looks into
-//! the registry only before its first append to a channel in each era of the connection, and again
-//! after each round of retention, because another node may have forgotten the channel meanwhile.
+//! Each slot has a registry, a sorted set by name, and an index has the names of all slots for lists
+//! and for their number. A channel is registered before its first event; `maintenance` forgets it. A
+//! node looks into the registry only before its first append to a channel in each era of the
+//! connection, and again after each round of maintenance, because another node may have forgotten the
+//! channel meanwhile.
 
 use std::{
     collections::HashMap,
-    sync::{
-        Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::{Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
-use chrono::Utc;
-use redis::{Cmd, SortedSetAddOptions};
 use sse_proto::Channel;
 
-use super::{names::Names, replies::parse_reply, session::Session, slots::Slots};
+use super::{
+    channel_count::ChannelCount,
+    errors::CommandError,
+    names::Names,
+    replies::parse_reply,
+    scripts::{REGISTER, milliseconds},
+    session::Session,
+    shards::Shards,
+    slots::{SLOTS, Slot},
+};
 use crate::broker::{
-    BrokerError, Publisher,
+    BrokerError, Publisher, Retention,
     channel_usage::ChannelUsage,
     client_shares::ClientShares,
     clock::now_ms,
     lifecycle::{Effective, Incarnation, SettingSource},
 };
 
-/// How long a node may use what it knows of a channel, such as its settings.
-const KNOWN_FOR: Duration = Duration::from_secs(10);
+/// Longest time for which a node uses what it knows of a channel, such as its settings.
+const KNOWN_FOR_MAX: Duration = Duration::from_secs(10);
+/// How long a channel may be registered without an event. A channel that was registered recently may be
+/// about to get its first one.
+const UNUSED_MAX: Duration = Duration::from_mins(1);
 
 /// Registers channels, and remembers to which of them this node has appended.
 #[derive(Debug)]
 pub(super) struct Registry {
     names: Names,
     channels_max: usize,
+    known_for: Duration,
     usage: ChannelUsage,
-    /// Channels of all slots, as a node found them last, and those that it has added since.
-    counted: AtomicUsize,
+    count: ChannelCount,
     appended: Mutex<AppendedChannels>,
 }
 
@@ -68,46 +76,26 @@ impl Appended {
             at: Instant::now(),
         }
     }
-
-    /// Whether it is not too old for an append without a script.
-    pub(super) fn is_recent(&self) -> bool {
-        self.at.elapsed() < KNOWN_FOR
-    }
 }
 
 impl Registry {
-    pub(super) fn new(names: Names, channels_max: usize) -> Self {
+    pub(super) fn new(names: Names, retention: &Retention) -> Self {
         Self {
             names,
-            channels_max,
-            usage: ChannelUsage::new(channels_max),
-            counted: AtomicUsize::new(0),
+            channels_max: retention.channels_max,
+            known_for: (retention.age_max / 4).min(KNOWN_FOR_MAX),
+            usage: ChannelUsage::new(retention.channels_max),
+            count: ChannelCount::new(retention.channels_max),
             appended: Mutex::default(),
         }
     }
 
-    /// The name of the sorted set that has `channel`.
-    pub(super) fn key(&self, channel: &Channel) -> String {
-        self.names.channels(self.names.slot(channel))
-    }
-
-    /// Records how many channels there are in all slots.
-    pub(super) fn record_count(&self, channels: usize) {
-        self.counted.store(channels, Ordering::Relaxed);
-    }
-
-    /// How many channels there are, if the slot of one of them has `of_slot`.
-    fn count(&self, of_slot: usize) -> usize {
-        match self.names.slots() {
-            Slots::One => of_slot,
-            Slots::Cluster => self.counted.load(Ordering::Relaxed).max(of_slot),
-        }
+    /// Returns how long this node may append to a channel without a script.
+    pub(super) const fn known_for(&self) -> Duration {
+        self.known_for
     }
 
     /// Registers `channel` before its first event.
-    ///
-    /// Nodes that register channels at the same moment may exceed the limit by as many. In a Redis
-    /// Cluster, a node counts the channels of the others once per round of `retention`.
     ///
     /// # Errors
     ///
@@ -120,53 +108,77 @@ impl Registry {
         channel: &Channel,
         session: &mut Session<'_>,
     ) -> Result<(), BrokerError> {
-        let key = self.key(channel);
+        let slot = Slot::of(channel);
         let (mut score, mut count) = (redis::cmd("ZSCORE"), redis::cmd("ZCARD"));
-        score.arg(&key).arg(channel.as_str());
-        count.arg(&key);
+        score.arg(self.names.channels(slot)).arg(channel.as_str());
+        count.arg(self.names.index(slot));
         let [score, count] = session.query_values([score, count]).await?;
         if parse_reply::<Option<f64>>(score)?.is_some() {
             return Ok(());
         }
-        let channels = self.count(parse_reply(count)?);
-        self.check_limit(channels)?;
-        let free = self.channels_max - channels;
+        let indexed: usize = parse_reply(count)?;
+        let elsewhere = self.count.elsewhere(session.shards, indexed).await?;
+        let channels = indexed + elsewhere;
+        let free = self.channels_max.checked_sub(channels);
+        let free = free.filter(|free| *free > 0);
+        let free = free.ok_or(BrokerError::TooManyChannels(channels))?;
         let now_ms = now_ms();
         shares.check_new_channel(publisher, now_ms, |needed| needed <= free)?;
         // Recorded before the reply, so that channels in the making count.
         shares.record_new_channel(publisher, now_ms);
-        let added = self.add(channel, session).await;
-        if !matches!(added, Ok(1)) {
+        let added = self.add(channel, elsewhere, session).await;
+        if !matches!(added, Ok((_, 1))) {
             shares.take_back_new_channel(publisher, now_ms);
         }
-        self.counted
-            .fetch_add(usize::try_from(added?).unwrap_or(0), Ordering::Relaxed);
-        self.usage.record_growth(channels + 1);
+        let (channels, added) = added?;
+        if added < 0 {
+            return Err(BrokerError::TooManyChannels(channels));
+        }
+        self.count.record_added();
+        self.usage.record_growth(channels);
         Ok(())
     }
 
-    /// Fails if there is no room for another one than these `channels`.
-    fn check_limit(&self, channels: usize) -> Result<(), BrokerError> {
-        if channels < self.channels_max {
-            return Ok(());
-        }
-        Err(BrokerError::TooManyChannels(channels))
+    /// Adds `channel` if there is room; returns the reply of `register.lua`.
+    async fn add(
+        &self,
+        channel: &Channel,
+        elsewhere: usize,
+        session: &mut Session<'_>,
+    ) -> Result<(usize, i64), BrokerError> {
+        let mut script = REGISTER.key(&self.names.registration(channel));
+        script
+            .arg(channel.as_str())
+            .arg(self.channels_max)
+            .arg(milliseconds(UNUSED_MAX))
+            .arg(elsewhere);
+        let reply = session.run(&script).await;
+        reply.map_err(CommandError::into_query_error)
     }
 
-    /// Returns how many channels were added: zero if a concurrent publish has added the channel.
-    async fn add(&self, channel: &Channel, session: &mut Session<'_>) -> Result<u64, BrokerError> {
-        session.query_one(self.add_command(channel)).await
+    /// Returns how many tombstones a slot may have. All slots together keep the newest
+    /// `--channels-max` tombstones, and some more, because slots differ.
+    pub(super) fn tombstones_max(&self) -> usize {
+        self.channels_max.div_ceil(usize::from(SLOTS)) * 2 + 8
     }
 
-    fn add_command(&self, channel: &Channel) -> Cmd {
-        let now_ms = Utc::now().timestamp_millis();
-        let options = SortedSetAddOptions::add_only();
-        Cmd::zadd_options(self.key(channel), channel.as_str(), now_ms, &options)
+    /// Returns how many channels there are. In a Redis Cluster, the number can be a second old.
+    ///
+    /// # Errors
+    ///
+    /// `Unavailable`: no primary replies.
+    pub(super) async fn count_channels(&self, shards: &Shards) -> Result<usize, BrokerError> {
+        self.count.read(shards).await
     }
 
     /// Whether this node has appended to `channel` in `era`, and so need not register it.
     pub(super) fn has_appended(&self, channel: &Channel, era: u64) -> bool {
         self.appended(channel, era).is_some()
+    }
+
+    /// Whether what is known of a channel is not too old for an append without a script.
+    pub(super) fn is_recent(&self, known: &Appended) -> bool {
+        known.at.elapsed() < self.known_for
     }
 
     /// Returns what is known of `channel`, to which this node has appended in `era`.
@@ -202,11 +214,26 @@ impl Registry {
 
 #[cfg(test)]
 mod tests {
+    use std::num::NonZeroUsize;
+
     use super::*;
+    use crate::broker::idempotency::KeyLimits;
+    use crate::broker::redis::slots::Slots;
 
     #[test]
     fn an_append_counts_in_its_own_era_only() {
-        let registry = Registry::new(Names::new("sse:", Slots::One), 10);
+        let retention = Retention {
+            events_max: NonZeroUsize::MIN,
+            age_max: Duration::from_hours(1),
+            bytes_max: 1,
+            channels_max: 10,
+            keys: KeyLimits {
+                window: Duration::from_mins(1),
+                keys_max: 1,
+                bytes_max: 1,
+            },
+        };
+        let registry = Registry::new(Names::new("sse:", Slots::One), &retention);
         let (a, b): (Channel, Channel) = ("a".parse().unwrap(), "b".parse().unwrap());
         let known = Appended {
             incarnation: Incarnation(1),

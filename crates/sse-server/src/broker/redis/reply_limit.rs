@@ -24,24 +24,19 @@ const COST_MAX_MIN: u64 = 64 << 20;
 const LARGEST_EVENTS: u64 = 12;
 /// Cost of an event in addition to its data.
 const EVENT_OVERHEAD: u64 = 4096;
-/// Cost of a channel in the list of all channels.
-const CHANNEL_COST: u64 = 256;
 /// Shortest time between two log lines.
 const LOG_INTERVAL: Duration = Duration::from_mins(1);
 
-/// Returns the limit of a reply: 64 MiB, unless the settings allow larger events or more channels
-/// than fit in that.
+/// Returns the limit of a reply: 64 MiB, unless the settings allow larger events than fit in that.
 ///
 /// A page of history has at most 1 MiB or ten events. It can be larger only if the events of a
 /// channel suddenly become much larger than all events of the page before. Then the connections are
 /// replaced, and the read is repeated with ten events.
-pub(super) fn reply_cost_max(event_bytes_max: usize, channels_max: usize) -> u64 {
-    let (event, channels) = (event_bytes_max as u64, channels_max as u64);
-    let page = event
+pub(super) fn reply_cost_max(event_bytes_max: usize) -> u64 {
+    let page = (event_bytes_max as u64)
         .saturating_add(EVENT_OVERHEAD)
         .saturating_mul(LARGEST_EVENTS);
-    let registry = channels.saturating_mul(CHANNEL_COST);
-    COST_MAX_MIN.max(page).max(registry)
+    COST_MAX_MIN.max(page)
 }
 
 /// Logs why connections were given up.

@@ -11,16 +11,16 @@
 //! |---|---|---|
 //! | `write.lua` | `idempotency` | carries out a write: a condition, items whose key is not known, the end |
 //! | `delete.lua`, `configure.lua`, `keep_alive.lua` | `lifecycle` | deletes or configures a channel |
-//! | `expire.lua`, `expire_tombstones.lua` | `expiry` | trims or deletes channels whose time is over |
+//! | `register.lua` | `registry` | registers a channel before its first event |
+//! | `maintain.lua` | `maintenance/visit` | trims, expires or forgets a channel that is due |
 //! | `life.lua`, `now.lua` | | the beginning of the scripts that read the state of a channel |
 //! | `first_id.lua` | | a part of the scripts that append: the first id on a connection |
-//! | `expire_keys.lua` | `idempotency` | forgets expired keys; also a part of the script above |
+//! | `expire_keys.lua` | | a part of the scripts that forget expired keys |
 //! | `record_loss.lua` | `verification` | verifies an id, and records a loss |
 //! | `stream_extent.lua` | `streams` | describes a stream without its events |
 //! | `flask_append.lua` | `flask_sse/inbound` | appends messages of Flask-SSE once each |
 //! | `flask_lease.lua` | `flask_sse/lease` | acquires or renews the lease of a channel |
 //! | `flask_publish.lua` | `flask_sse/outbound` | sends events to Flask-SSE once each |
-//! | `trim.lua` | `retention` | trims a stream by age, or forgets a dead channel |
 
 use std::{sync::LazyLock, time::Duration};
 
@@ -99,11 +99,12 @@ pub(super) static CONFIGURE: LazyLock<NotifyingScript> =
 pub(super) static KEEP_ALIVE: LazyLock<NotifyingScript> =
     LazyLock::new(|| on_channel(include_str!("scripts/keep_alive.lua")));
 
-pub(super) static EXPIRE: LazyLock<NotifyingScript> =
-    LazyLock::new(|| on_channel(include_str!("scripts/expire.lua")));
+pub(super) static REGISTER: LazyLock<Script> =
+    LazyLock::new(|| Script::new(&[NOW_TEXT, include_str!("scripts/register.lua")].concat()));
 
-pub(super) static EXPIRE_TOMBSTONES: LazyLock<Script> = LazyLock::new(|| {
-    Script::new(&[NOW_TEXT, include_str!("scripts/expire_tombstones.lua")].concat())
+pub(super) static MAINTAIN: LazyLock<NotifyingScript> = LazyLock::new(|| {
+    let maintain = include_str!("scripts/maintain.lua");
+    NotifyingScript::new([EXPIRE_KEYS_TEXT, LIFE_TEXT, maintain].concat())
 });
 
 /// A script that reads the state of a channel.
@@ -122,11 +123,6 @@ pub(super) static FLASK_LEASE: LazyLock<Script> =
 pub(super) static FLASK_PUBLISH: LazyLock<Script> =
     LazyLock::new(|| Script::new(include_str!("scripts/flask_publish.lua")));
 
-/// Forgets up to `ARGV[1]` expired keys, and replies with how many it forgot.
-pub(super) static EXPIRE_KEYS: LazyLock<Script> = LazyLock::new(|| {
-    Script::new(&[EXPIRE_KEYS_TEXT, "return expire_keys(tonumber(ARGV[1]))"].concat())
-});
-
 pub(super) static RECORD_LOSS: LazyLock<NotifyingScript> =
     LazyLock::new(|| NotifyingScript::new(RECORD_LOSS_TEXT.to_owned()));
 
@@ -144,9 +140,6 @@ pub(super) fn stream_extent(names: &Names, channel: &Channel) -> Cmd {
 /// text is sent each time, so it has no comments.
 static STREAM_EXTENT_TEXT: LazyLock<String> =
     LazyLock::new(|| without_comments(include_str!("scripts/stream_extent.lua")));
-
-pub(super) static TRIM: LazyLock<NotifyingScript> =
-    LazyLock::new(|| on_channel(include_str!("scripts/trim.lua")));
 
 /// The lines of a script that are neither empty nor a comment.
 fn without_comments(script: &str) -> String {
@@ -172,7 +165,7 @@ mod tests {
 
     #[test]
     fn a_script_for_a_cluster_sends_only_sharded_notifications() {
-        for script in [&WRITE, &DELETE, &EXPIRE, &TRIM, &RECORD_LOSS] {
+        for script in [&WRITE, &DELETE, &MAINTAIN, &RECORD_LOSS] {
             let text = &script.cluster.text;
             assert!(text.contains("SPUBLISH") && !text.contains("'PUBLISH'"));
             assert!(!script.one.text.contains("SPUBLISH"));

@@ -9,7 +9,8 @@ use tokio_util::sync::DropGuard;
 
 use super::{
     connection::Connection, dial::CommandConnection, handshake::Connections, lookups::LookupQueue,
-    read_gate::ReadGate, subscriptions::Subscriptions, target::ServerAddress,
+    read_gate::ReadGate, subscriptions::Subscriptions, tail_reads::TailReads,
+    target::ServerAddress,
 };
 
 /// The clock of a primary is unknown.
@@ -23,6 +24,7 @@ pub(super) struct Shard {
     pub(super) connection: Connection,
     pub(super) gate: ReadGate,
     pub(super) lookups: Arc<LookupQueue>,
+    pub(super) tail_reads: Arc<TailReads>,
     pub(super) subscriptions: Arc<Subscriptions>,
     pub(super) clock: Arc<ClockOffset>,
     /// Its tasks end with it.

@@ -15,7 +15,7 @@ use std::{
 
 use sse_proto::Channel;
 use tokio::{
-    sync::{Notify, mpsc, watch},
+    sync::{Notify, SemaphorePermit, mpsc, watch},
     time::{Instant, timeout, timeout_at},
 };
 
@@ -24,6 +24,7 @@ use super::{
     failover::LossDetector,
     handshake::Connections,
     names::Names,
+    read_gate::ReadKind,
     session::{Session, Subject},
     shard::{Purpose, Routed, Shard},
     slots::{Slot, Slots},
@@ -146,6 +147,7 @@ impl Shards {
 
     /// Begins a session for keys of `slot` that belong to no channel.
     pub(super) async fn slot_session(&self, slot: Slot) -> Result<Session<'_>, BrokerError> {
+        let slot = self.names.slots().route(slot);
         self.open_session(Subject::Slot(slot), slot, Purpose::Writes)
             .await
     }
@@ -291,6 +293,15 @@ impl Shards {
         };
         let connections = shard.connection.wait_until_up(deadline, || true).await?;
         Ok((shard.clone(), connections))
+    }
+
+    /// Waits for a place at the gate of a primary.
+    pub(super) async fn enter_gate<'a>(
+        &self,
+        shard: &'a Shard,
+        kind: ReadKind,
+    ) -> Result<Option<SemaphorePermit<'a>>, BrokerError> {
+        self.within_limit(shard.gate.enter(kind)).await
     }
 
     /// Records that a node reports `slot` at another address.

@@ -7,7 +7,7 @@ use redis::{Pipeline, Value};
 use super::{
     info::info_value,
     replies::value_pipeline,
-    slots::{SLOT_COUNT, Slot, Slots},
+    slots::{SLOTS, Slot, Slots},
     target::ServerAddress,
 };
 
@@ -106,7 +106,7 @@ impl SlotMap {
             return Err("a range of slots has no end".to_owned());
         }
         for [first, last] in ranges {
-            if first > last || *last >= SLOT_COUNT {
+            if first > last || *last >= SLOTS {
                 return Err(format!("{first}-{last} is no range of slots"));
             }
             let range = usize::from(*first)..=usize::from(*last);
@@ -184,8 +184,8 @@ pub(super) fn newest_map(maps: &[SlotMap]) -> Option<&SlotMap> {
     let agreeing = |map: &SlotMap| {
         maps.iter()
             .filter(|other| {
-                (0..SLOT_COUNT)
-                    .filter_map(Slot::new)
+                (0..SLOTS)
+                    .map(Slot::new)
                     .all(|slot| other.owner(slot) == map.owner(slot))
             })
             .count()
@@ -251,7 +251,7 @@ mod tests {
     }
 
     fn owner(map: &SlotMap, slot: u16) -> Option<String> {
-        map.owner(Slot::new(slot).unwrap()).map(ToString::to_string)
+        map.owner(Slot::new(slot)).map(ToString::to_string)
     }
 
     #[test]

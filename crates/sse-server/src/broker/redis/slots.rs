@@ -1,83 +1,110 @@
-//! Hash slots: the parts into which a Redis Cluster divides all keys.
+//! The hash slots of a Redis Cluster, to which a channel and the registry that lists it belong.
 //!
-//! A single Redis has one slot, which contains everything. So there is one way to find the primary
-//! of a channel, whatever the topology is.
+//! A key with a hash tag lies in the slot of its tag, and the tag of a channel's keys is its name. The
+//! registry of a slot is one key for many channels, so it needs a tag of its own: the smallest decimal
+//! number that hashes to the slot. A single Redis has the same keys, although it has no slots: one
+//! primary has all of them.
 
 use std::sync::LazyLock;
 
-use crc::{CRC_16_XMODEM, Crc};
 use sse_proto::Channel;
 
-/// Slots of a Redis Cluster.
-pub(super) const SLOT_COUNT: u16 = 16_384;
+/// How many slots there are.
+pub(super) const SLOTS: u16 = 16_384;
 
-const HASH: Crc<u16> = Crc::<u16>::new(&CRC_16_XMODEM);
-
-/// Per slot, a number whose digits lie in that slot as a hash tag.
-static TAGS: LazyLock<Vec<u32>> = LazyLock::new(find_tags);
-
-/// A hash slot.
+/// A hash slot, below [`SLOTS`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct Slot(u16);
 
 impl Slot {
-    /// The slot with this number; returns `None` if no cluster has it.
-    pub(super) fn new(number: u16) -> Option<Self> {
-        (number < SLOT_COUNT).then_some(Self(number))
+    /// Returns a slot by its number, modulo [`SLOTS`].
+    pub(super) const fn new(number: u16) -> Self {
+        Self(number % SLOTS)
     }
 
-    /// Returns its number, from 0 on.
+    /// Returns the slot that a Redis Cluster numbers so; `None` if there is none.
+    pub(super) fn from_number(number: u16) -> Option<Self> {
+        (number < SLOTS).then_some(Self(number))
+    }
+
+    /// Returns the slot of all keys of `channel`.
+    pub(super) fn of(channel: &Channel) -> Self {
+        Self::of_tag(channel.as_str())
+    }
+
+    /// Returns the slot of a key.
+    fn of_key(key: &str) -> Self {
+        Self::of_tag(hash_tag(key))
+    }
+
+    fn of_tag(tag: &str) -> Self {
+        Self::new(crc16(tag.as_bytes()))
+    }
+
+    /// Returns its number.
+    pub(super) const fn number(self) -> u16 {
+        self.0
+    }
+
+    /// Returns its number as an index.
     pub(super) const fn index(self) -> usize {
         self.0 as usize
     }
 
-    /// Returns the hash tag of keys that belong to the slot itself.
+    /// Returns the hash tag of the keys that belong to the slot as a whole.
     pub(super) fn tag(self) -> u32 {
-        TAGS.get(self.index()).copied().unwrap_or_default()
+        TAGS.get(usize::from(self.0)).copied().unwrap_or_default()
     }
 }
 
-/// How keys are divided into slots.
+/// How the keys are divided among primaries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Slots {
-    /// One slot has all keys.
+    /// One primary has all keys, so slot 0 represents all slots on the way to it.
     One,
-    /// Redis Cluster divides the keys by their hash tags.
+    /// A Redis Cluster assigns each slot to a primary.
     Cluster,
 }
 
 impl Slots {
-    /// Returns how many slots there are.
+    /// Returns how many slots have a primary of their own.
     pub(super) const fn count(self) -> usize {
         match self {
             Self::One => 1,
-            Self::Cluster => SLOT_COUNT as usize,
+            Self::Cluster => SLOTS as usize,
         }
     }
 
-    /// Returns all slots.
+    /// Returns the slots that have a primary of their own.
     pub(super) fn all(self) -> impl Iterator<Item = Slot> {
         let count = match self {
             Self::One => 1,
-            Self::Cluster => SLOT_COUNT,
+            Self::Cluster => SLOTS,
         };
         (0..count).map(Slot)
     }
 
-    /// Returns the slot of all keys of `channel`. Its name is their hash tag.
-    pub(super) fn of_channel(self, channel: &Channel) -> Slot {
-        self.of_tag(channel.as_str())
-    }
-
-    /// Returns the slot of a key.
-    pub(super) fn of_key(self, key: &str) -> Slot {
-        self.of_tag(hash_tag(key))
-    }
-
-    fn of_tag(self, tag: &str) -> Slot {
+    /// Returns the slot by which the primary of `slot` is found.
+    pub(super) const fn route(self, slot: Slot) -> Slot {
         match self {
             Self::One => Slot(0),
-            Self::Cluster => Slot(HASH.checksum(tag.as_bytes()) % SLOT_COUNT),
+            Self::Cluster => slot,
+        }
+    }
+
+    /// Returns the slot by which the primary of `channel` is found.
+    pub(super) fn of_channel(self, channel: &Channel) -> Slot {
+        match self {
+            Self::One => Slot(0),
+            Self::Cluster => Slot::of(channel),
+        }
+    }
+
+    /// Returns the slot by which the primary of a key is found.
+    pub(super) fn of_key(self, key: &str) -> Slot {
+        match self {
+            Self::One => Slot(0),
+            Self::Cluster => Slot::of_key(key),
         }
     }
 }
@@ -91,55 +118,92 @@ fn hash_tag(key: &str) -> &str {
     tag.filter(|tag| !tag.is_empty()).unwrap_or(key)
 }
 
-fn find_tags() -> Vec<u32> {
-    let mut tags = vec![None; Slots::Cluster.count()];
+/// The tag of each slot.
+static TAGS: LazyLock<Vec<u32>> = LazyLock::new(|| {
+    let mut tags = vec![None; usize::from(SLOTS)];
     let mut missing = tags.len();
-    // About 170 000 numbers are enough.
-    for number in 0..u32::MAX {
-        if missing == 0 {
-            break;
-        }
-        let slot = Slots::Cluster.of_tag(&number.to_string());
-        let tag = &mut tags[slot.index()];
-        if tag.is_none() {
+    let mut number = 0;
+    while missing > 0 {
+        let slot = Slot::of_tag(&number.to_string());
+        if let Some(tag @ None) = tags.get_mut(usize::from(slot.0)) {
             *tag = Some(number);
             missing -= 1;
         }
+        number += 1;
     }
-    tags.into_iter().map(Option::unwrap_or_default).collect()
+    tags.into_iter().flatten().collect()
+});
+
+/// CRC-16 with the polynomial 0x1021 and the initial value 0, as Redis computes slots.
+fn crc16(bytes: &[u8]) -> u16 {
+    let step = |crc: u16, byte: &u8| {
+        let index = usize::from((crc >> 8) ^ u16::from(*byte));
+        (crc << 8) ^ CRC_TABLE[index & 0xff]
+    };
+    bytes.iter().fold(0, step)
 }
+
+/// The CRC of each byte.
+static CRC_TABLE: LazyLock<[u16; 256]> = LazyLock::new(|| {
+    std::array::from_fn(|byte| {
+        let shift = |crc: u16| (crc << 1) ^ if crc & 0x8000 == 0 { 0 } else { 0x1021 };
+        let start = u16::try_from(byte << 8).unwrap_or_default();
+        (0..8).fold(start, |crc, _| shift(crc))
+    })
+});
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashSet;
+
     use super::*;
 
     #[test]
-    fn a_key_lies_in_the_slot_that_redis_computes() {
-        // By `CLUSTER KEYSLOT`.
+    fn slots_are_those_of_redis() {
+        // `CLUSTER KEYSLOT` of a Redis 7.0.
+        for (tag, slot) in [
+            ("123456789", 12739),
+            ("foo", 12182),
+            ("orders", 105),
+            ("0", 13907),
+        ] {
+            assert_eq!(Slot::of_tag(tag).number(), slot, "{tag}");
+        }
+    }
+
+    #[test]
+    fn every_slot_has_a_tag_of_its_own_that_leads_to_it() {
+        let mut tags = HashSet::new();
+        for number in 0..SLOTS {
+            let slot = Slot::new(number);
+            assert_eq!(Slot::of_tag(&slot.tag().to_string()), slot);
+            assert!(tags.insert(slot.tag()));
+        }
+        assert_eq!(tags.len(), usize::from(SLOTS));
+    }
+    #[test]
+    fn a_key_lies_in_the_slot_of_the_first_text_in_braces() {
         for (key, slot) in [
-            ("123456789", 12_739),
             ("foo", 12_182),
             ("sse:{foo}", 12_182),
             ("sse:{foo}:gaps", 12_182),
-            ("{}foo", Slots::Cluster.of_tag("{}foo").0),
+            ("{}foo", Slot::of_tag("{}foo").0),
         ] {
             assert_eq!(Slots::Cluster.of_key(key), Slot(slot), "{key}");
         }
-        assert_eq!(Slots::One.of_key("foo"), Slot(0));
         let channel: Channel = "foo".parse().unwrap();
         assert_eq!(Slots::Cluster.of_channel(&channel), Slot(12_182));
     }
 
     #[test]
-    fn every_slot_has_a_tag_of_its_own() {
-        for slot in Slots::Cluster.all() {
-            let key = format!("sse:channels:{{{}}}", slot.tag());
-            assert_eq!(Slots::Cluster.of_key(&key), slot);
-        }
+    fn all_slots_of_a_single_redis_have_one_primary() {
+        assert_eq!(Slots::One.of_key("foo"), Slot(0));
+        assert_eq!(Slots::One.route(Slot(7)), Slot(0));
+        assert_eq!(Slots::Cluster.route(Slot(7)), Slot(7));
         assert_eq!(Slots::One.all().count(), Slots::One.count());
         assert_eq!(
-            (Slot::new(16_383).is_some(), Slot::new(16_384)),
-            (true, None)
+            (Slot::from_number(16_383), Slot::from_number(16_384)),
+            (Some(Slot(16_383)), None)
         );
     }
 }

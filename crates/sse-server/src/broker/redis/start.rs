@@ -49,7 +49,7 @@ impl Started {
         metrics: &Metrics,
         runtime: &Handle,
     ) -> Result<Self, RedisSetupError> {
-        let dialer = dialer(options, retention)?;
+        let dialer = dialer(options)?;
         let slots = match dialer.cluster_nodes() {
             Some(_) => Slots::Cluster,
             None => Slots::One,
@@ -142,8 +142,8 @@ fn start_shards(
     Some(primary)
 }
 
-fn dialer(options: &RedisOptions<'_>, retention: &Retention) -> Result<Dialer, RedisSetupError> {
+fn dialer(options: &RedisOptions<'_>) -> Result<Dialer, RedisSetupError> {
     let target = Target::open(options.url, options.login).map_err(RedisSetupError::Target)?;
-    let reply_cost_max = reply_cost_max(options.event_bytes_max, retention.channels_max);
+    let reply_cost_max = reply_cost_max(options.event_bytes_max);
     Ok(Dialer::new(target, reply_cost_max).waiting_for(options.replicas_to_wait_for))
 }

@@ -4,14 +4,14 @@
 //! which the event at the position is still there, reads only the end: in one pipeline with the
 //! `XRANGE`, and before it. If the channel is closed then, the `XRANGE` has its last event.
 
-use redis::Cmd;
-use sse_proto::{Position, api::GapReason};
+use sse_proto::{EventId, Position, api::GapReason};
 
 use super::{
     channel_state::{ChannelState, parse_end, parse_state},
     entries::parse_entries,
     forward_read::{ForwardRead, Run, gap_before},
     replies::{check_rejection, text},
+    tail_reads::Prefetched,
 };
 use crate::broker::{
     BrokerError, Continuity, Page, ReadFrom,
@@ -75,15 +75,13 @@ impl ForwardRead<'_> {
     /// The entries from a position whose own entry is still there; `None` if it is not.
     async fn present_run(&mut self, position: Position) -> Result<Option<Found>, BrokerError> {
         let (Position::After(id) | Position::At(id)) = position;
-        let end = Cmd::hget(self.streams.names.life(self.channel), "end");
-        let commands = [end, self.range(&id.to_string())];
-        let [end, entries] = self.session.query_values(commands).await?;
+        let Prefetched { end, entries, era } = self.present_entries(id).await?;
         let mut entries = parse_entries(self.channel, entries)?;
         if entries.first().is_none_or(|entry| entry.id() != id) {
             return Ok(None);
         }
         let losses = &self.streams.losses;
-        losses.observe(self.channel, id, self.session.era());
+        losses.observe(self.channel, id, era);
         let is_full = entries.len() >= self.count;
         entries.retain(|entry| entry.id() > position.floor());
         let run = Run {
@@ -94,6 +92,17 @@ impl ForwardRead<'_> {
         };
         let end = text(check_rejection(end)?).and_then(|end| parse_end(&end));
         Ok(Some(Found::Run(run, end)))
+    }
+
+    /// The end of the channel and its entries from `id` on, unless they were read already.
+    async fn present_entries(&mut self, id: EventId) -> Result<Prefetched, BrokerError> {
+        if let Some(prefetched) = self.prefetched.take() {
+            return Ok(prefetched);
+        }
+        let commands = self.streams.present_commands(self.channel, id, self.count);
+        let [end, entries] = self.session.query_values(commands).await?;
+        let era = self.session.era();
+        Ok(Prefetched { end, entries, era })
     }
 
     /// The state of the channel.

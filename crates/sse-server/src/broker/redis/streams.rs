@@ -1,6 +1,6 @@
 //! Channels as Redis Streams: what all operations share, and short questions about one channel.
 //!
-//! `append` has the appends, `reader` the reads of history, `retention` the trimming.
+//! `append` has the appends, `reader` the reads of history, `maintenance` the trimming.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use super::{
     channel_state::parse_state,
     failover::LossDetector,
     foreign_entries::ForeignEntryLog,
-    idempotency::{EXPIRE_BATCH, expire_keys_script},
+    maintenance::{Pace, hints::Hints},
     names::Names,
     page_size::PageSizes,
     read_gate::ReadKind,
@@ -22,6 +22,7 @@ use super::{
     settled::judge_settled,
     shard::Shard,
     shards::Shards,
+    slots::Slot,
 };
 use crate::broker::{
     BrokerError, Retention, Settled, client_shares::ClientShares, clock, lifecycle::Classes,
@@ -40,12 +41,18 @@ pub(super) struct Streams {
     pub(super) page_sizes: PageSizes,
     pub(super) losses: Arc<LossDetector>,
     pub(super) foreign_log: ForeignEntryLog,
+    pub(super) pace: Pace,
+    pub(super) hints: Hints,
 }
 
 impl Streams {
     pub(super) fn new(shards: Arc<Shards>, names: Names, retention: Retention) -> Self {
+        let registry = Registry::new(names.clone(), &retention);
+        let pace = Pace::new(retention.age_max, registry.known_for());
         Self {
-            registry: Registry::new(names.clone(), retention.channels_max),
+            registry,
+            pace,
+            hints: Hints::new(pace.scan()),
             shares: ClientShares::new(&retention),
             losses: shards.losses.clone(),
             shards,
@@ -57,12 +64,9 @@ impl Streams {
         }
     }
 
-    /// Forgets a bounded number of expired idempotency keys; returns whether there may be more.
-    pub(super) async fn expire_keys(&self, channel: &Channel) -> Result<bool, BrokerError> {
-        let script = expire_keys_script(&self.names, channel);
-        let mut session = self.shards.session(channel).await?;
-        let forgotten: usize = session.run(&script).await?;
-        Ok(forgotten == EXPIRE_BATCH)
+    /// Returns how many tombstones a slot may have.
+    pub(super) fn tombstones_max(&self) -> usize {
+        self.registry.tombstones_max()
     }
 
     /// Whether no event up to `bound` can be added to `channel` any more.
@@ -89,11 +93,16 @@ impl Streams {
 
     /// The slowest clock of all primaries, if that of one of them shows `now_ms`.
     fn slowest_clock(&self, now_ms: u64) -> u64 {
+        let slowest = self.slowest_of_cluster();
+        slowest.map_or(now_ms, |slowest| slowest.min(now_ms))
+    }
+
+    /// The slowest clock of the primaries of a Redis Cluster; `None` if none is known.
+    fn slowest_of_cluster(&self) -> Option<u64> {
         let topology = self.shards.topology();
         let offsets = topology.shards.iter().filter_map(|shard| shard.clock.get());
         let slowest = offsets.min().filter(|_| self.shards.is_cluster());
-        let slowest = slowest.and_then(|offset| clock::now_ms().checked_add_signed(offset));
-        slowest.map_or(now_ms, |slowest| slowest.min(now_ms))
+        slowest.and_then(|offset| clock::now_ms().checked_add_signed(offset))
     }
 
     /// The last id ever assigned in `channel`, looked up for `client` if it is known.
@@ -133,7 +142,7 @@ impl Streams {
     ) -> Result<Option<SemaphorePermit<'a>>, BrokerError> {
         let deadline = self.shards.deadline();
         shard.connection.wait_until_up(deadline, || true).await?;
-        self.shards.within_limit(shard.gate.enter(kind)).await
+        self.shards.enter_gate(shard, kind).await
     }
 
     /// Sends commands that only read `channel`, in a session of their own.
@@ -166,10 +175,13 @@ impl Streams {
         Cmd::xrange(self.names.gaps(channel), start.to_string(), "+")
     }
 
-    /// Redis' clock: milliseconds since the Unix epoch. In a Redis Cluster, it is that of the primary
-    /// that has the lock of the maintenance.
+    /// Redis' clock: milliseconds since the Unix epoch. In a Redis Cluster, it is the slowest clock of
+    /// the primaries.
     pub(super) async fn now_ms(&self) -> Result<u64, BrokerError> {
-        let mut session = self.shards.key_session(&self.names.maintenance()).await?;
+        if let Some(slowest) = self.slowest_of_cluster() {
+            return Ok(slowest);
+        }
+        let mut session = self.shards.slot_session(Slot::new(0)).await?;
         parse_time_ms(session.query_one(redis::cmd("TIME")).await?)
     }
 

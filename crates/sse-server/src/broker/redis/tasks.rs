@@ -23,6 +23,7 @@ use super::{
     shards::Shards,
     subscriptions::Subscriptions,
     supervisor::{Supervised, Supervisor},
+    tail_reads,
     target::ServerAddress,
     topology::Ownership,
 };
@@ -93,6 +94,7 @@ impl ShardStarter {
             connection,
             gate: ReadGate::new(self.metrics.redis_reads_waiting()),
             lookups: Arc::new(LookupQueue::new(self.metrics.redis_lookups_waiting())),
+            tail_reads: Arc::default(),
             subscriptions: Arc::new(Subscriptions::new(self.notifier.clone(), of_cluster)),
             clock: Arc::default(),
             _tasks: tasks.ended.clone().drop_guard(),
@@ -108,6 +110,8 @@ impl ShardStarter {
         let primary = supervisor.primary();
         tasks.spawn(supervisor.run());
         tasks.spawn(lookups::run(Arc::downgrade(shards), shard.lookups.clone()));
+        let tail_reads = shard.tail_reads.clone();
+        tasks.spawn(tail_reads::run(Arc::downgrade(shards), tail_reads));
         let listener = PubSubListener {
             dialer,
             names: shards.names.clone(),

@@ -67,11 +67,12 @@ fn verification_command(
     let mut command = redis::cmd("EVALSHA");
     command
         .arg(RECORD_LOSS.of(names).get_hash())
-        .arg(4)
+        .arg(7)
         .arg(names.stream(channel))
         .arg(names.gaps(channel))
         .arg(names.life(channel))
         .arg(names.deleted(channel))
+        .arg(&names.registration(channel))
         .arg(unverified.id.to_string())
         .arg(channel.as_str())
         .arg(milliseconds(age_max))
@@ -177,19 +178,22 @@ mod tests {
             .filter(|line| !line.starts_with(['*', '$']))
             .collect();
         assert_eq!(
-            words[2..11],
+            words[2..14],
             [
-                "4",
+                "7",
                 "sse:{orders}",
                 "sse:{orders}:gaps",
                 "sse:{orders}:life",
                 "sse:{orders}:deleted",
+                "sse:channels:{1835}",
+                "sse:names",
+                "sse:due:{1835}",
                 "9-0",
                 "orders",
                 "3600000",
                 "32"
             ]
         );
-        assert_eq!(words[13..], ["8-0", "7-0", "0-0"]);
+        assert_eq!(words[16..], ["8-0", "7-0", "0-0"]);
     }
 }

@@ -1,16 +1,18 @@
 //! `health`.
 
-use std::{path::PathBuf, time::Duration};
+use std::time::Duration;
 
 use clap::Args;
 use sse_proto::units::parse_positive_duration;
 
+use super::connection_args::TrustArgs;
 use crate::{
     config::{
         Invocation,
         environment::{GivenSettings, misused},
     },
     diagnosis::{
+        connect::Connection,
         health::{HealthQuestion, ask},
         target::HealthTarget,
     },
@@ -33,12 +35,8 @@ pub(in crate::config) struct HealthCommand {
         value_parser = parse_positive_duration
     )]
     timeout: Duration,
-    /// Trust the certificates of this PEM file instead of those of the system
-    #[arg(long, value_name = "FILE", conflicts_with = "insecure")]
-    cacert: Option<PathBuf>,
-    /// Accept any certificate
-    #[arg(long)]
-    insecure: bool,
+    #[command(flatten)]
+    trust: TrustArgs,
 }
 
 pub(super) fn run(
@@ -61,14 +59,12 @@ fn question(command: HealthCommand, given: &GivenSettings) -> Result<HealthQuest
         Some(target) => target,
         None => HealthTarget::of_own(&given.args.network.addresses)?,
     };
-    let read = |path: PathBuf| {
-        std::fs::read(&path).map_err(|error| format!("cannot read {}: {error}", path.display()))
-    };
     Ok(HealthQuestion {
-        target,
         only_live: command.live,
-        timeout: command.timeout,
-        trusted: command.cacert.map(read).transpose()?,
-        insecure: command.insecure,
+        connection: Connection {
+            target,
+            timeout: command.timeout,
+            trust: command.trust.read()?,
+        },
     })
 }

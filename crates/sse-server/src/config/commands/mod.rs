@@ -1,17 +1,23 @@
-//! The commands that print and exit: `check`, `config`, `health`, `key` and `token`.
+//! The commands that print and exit: `backup`, `check`, `config`, `health`, `key`, `restore` and
+//! `token`.
 //!
 //! | file | contents |
 //! |---|---|
+//! | `backup`, `restore` | `backup` and `restore` |
 //! | `check` | `check` |
 //! | `config` | `config check` and `config print` |
 //! | `health` | `health` |
+//! | `connection_args` | the flags of commands that ask a server |
 //! | `key` | `key new` and `key signing` |
 //! | `token` | `token` and `token check` |
 
+mod backup;
 mod check;
 mod config;
+mod connection_args;
 mod health;
 mod key;
+mod restore;
 mod token;
 
 use std::path::{Path, PathBuf};
@@ -21,8 +27,8 @@ use clap_complete::Shell;
 use sse_cli::manual::write_man_pages;
 
 use self::{
-    check::CheckCommand, config::ConfigCommand, health::HealthCommand, key::KeyCommand,
-    token::TokenCommand,
+    backup::BackupCommand, check::CheckCommand, config::ConfigCommand, health::HealthCommand,
+    key::KeyCommand, restore::RestoreCommand, token::TokenCommand,
 };
 use super::{
     Invocation,
@@ -33,6 +39,8 @@ use super::{
 /// What to do instead of serving.
 #[derive(Clone, Subcommand)]
 pub(super) enum Command {
+    /// Let a running server copy its log
+    Backup(BackupCommand),
     /// Report what will cause trouble with these settings on this machine
     Check(CheckCommand),
     /// Check a configuration file, or print the settings
@@ -55,6 +63,8 @@ pub(super) enum Command {
     /// Create an API key, or a key that signs tickets
     #[command(subcommand)]
     Key(KeyCommand),
+    /// Restore the log from a copy into an empty data directory
+    Restore(RestoreCommand),
     /// Create a ticket, or report what a token grants
     Token(TokenCommand),
 }
@@ -62,12 +72,14 @@ pub(super) enum Command {
 /// Runs a command.
 pub(super) fn run(command: Command, given: GivenSettings) -> Result<Invocation, clap::Error> {
     match command {
+        Command::Backup(command) => backup::run(command),
         Command::Check(command) => check::run(&command, given),
         Command::Config(command) => config::run(command, &given),
         Command::Completions { shell } => Ok(Invocation::Print(print_completions(shell))),
         Command::Man { directory } => write_manual(&directory),
         Command::Health(command) => health::run(command, &given),
         Command::Key(command) => key::run(&command),
+        Command::Restore(command) => restore::run(&command, &given),
         Command::Token(command) => token::run(command, &given),
     }
 }

@@ -15,6 +15,7 @@ use crate::{
     Endpoint, ListenAddress,
     config::Config,
     diagnosis::{
+        connect::{Connection, Trust},
         health::{HealthQuestion, ask},
         target::HealthTarget,
     },
@@ -81,11 +82,15 @@ async fn is_this_server(address: &ListenAddress) -> bool {
         return false;
     };
     let question = HealthQuestion {
-        target,
+        connection: Connection {
+            target,
+            timeout: HEALTH_TIMEOUT,
+            trust: Trust {
+                certificates: None,
+                insecure: false,
+            },
+        },
         only_live: true,
-        timeout: HEALTH_TIMEOUT,
-        trusted: None,
-        insecure: false,
     };
     ask(&question).await.is_ok()
 }

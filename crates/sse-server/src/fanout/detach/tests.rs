@@ -4,6 +4,7 @@ use std::{
     convert::Infallible,
     io::{ErrorKind, Write as _},
     net::TcpListener,
+    pin::pin,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -61,19 +62,29 @@ fn unix_pair() -> (UnixStream, UnixStream) {
     (client, accepted)
 }
 
-/// Writes until the client is stalled. Returns the bytes that it accepted, and how long it
+/// Writes until the client is stalled. Returns the bytes that were written, and how long the kernel
 /// accepted nothing.
+///
+/// With TLS, the kernel may accept a part of a record long after the last complete write.
 async fn write_until_stalled(connection: &mut DetachableSocket) -> (usize, Duration) {
-    let (mut accepted, mut last_progress) = (0, Instant::now());
+    let observed = connection.clone();
+    let (mut written, mut accepted, mut last_progress) =
+        (0, BytesAccepted::default(), Instant::now());
     loop {
-        match connection.write(&[b'x'; 4096]).await {
-            Ok(count) => {
-                accepted += count;
-                last_progress = Instant::now();
+        let mut write = pin!(connection.write(&[b'x'; 4096]));
+        let result = poll_fn(|cx| {
+            let polled = write.as_mut().poll(cx);
+            let accepted_now = observed.0.accepted.get();
+            if accepted_now != accepted {
+                (accepted, last_progress) = (accepted_now, Instant::now());
             }
+            polled
+        });
+        match result.await {
+            Ok(count) => written += count,
             Err(error) => {
                 assert_eq!(error.kind(), ErrorKind::TimedOut);
-                return (accepted, last_progress.elapsed());
+                return (written, last_progress.elapsed());
             }
         }
     }

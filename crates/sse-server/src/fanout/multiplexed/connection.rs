@@ -109,7 +109,9 @@ impl MultiplexedConnection {
 
     /// Takes a place for a stream; returns whether there was one.
     pub(super) fn claim_place(&self) -> bool {
-        let may_stream = self.0.streams.get() < PLACES && self.0.connection.may_stream();
+        let connection = &self.0.connection;
+        let may_stream =
+            self.0.streams.get() < PLACES && connection.may_stream() && connection.claim_stream();
         if may_stream {
             self.0.streams.set(self.0.streams.get() + 1);
             self.update_phase();
@@ -122,6 +124,7 @@ impl MultiplexedConnection {
         self.0.requests.set(self.0.requests.get() - 1);
         if has_place {
             self.0.streams.set(self.0.streams.get() - 1);
+            self.0.connection.release_stream();
         }
         self.update_phase();
         if self.0.requests.get() == 0

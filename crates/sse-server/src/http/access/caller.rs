@@ -34,8 +34,8 @@ use sse_proto::Channel;
 use super::credential::PresentedCredential;
 use crate::{
     access::{
-        AccessControl, AccessVersion, CredentialError, CredentialSource, Identity, RejectionWord,
-        Right, ServerRight,
+        AccessControl, AccessVersion, CredentialError, CredentialSource, Identity, Pattern,
+        RejectionWord, Right, ServerRight,
     },
     fanout::stream_caller::StreamCaller,
     http::{
@@ -152,6 +152,29 @@ impl Caller {
         }
     }
 
+    /// Returns the caller with what it may do now. Call it after the body was read, and require the
+    /// right again: a credential may expire or be revoked while a client sends.
+    ///
+    /// # Errors
+    ///
+    /// `Unauthorized`: the credential is not valid any more.
+    pub(crate) fn after_wait(mut self) -> ApiResult<Self> {
+        if !is_valid_now(&self.identity) {
+            return Err(ApiError::Unauthorized(Some(RejectionWord::Expired)));
+        }
+        let version = self.control.version();
+        if version == self.version {
+            return Ok(self);
+        }
+        match self.control.recheck(&self.identity) {
+            Ok(identity) => (self.identity, self.version) = (identity, version),
+            Err(CredentialError::Rejected(word)) => return Err(ApiError::Unauthorized(Some(word))),
+            // Nothing is known to be wrong.
+            Err(CredentialError::Unavailable) => {}
+        }
+        Ok(self)
+    }
+
     /// Returns who the caller is, and what they may do.
     pub(crate) const fn identity(&self) -> &Arc<Identity> {
         &self.identity
@@ -222,6 +245,22 @@ impl Caller {
         first.or_else(|error| results.find(Result::is_ok).unwrap_or(Err(error)))
     }
 
+    /// Whether the caller has one of `rights` for `channel`. It is no action of the caller, so the
+    /// audit log does not record it.
+    pub(crate) fn has_one_of(&self, rights: &[Right], channel: &Channel) -> bool {
+        let mut rights = rights.iter();
+        rights.any(|right| self.control.permits(&self.identity, *right, channel))
+    }
+
+    /// Returns the patterns for which the caller may have one of `rights`. Each channel still has to
+    /// be checked.
+    pub(crate) fn patterns(&self, rights: &[Right]) -> Vec<Pattern> {
+        let rights = rights.iter();
+        rights
+            .flat_map(|right| self.control.patterns(&self.identity, *right))
+            .collect()
+    }
+
     /// Rejects a caller that lacks a right for the whole server.
     pub(crate) fn require_server(&self, right: ServerRight) -> ApiResult<()> {
         self.note_action(right.as_str(), &[]);
@@ -233,13 +272,9 @@ impl Caller {
 
     /// Whether the caller still has a right for the whole server, for a response that takes long.
     pub(crate) fn still_has(&self, right: ServerRight) -> bool {
-        let is_valid = |identity: &Identity| {
-            let until = identity.valid_until();
-            until.is_none_or(|until| until > SystemTime::now())
-        };
         !self.control.access().has_rules()
             || self.control.recheck(&self.identity).is_ok_and(|identity| {
-                is_valid(&identity) && self.control.permits_server(&identity, right)
+                is_valid_now(&identity) && self.control.permits_server(&identity, right)
             })
     }
 
@@ -255,4 +290,10 @@ impl Caller {
         }
         ApiError::InsufficientScope { right, channels }
     }
+}
+
+/// Whether the credential has not expired.
+fn is_valid_now(identity: &Identity) -> bool {
+    let until = identity.valid_until();
+    until.is_none_or(|until| until > SystemTime::now())
 }

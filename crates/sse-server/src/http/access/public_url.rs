@@ -26,6 +26,11 @@ impl PublicUrl {
         &self.host
     }
 
+    /// Whether clients use https, perhaps to a proxy.
+    pub(super) fn is_https(&self) -> bool {
+        self.base.starts_with("https:")
+    }
+
     /// Whether a request with this `Host` header was sent to this URL.
     pub(in crate::http) fn is_of_host(&self, host: &str) -> bool {
         self.authority.eq_ignore_ascii_case(host)

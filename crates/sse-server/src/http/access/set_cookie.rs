@@ -9,7 +9,11 @@ use std::time::Duration;
 
 use actix_web::{HttpRequest, http::header::HeaderValue};
 
-use crate::{access::AccessRules, http::request::listen_address::listen_address};
+use super::public_url::PublicUrl;
+use crate::{
+    access::AccessRules,
+    http::{request::listen_address::listen_address, state::public_urls},
+};
 
 /// Returns the value of `Set-Cookie`; `None` if the token has characters that no cookie may have.
 pub(crate) fn set_cookie(
@@ -19,8 +23,11 @@ pub(crate) fn set_cookie(
     life: Duration,
 ) -> Option<HeaderValue> {
     let name = rules.cookie()?;
-    // Browsers reject `Secure` cookies from http, which only a test on this machine uses.
-    let is_secure = name.starts_with("__") || !listen_address(request).is_local();
+    // Browsers reject `Secure` cookies from http, which only a test on this machine uses. A proxy on
+    // this machine may serve https.
+    let is_served_by_https = || public_urls(request).iter().any(PublicUrl::is_https);
+    let is_local = listen_address(request).is_local();
+    let is_secure = name.starts_with("__") || !is_local || is_served_by_https();
     let same_site = if rules.cookie_is_cross_site() {
         "SameSite=None; Partitioned"
     } else {

@@ -18,6 +18,8 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
+    lag::measure_lag,
+    nodes::NodeAddress,
     printed_settings::PrintedSettings,
     problems::Facts,
     samples::{INTERVAL_S, Samples},
@@ -38,8 +40,6 @@ use crate::{
 const FEEDS_MAX: usize = 32;
 /// Blocks that wait for a slow client. It misses the older ones.
 const BLOCKS_KEPT: usize = 8;
-/// A stream that is this far behind is reported.
-const SLOW_MS: u64 = 60_000;
 
 /// The limits of which the overview shows the use.
 #[derive(Debug, Clone, Copy)]
@@ -67,6 +67,7 @@ struct Shared {
     started_ms: u64,
     limits: BudgetLimits,
     settings: PrintedSettings,
+    address: NodeAddress,
     blocks: broadcast::Sender<Bytes>,
     places: Arc<Semaphore>,
     found: Mutex<Found>,
@@ -91,11 +92,12 @@ pub(super) struct FeedPlace {
 impl Dashboard {
     /// Creates what the dashboards of a node with these settings share.
     #[must_use]
-    pub fn new(limits: BudgetLimits, settings: PrintedSettings) -> Self {
+    pub fn new(limits: BudgetLimits, settings: PrintedSettings, address: NodeAddress) -> Self {
         Self(Arc::new(Shared {
             started_ms: now_ms(),
             limits,
             settings,
+            address,
             blocks: broadcast::Sender::new(BLOCKS_KEPT),
             places: Arc::new(Semaphore::new(FEEDS_MAX)),
             found: Mutex::default(),
@@ -106,11 +108,23 @@ impl Dashboard {
         &self.0.settings
     }
 
+    pub(super) fn address(&self) -> &NodeAddress {
+        &self.0.address
+    }
+
+    /// Returns when the process started, in milliseconds since the Unix epoch.
+    pub(super) fn started_ms(&self) -> u64 {
+        self.0.started_ms
+    }
+
     /// Takes a place for one more feed.
     pub(super) fn open_feed(&self) -> ApiResult<FeedPlace> {
         let permit = self.0.places.clone().try_acquire_owned();
         Ok(FeedPlace {
-            _permit: permit.map_err(|_| ApiError::TooManyDashboards(FEEDS_MAX))?,
+            _permit: permit.map_err(|_| ApiError::TooManyFeeds {
+                what: "dashboards",
+                max: FEEDS_MAX,
+            })?,
             blocks: self.0.blocks.subscribe(),
         })
     }
@@ -118,7 +132,7 @@ impl Dashboard {
     /// Checks the broker, and counts the streams that are far behind.
     pub(super) async fn inspect(&self, state: &AppState) {
         let checked = state.readiness.check(state.hub.broker()).await;
-        let slow_streams = count_slow_streams(state).await;
+        let slow_streams = measure_lag(state).await.slow_streams;
         let mut found = self.lock();
         let since_ms = found
             .health
@@ -269,6 +283,10 @@ pub async fn run_dashboard(state: AppState, stopping: CancellationToken) {
         second += 1;
         if is_due {
             dashboard.take_sample(&state);
+            state
+                .metrics
+                .busiest()
+                .decay(Duration::from_secs(INTERVAL_S));
         }
         if !is_open {
             continue;
@@ -285,18 +303,6 @@ pub async fn run_dashboard(state: AppState, stopping: CancellationToken) {
         // If the last dashboard was just closed, the block is of no use.
         let _ = dashboard.0.blocks.send(dashboard.block(&state));
     }
-}
-
-/// Counts the streams that are far behind. Without a stream behind the tail there is none.
-async fn count_slow_streams(state: &AppState) -> usize {
-    if state.metrics.streams_behind_tail() == 0 {
-        return 0;
-    }
-    let now = now_ms();
-    let streams = state.streams.list().await.streams;
-    let is_slow = |position_ms: u64| now.saturating_sub(position_ms) > SLOW_MS;
-    let behind = streams.iter().filter(|stream| stream.is_behind_tail);
-    behind.filter(|stream| is_slow(stream.position_ms)).count()
 }
 
 fn totals(state: &AppState) -> Totals {

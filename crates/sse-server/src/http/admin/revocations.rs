@@ -13,7 +13,9 @@ use sse_proto::units::parse_positive_duration;
 
 use super::permission::check_permission;
 use crate::{
-    access::{ServerRight, digest, revocations::Revocation, to_hex, token_facts},
+    access::{
+        ServerRight, digest, is_credential_text, revocations::Revocation, to_hex, token_facts,
+    },
     broker::revocations::{NEVER, RevocationChange, StoredRevocation},
     epoch::milliseconds,
     http::{
@@ -58,10 +60,15 @@ pub(crate) async fn revoke(
     Params::parse_any(request.query_string())?.check_known(&[])?;
     let example = r#"{"key":"billing"}"#;
     let asked: RevocationRequest = read_json(&request, payload, &state, example).await?;
+    let caller = caller.after_wait()?;
+    check_permission(&request, &state, &caller, ServerRight::Admin)?;
     let now = SystemTime::now();
     let until_ms = asked.until_ms(now)?;
     let revocation = asked.into_revocation(now)?;
     caller.note_target(|| revocation.to_text());
+    // Another revocation of the same credential never ends an earlier one.
+    let known = state.access.revocations();
+    let until_ms = until_ms.max(known.until_ms(&revocation).unwrap_or(0));
     let entry = StoredRevocation {
         text: revocation.to_text(),
         until_ms,
@@ -90,7 +97,7 @@ impl RevocationRequest {
             }),
             (None, None, None, Some(key), None) => Ok(Revocation::Key { key: checked(key)? }),
             (None, None, None, None, Some(token)) => Ok(Revocation::Text {
-                digest: to_hex(&digest(&checked(token)?)),
+                digest: to_hex(&digest(credential_text(&token)?)),
             }),
             _ => Err(ApiError::InvalidRequest(
                 "name exactly one of {iss, jti}, {iss, sub}, {key} or {token}".to_owned(),
@@ -105,7 +112,8 @@ impl RevocationRequest {
                 .map_err(|why| ApiError::InvalidRequest(format!("ttl: {why}")))?;
             return Ok(now.checked_add(ttl).map_or(NEVER, milliseconds));
         }
-        let expires = self.token.as_deref().and_then(token_facts::expires);
+        let token = self.token.as_deref().map(str::trim);
+        let expires = token.and_then(token_facts::expires);
         let end = expires.and_then(|expires| expires.checked_add(LEEWAY));
         Ok(end.map_or(NEVER, milliseconds))
     }
@@ -117,4 +125,15 @@ fn checked(text: String) -> ApiResult<String> {
         return Err(ApiError::InvalidRequest(why));
     }
     Ok(text)
+}
+
+/// Returns the text of a credential, which is compared byte by byte. Another text would revoke
+/// nothing.
+fn credential_text(text: &str) -> ApiResult<&str> {
+    let text = text.trim();
+    if text.len() <= TEXT_BYTES_MAX && is_credential_text(text) {
+        return Ok(text);
+    }
+    let why = "token is an API key or a JWT, without Bearer before it";
+    Err(ApiError::InvalidRequest(why.to_owned()))
 }

@@ -1,10 +1,10 @@
-//! The open streams of this node: a list, and closing them.
+//! The open streams and streaming publishes of this node: a list, and closing them.
 //!
 //! The list is made in several steps while streams open and close, so it is not a snapshot. A
 //! stream has an id, an address and a principal only if there are access rules; without them a
-//! stream keeps nothing of its caller.
+//! stream keeps nothing of its caller. A streaming publish always has an id.
 
-use std::time::SystemTime;
+use std::{net::IpAddr, sync::Arc, time::SystemTime};
 
 use actix_web::{HttpRequest, HttpResponse, web::Path};
 use actix_web_lab::extract::LocalData;
@@ -14,9 +14,9 @@ use sse_proto::Channel;
 
 use super::permission::check_permission;
 use crate::{
-    access::{Creator, Identity, Principal, ServerRight},
+    access::{NamedCaller, ServerRight},
     epoch::milliseconds,
-    fanout::streams::StreamInfo,
+    fanout::{publish_list::OpenPublish, stream_caller::StreamCaller, streams::StreamInfo},
     http::{
         access::caller::Caller,
         error::{ApiError, ApiResult},
@@ -31,6 +31,12 @@ const LIMIT_MAX: usize = 1000;
 /// Largest value of `skip`.
 const SKIP_MAX: usize = 10_000_000;
 
+/// What is listed.
+enum Listed {
+    Stream(StreamInfo),
+    Publish(Arc<OpenPublish>),
+}
+
 /// `GET /admin/streams`: lists streams, the slowest first.
 pub(crate) async fn list(
     request: HttpRequest,
@@ -42,20 +48,72 @@ pub(crate) async fn list(
     params.check_known(&["limit", "skip"])?;
     let limit = params.number("limit", 1..=LIMIT_MAX)?;
     let skip = params.number("skip", 0..=SKIP_MAX)?.unwrap_or_default();
-    let mut streams = state.streams.list().await.streams;
+    let mut streams = list_all(&state).await;
     let now_ms = milliseconds(SystemTime::now());
-    streams.sort_by_key(|stream| std::cmp::Reverse(lag_ms(stream, now_ms)));
+    streams.sort_by_key(|listed| std::cmp::Reverse(listed.lag_ms(now_ms)));
     let total = streams.len();
     let page = streams
         .iter()
         .skip(skip)
         .take(limit.unwrap_or(LIMIT_DEFAULT));
-    let page: Vec<Value> = page.map(|stream| describe(stream, now_ms)).collect();
+    let page: Vec<Value> = page.map(|listed| listed.describe(now_ms)).collect();
     Ok(HttpResponse::Ok().json(json!({ "total": total, "streams": page })))
 }
 
+async fn list_all(state: &AppState) -> Vec<Listed> {
+    let live = state.streams.list().await;
+    let publishes = state.streams.publishes.publishes();
+    let publishes = publishes.into_iter().map(Listed::Publish);
+    let streams = live.streams.iter().cloned().map(Listed::Stream);
+    streams.chain(publishes).collect()
+}
+
+impl Listed {
+    /// How far it is behind; zero for a publish.
+    fn lag_ms(&self, now_ms: u64) -> u64 {
+        match self {
+            Self::Stream(stream) => lag_ms(stream, now_ms),
+            Self::Publish(_) => 0,
+        }
+    }
+
+    fn caller(&self) -> Option<&StreamCaller> {
+        match self {
+            Self::Stream(stream) => stream.caller.as_deref(),
+            Self::Publish(publish) => publish.caller(),
+        }
+    }
+
+    /// The id by which it can be closed.
+    fn id(&self) -> Option<u64> {
+        match self {
+            Self::Stream(stream) => stream.caller.as_ref().map(|caller| caller.id()),
+            Self::Publish(publish) => Some(publish.id()),
+        }
+    }
+
+    /// Closes it; returns `false` if that is not possible.
+    fn close(&self) -> bool {
+        match self {
+            Self::Stream(stream) => match &stream.caller {
+                Some(caller) => caller.close(),
+                None => return false,
+            },
+            Self::Publish(publish) => publish.close(),
+        }
+        true
+    }
+
+    fn describe(&self, now_ms: u64) -> Value {
+        match self {
+            Self::Stream(stream) => describe(stream, now_ms),
+            Self::Publish(publish) => describe_publish(publish),
+        }
+    }
+}
+
 /// How long ago the oldest event happened that the stream was not sent; zero at the tail.
-fn lag_ms(stream: &StreamInfo, now_ms: u64) -> u64 {
+pub(super) fn lag_ms(stream: &StreamInfo, now_ms: u64) -> u64 {
     if stream.is_behind_tail {
         now_ms.saturating_sub(stream.position_ms)
     } else {
@@ -63,25 +121,49 @@ fn lag_ms(stream: &StreamInfo, now_ms: u64) -> u64 {
     }
 }
 
-fn describe(stream: &StreamInfo, now_ms: u64) -> Value {
+pub(super) fn describe(stream: &StreamInfo, now_ms: u64) -> Value {
     let channels: Vec<&str> = stream.channels.iter().map(Channel::as_str).collect();
-    let mut description = json!({ "channels": channels, "lag_ms": lag_ms(stream, now_ms) });
+    let lag_ms = lag_ms(stream, now_ms);
+    let mut description = json!({ "kind": "stream", "channels": channels, "lag_ms": lag_ms });
     if let Some(caller) = &stream.caller {
-        let opened = DateTime::<Utc>::from(caller.opened());
         description["id"] = format_id(caller.id()).into();
-        description["address"] = caller.address().map(|address| address.to_string()).into();
+        description["address"] = to_json(caller.address());
         description["principal"] = caller.identity().principal().to_json();
-        description["since"] = opened.to_rfc3339_opts(SecondsFormat::Millis, true).into();
+        description["since"] = time_text(caller.opened()).into();
         description["bytes"] = caller.bytes().into();
     }
     description
+}
+
+fn describe_publish(publish: &OpenPublish) -> Value {
+    let mut description = json!({
+        "kind": "publish",
+        "channels": [publish.channel().as_str()],
+        "lag_ms": 0,
+        "id": format_id(publish.id()),
+        "address": to_json(publish.address()),
+        "since": time_text(publish.opened()),
+        "bytes": publish.bytes(),
+    });
+    if let Some(caller) = publish.caller() {
+        description["principal"] = caller.identity().principal().to_json();
+    }
+    description
+}
+
+fn to_json(address: Option<IpAddr>) -> Value {
+    address.map(|address| address.to_string()).into()
 }
 
 fn format_id(id: u64) -> String {
     format!("{id:016x}")
 }
 
-/// `DELETE /admin/streams/{id}`: closes one stream.
+fn time_text(time: SystemTime) -> String {
+    DateTime::<Utc>::from(time).to_rfc3339_opts(SecondsFormat::Millis, true)
+}
+
+/// `DELETE /admin/streams/{id}`: closes one stream or streaming publish.
 pub(crate) async fn close_one(
     request: HttpRequest,
     state: LocalData<AppState>,
@@ -92,9 +174,7 @@ pub(crate) async fn close_one(
     Params::parse_any(request.query_string())?.check_known(&[])?;
     let wanted = u64::from_str_radix(&id, 16).ok();
     caller.note_target(|| id.to_string());
-    let closed = close_matching(&state, |stream| {
-        stream.caller.as_ref().map(|caller| caller.id()) == wanted && wanted.is_some()
-    });
+    let closed = close_matching(&state, |listed| wanted.is_some() && listed.id() == wanted);
     match closed.await {
         0 => Err(ApiError::NoSuchStream),
         closed => Ok(HttpResponse::Ok().json(json!({ "closed": closed }))),
@@ -110,71 +190,36 @@ pub(crate) async fn close_all(
     check_permission(&request, &state, &caller, ServerRight::Admin)?;
     let params = Params::parse_any(request.query_string())?;
     params.check_known(&["key", "iss", "sub"])?;
-    let owner = Owner::from_params(&params)?;
+    let owner = named_caller(&params)?.ok_or_else(no_name)?;
     caller.note_target(|| request.query_string().to_owned());
-    let closed = close_matching(&state, |stream| {
-        let caller = stream.caller.as_ref();
-        caller.is_some_and(|caller| owner.opened(&caller.identity()))
+    let closed = close_matching(&state, |listed| {
+        let caller = listed.caller();
+        caller.is_some_and(|caller| owner.owns(&caller.identity()))
     });
     let closed = closed.await;
     Ok(HttpResponse::Ok().json(json!({ "closed": closed })))
 }
 
-async fn close_matching(state: &AppState, matches: impl Fn(&StreamInfo) -> bool) -> usize {
-    let streams = state.streams.list().await.streams;
-    let matching = streams.iter().filter(|stream| matches(stream));
-    let callers = matching.filter_map(|stream| stream.caller.as_ref());
-    callers.map(|caller| caller.close()).count()
+async fn close_matching(state: &AppState, matches: impl Fn(&Listed) -> bool) -> usize {
+    let listed = list_all(state).await;
+    let matching = listed.iter().filter(|listed| matches(listed));
+    matching.filter(|listed| listed.close()).count()
 }
 
-/// Whose streams are closed.
-enum Owner {
-    Key(String),
-    Subject { iss: String, sub: String },
+/// Returns the caller that a request names by `key=`, or `iss=&sub=`; `None` if it names none.
+pub(super) fn named_caller(params: &Params) -> ApiResult<Option<NamedCaller>> {
+    let (key, iss, sub) = (params.one("key")?, params.one("iss")?, params.one("sub")?);
+    match (key, iss, sub) {
+        (None, None, None) => Ok(None),
+        (Some(key), None, None) => Ok(Some(NamedCaller::Key(key.to_owned()))),
+        (None, Some(iss), Some(sub)) => Ok(Some(NamedCaller::Subject {
+            iss: iss.to_owned(),
+            sub: sub.to_owned(),
+        })),
+        _ => Err(no_name()),
+    }
 }
 
-impl Owner {
-    fn from_params(params: &Params) -> ApiResult<Self> {
-        let (key, iss, sub) = (params.one("key")?, params.one("iss")?, params.one("sub")?);
-        match (key, iss, sub) {
-            (Some(key), None, None) => Ok(Self::Key(key.to_owned())),
-            (None, Some(iss), Some(sub)) => Ok(Self::Subject {
-                iss: iss.to_owned(),
-                sub: sub.to_owned(),
-            }),
-            _ => Err(ApiError::invalid_parameter(
-                "key",
-                "must be given alone, or iss and sub instead of it",
-            )),
-        }
-    }
-
-    /// Whether the owner has opened a stream of `identity`, perhaps with a ticket.
-    fn opened(&self, identity: &Identity) -> bool {
-        match identity.principal() {
-            Principal::Anonymous => false,
-            Principal::Key { name } => self.is_key(name),
-            Principal::Subject { iss, sub } => self.is_subject(iss, sub),
-            Principal::Ticket { by, sub } => {
-                let issuer = identity.issuer();
-                self.is_creator(by) || issuer.is_some_and(|iss| self.is_subject(iss, sub))
-            }
-        }
-    }
-
-    fn is_key(&self, name: &str) -> bool {
-        matches!(self, Self::Key(key) if key == name)
-    }
-
-    fn is_subject(&self, of: &str, subject: &str) -> bool {
-        matches!(self, Self::Subject { iss, sub } if iss == of && sub == subject)
-    }
-
-    fn is_creator(&self, creator: &Creator) -> bool {
-        match creator {
-            Creator::Key(name) => self.is_key(name),
-            Creator::Subject { iss, sub } => self.is_subject(iss, sub),
-            Creator::Operator => false,
-        }
-    }
+fn no_name() -> ApiError {
+    ApiError::invalid_parameter("key", "must be given alone, or iss and sub instead of it")
 }

@@ -27,6 +27,7 @@ use super::{
     streaming_publish,
 };
 use crate::{
+    access::Right,
     broker::{
         idempotency::{AppendItem, Fingerprint},
         lifecycle::Written,
@@ -69,9 +70,11 @@ pub(crate) async fn events(
         let needs_default = |event: &BatchEvent| event.channel.is_none();
         received.events.iter().any(needs_default)
     })?;
+    let caller = caller.after_wait()?;
     if events.iter().any(|event| event.channel.is_some()) {
         return batch_channels::publish(&state, &caller, &target, &quota, events).await;
     }
+    caller.require(Right::Publish, std::slice::from_ref(&target.channel))?;
     quota.take_channel(&state, &target).await?;
     let batch = Batch::new(events, target.key, &state.limits)?;
     let (published, written) = batch.append(&state, &target).await?;

@@ -55,10 +55,11 @@ pub(super) async fn publish(
     let parts = split_by_channel(events, &target.channel);
     let channels: Vec<Channel> = parts.iter().map(|(channel, _)| channel.clone()).collect();
     caller.require(Right::Publish, &channels)?;
+    let publisher = target.publisher;
+    quota.take_channels(state, publisher, &channels).await?;
     let mut batches = Vec::with_capacity(parts.len());
     for (channel, events) in parts {
         let target = target.with_channel(channel);
-        quota.take_channel(state, &target).await?;
         let batch = Batch::new(events, target.key, &state.limits)?;
         batches.push((target, batch));
     }

@@ -26,9 +26,11 @@ use crate::{
         },
         error::{ApiError, ApiResult},
         request::{condition, idempotency_key},
+        request_trace::tracer,
         state::AppState,
     },
     metrics::Metrics,
+    trace::{Happening, Tracer},
 };
 
 /// How errors name the key in the header.
@@ -51,6 +53,8 @@ pub(super) struct Target {
     pub(super) settings: ChannelSettings,
     /// The incarnation that the publish belongs to, once a part of it is stored.
     pub(super) incarnation: Option<Incarnation>,
+    /// Reports the publish to the open traces; `None` if none was open when the request arrived.
+    tracer: Option<Tracer>,
 }
 
 impl Target {
@@ -105,6 +109,7 @@ impl Target {
             settings: lifecycle.settings,
             condition: condition::parse(request)?,
             incarnation: None,
+            tracer: tracer(request, caller),
         })
     }
 
@@ -114,6 +119,22 @@ impl Target {
             channel,
             ..self.clone()
         }
+    }
+
+    /// Reports what was stored to the open traces.
+    fn trace(&self, outcomes: &[AppendOutcome], added: Size, duplicates: usize) {
+        let (Some(tracer), Some(ids)) = (&self.tracer, id_range(outcomes)) else {
+            return;
+        };
+        let channels = std::slice::from_ref(&self.channel);
+        let published = Happening::Published {
+            events: added.events,
+            bytes: added.bytes,
+            duplicates,
+            first_id: ids.first,
+            last_id: ids.last,
+        };
+        tracer.record(channels, &published);
     }
 
     /// Whether the publish concerns more than the events of its channel.
@@ -153,7 +174,11 @@ pub(super) async fn append(
     let broker = state.hub.broker();
     let written = broker.write(target.publisher, &target.channel, write).await;
     let written = written.map_err(|error| append_error(error, describe_key))?;
-    count(&state.metrics, &written.outcomes, &sizes, started.elapsed());
+    let outcomes = &written.outcomes;
+    let (added, duplicate) = count(&state.metrics, outcomes, &sizes, started.elapsed());
+    let busiest = state.metrics.busiest();
+    busiest.record(&target.channel, added.events, added.bytes);
+    target.trace(outcomes, added, duplicate.events);
     Ok(written)
 }
 
@@ -164,7 +189,13 @@ fn append_error(error: BrokerError, describe_key: impl Fn(usize) -> String) -> A
     }
 }
 
-fn count(metrics: &Metrics, outcomes: &[AppendOutcome], sizes: &[Size], latency: Duration) {
+/// Counts the items of a publish; returns the sizes of those that were added, and of the others.
+fn count(
+    metrics: &Metrics,
+    outcomes: &[AppendOutcome],
+    sizes: &[Size],
+    latency: Duration,
+) -> (Size, Size) {
     let (mut added, mut duplicate) = (Size::default(), Size::default());
     for (outcome, size) in outcomes.iter().zip(sizes) {
         if outcome.duplicate {
@@ -175,6 +206,7 @@ fn count(metrics: &Metrics, outcomes: &[AppendOutcome], sizes: &[Size], latency:
     }
     metrics.published(added.events, added.bytes, latency);
     metrics.deduplicated(duplicate.events);
+    (added, duplicate)
 }
 
 /// Size of an item, for metrics.

@@ -6,6 +6,7 @@ mod history_memory;
 mod history_response;
 mod idempotency;
 mod publish_quota;
+mod stream_details;
 pub(in crate::http) mod stream_response;
 mod stream_shares;
 mod streaming_publish;

@@ -14,6 +14,7 @@ use super::{
     publish_quota::PublishQuota,
 };
 use crate::{
+    access::Right,
     broker::{
         idempotency::{AppendItem, Fingerprint, IdempotencyKey},
         lifecycle::Written,
@@ -56,6 +57,8 @@ pub(crate) async fn event(
     // `body` holds its memory until the event is stored.
     let limit = state.limits.event_bytes();
     let body = body::read(&request, payload, limit, &state.body_memory).await?;
+    let caller = caller.after_wait()?;
+    caller.require(Right::Publish, std::slice::from_ref(&target.channel))?;
     quota.take_body(body.bytes.len())?;
     let data = data_of(&request, &body)?;
     let what = || "the data of the event".to_owned();

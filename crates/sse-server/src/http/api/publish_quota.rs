@@ -1,12 +1,16 @@
 //! What a publish takes of the quota of its caller.
 //!
 //! A publish with a declared length is rejected before its body is read. A publish that is rejected
-//! later, for example because its JSON is malformed, gets nothing back.
+//! later, for example because its JSON is malformed, gets nothing back. Other requests that create
+//! channels take them out of the same quota.
 
 use actix_web::HttpRequest;
+use sse_proto::Channel;
 
 use super::idempotency::Target;
 use crate::{
+    broker::Publisher,
+    budget::ClientNet,
     http::{
         access::{caller::Caller, caller_quota::quota_of},
         error::ApiResult,
@@ -51,14 +55,18 @@ impl PublishQuota {
 
     /// Takes a new channel, if the publish creates it.
     pub(super) async fn take_channel(&self, state: &AppState, target: &Target) -> ApiResult<()> {
-        if self.quota.has_rate(LimitKind::Channels) {
-            let client = target.publisher.client();
-            let broker = state.hub.broker();
-            if !broker.has_channel(&target.channel, client).await? {
-                self.quota.take(LimitKind::Channels, 1)?;
-            }
-        }
-        Ok(())
+        let (client, channel) = (target.publisher.client(), &target.channel);
+        take_new_channels(&self.quota, state, client, [channel]).await
+    }
+
+    /// Takes the new channels that a publish to several channels creates.
+    pub(super) async fn take_channels<'c>(
+        &self,
+        state: &AppState,
+        publisher: Publisher,
+        channels: impl IntoIterator<Item = &'c Channel>,
+    ) -> ApiResult<()> {
+        take_new_channels(&self.quota, state, publisher.client(), channels).await
     }
 
     /// Takes events that the body contains.
@@ -73,4 +81,29 @@ impl PublishQuota {
         }
         Ok(self.quota.take(LimitKind::Bytes, bytes)?)
     }
+}
+
+/// Takes those of the channels that do not exist yet, all or none.
+///
+/// # Errors
+///
+/// The caller may not create so many, or the log does not respond.
+pub(super) async fn take_new_channels<'c>(
+    quota: &CallerQuota,
+    state: &AppState,
+    client: Option<ClientNet>,
+    channels: impl IntoIterator<Item = &'c Channel>,
+) -> ApiResult<()> {
+    if !quota.has_rate(LimitKind::Channels) {
+        return Ok(());
+    }
+    let broker = state.hub.broker();
+    let mut new = 0;
+    for channel in channels {
+        // A channel may have settings or an end, and no event.
+        let exists =
+            broker.has_channel(channel, client).await? || broker.describe(channel).await?.is_some();
+        new += usize::from(!exists);
+    }
+    Ok(quota.take(LimitKind::Channels, new)?)
 }

@@ -2,7 +2,7 @@
 //!
 //! This module validates the request and opens the response. `fanout` sends the stream.
 
-use std::{sync::Arc, time::Instant};
+use std::time::Instant;
 
 use actix_web::{HttpMessage as _, HttpRequest, HttpResponse};
 use actix_web_lab::extract::LocalData;
@@ -11,6 +11,7 @@ use sse_proto::Channel;
 
 use super::{
     data_profile,
+    stream_details::{show_opening, stream_details},
     stream_response::{add_class_headers, event_stream, rejection, rejection_retry, streamed_once},
     stream_shares::{NoShare, StreamShares, TOO_MANY_STREAMS, take_shares},
 };
@@ -23,11 +24,10 @@ use crate::http::{
         query::Params,
         start_params::{self, StartParam},
     },
-    request_log::{ResponseNote, stream_record},
+    request_log::ResponseNote,
     state::AppState,
 };
 use crate::{
-    access::Right,
     budget::ClientNet,
     channel::{Envelope, MultiSubscription, StartAt, SubscriptionOptions},
     fanout::{
@@ -39,10 +39,8 @@ use crate::{
         start::{NewSubscription, is_over, start_subscription},
         stream_body,
         stream_caller::StreamCaller,
-        stream_guard::{CloseReason, StreamDetails, StreamGuard},
+        stream_guard::{CloseReason, StreamGuard},
     },
-    metrics::recent::{Description, IncidentKind},
-    quota::StreamPermit,
 };
 
 /// What a client asks for.
@@ -170,7 +168,7 @@ async fn open_stream(
         return Ok(no_content());
     }
     // An operator can close the stream from here on.
-    let details = stream_details(request, state, caller, permit);
+    let details = stream_details(request, state, caller, &channels, permit);
     let stream_caller = details.caller.clone();
     let starting = stream_caller.map(|stream_caller| {
         let list = &state.streams.attached;
@@ -220,37 +218,6 @@ async fn is_until_over(
     match options.until {
         Some(bound) => is_over(&state.hub, subscription, &options.filter, bound).await,
         None => false,
-    }
-}
-
-/// Adds a stream to those that the dashboard shows.
-fn show_opening(request: &HttpRequest, state: &AppState, channels: &str) {
-    let recent = state.metrics.recent();
-    recent.stream(IncidentKind::Opened, "opened", || Description {
-        caller: request.peer_addr().map(|peer| peer.ip().to_string()),
-        detail: Some(channels.to_owned()),
-    });
-}
-
-/// Returns what the guard of a stream keeps.
-fn stream_details(
-    request: &HttpRequest,
-    state: &AppState,
-    caller: &Caller,
-    permit: Option<StreamPermit>,
-) -> StreamDetails {
-    let client = ClientNet::of_request(request);
-    let peer = socket_of(request).and_then(DetachableSocket::peer_net);
-    StreamDetails {
-        record: state
-            .access_log
-            .as_ref()
-            .map(|log| stream_record(log, request)),
-        client: client.filter(|_| client != peer).map(Box::new),
-        permit: permit.map(Box::new),
-        caller: caller
-            .stream_caller(request.peer_addr().map(|peer| peer.ip()), Right::Subscribe)
-            .map(Arc::new),
     }
 }
 

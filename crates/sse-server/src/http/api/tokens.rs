@@ -56,6 +56,7 @@ pub(crate) async fn create(
     let asked: TokenRequest = read_json(&request, payload, &state, example).await?;
     let cookie = asked.cookie;
     let wanted = asked.into_ticket()?;
+    let caller = caller.after_wait()?;
     let sub = wanted.sub.clone();
     let ticket = access.issue_ticket(caller.identity(), wanted)?;
     caller.note_target(|| json!({ "jti": ticket.jti, "sub": sub }).to_string());

@@ -1,7 +1,10 @@
 //! The code of each error.
 
 use super::ApiError;
-use crate::http::{broker_error, error_status::ErrorCode};
+use crate::{
+    broker::backup::BackupError,
+    http::{broker_error, error_status::ErrorCode},
+};
 
 impl ApiError {
     /// Returns the code, which decides the status.
@@ -27,6 +30,11 @@ impl ApiError {
             Self::AdminNeedsRules => ErrorCode::AdminNeedsRules,
             Self::NoSigningKey => ErrorCode::NoSigningKey,
             Self::NoSuchStream => ErrorCode::NoSuchStream,
+            Self::NoBackup | Self::Backup(BackupError::NotSupported(_)) => ErrorCode::NoBackup,
+            Self::Backup(BackupError::Running(_) | BackupError::Exists(_)) => {
+                ErrorCode::BackupConflict
+            }
+            Self::Backup(BackupError::Failed(_)) => ErrorCode::BackupFailed,
             Self::NoSuchChannel => ErrorCode::NoSuchChannel,
             Self::ConditionFailed => ErrorCode::ConditionFailed,
             Self::ConflictingCredentials => ErrorCode::ConflictingCredentials,
@@ -47,7 +55,7 @@ impl ApiError {
             Self::BodyMemoryFull
             | Self::HistoryMemoryFull
             | Self::TooManyStreamingPublishes
-            | Self::TooManyDashboards(_) => ErrorCode::Busy,
+            | Self::TooManyFeeds { .. } => ErrorCode::Busy,
             Self::AccessUnavailable => ErrorCode::AccessUnavailable,
             Self::Broker(error) => broker_error::code(error),
         }

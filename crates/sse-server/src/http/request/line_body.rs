@@ -30,6 +30,8 @@ pub(crate) struct LineBody<'a, S> {
     buffer: LineBuffer,
     /// Lines that were taken, blank ones included.
     lines: usize,
+    /// Bytes that have arrived.
+    received: u64,
     end: Option<BodyEnd>,
     /// The limit of one line.
     limit: Limit,
@@ -58,6 +60,7 @@ where
             payload,
             buffer: LineBuffer::default(),
             lines: 0,
+            received: 0,
             end: None,
             limit,
             memory,
@@ -102,7 +105,10 @@ where
 
     fn push(&mut self, chunk: Option<Result<Bytes, PayloadError>>) {
         match chunk {
-            Some(Ok(bytes)) => self.buffer.push(&bytes),
+            Some(Ok(bytes)) => {
+                self.received += bytes.len() as u64;
+                self.buffer.push(&bytes);
+            }
             Some(Err(_)) => self.end = Some(BodyEnd::BrokenOff),
             None => self.end = Some(BodyEnd::Complete),
         }
@@ -128,6 +134,11 @@ where
     /// Returns the number of the line that was taken last.
     pub(crate) const fn line_number(&self) -> usize {
         self.lines
+    }
+
+    /// Returns the number of bytes that have arrived.
+    pub(crate) const fn received(&self) -> u64 {
+        self.received
     }
 
     /// Whether the body has ended as its client intended.

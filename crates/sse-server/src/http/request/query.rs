@@ -217,7 +217,7 @@ fn check_channel_count(channels: &[Channel]) -> ApiResult<()> {
     Err(ApiError::invalid_parameter("channel", why))
 }
 
-fn parse_channel(name: &str) -> ApiResult<Channel> {
+pub(crate) fn parse_channel(name: &str) -> ApiResult<Channel> {
     name.parse()
         .map_err(|why| ApiError::invalid_name("channel", name, why))
 }

@@ -37,6 +37,7 @@ use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 use super::{
     exchange::Exchange,
+    head_memory::HeadMemory,
     keepalive::Keepalive,
     limits::{TASKS_MAX, connection_builder},
     write_queue::{KeyUse, QueuedIo, WriteQueue},
@@ -90,7 +91,7 @@ pub(in crate::server) async fn serve_connection<I, S, B>(
     B: MessageBody + 'static,
 {
     let connection = MultiplexedConnection::new(connection);
-    let queue = WriteQueue::default();
+    let (queue, head_memory) = (WriteQueue::default(), HeadMemory::default());
     let io = QueuedIo::new(socket, queue.clone());
     let Some(mut h2) = open_connection(io, &connection).await else {
         return;
@@ -103,19 +104,21 @@ pub(in crate::server) async fn serve_connection<I, S, B>(
         is_ending: false,
         last_wait: None,
     };
-    let accepted = |respond, connection: &MultiplexedConnection| Exchange {
+    let accepted = |respond, connection: &MultiplexedConnection, head| Exchange {
         respond,
+        head: Some(head),
         multiplexed: connection.start_request(peer.map(|peer| peer.ip().into())),
         queue: queue.clone(),
         peer,
         write_timeout,
     };
     while let Some((request, mut respond)) = acceptor.next_request(&mut h2).await {
-        if acceptor.connection.request_count() >= TASKS_MAX {
-            respond.send_reset(Reason::REFUSED_STREAM);
-        } else {
-            let exchange = accepted(respond, &acceptor.connection);
+        let head = head_memory.hold(&request);
+        if let Some(head) = head.filter(|_| acceptor.connection.request_count() < TASKS_MAX) {
+            let exchange = accepted(respond, &acceptor.connection, head);
             spawn_local(exchange.serve(request, app.clone()));
+        } else {
+            respond.send_reset(Reason::REFUSED_STREAM);
         }
     }
 }

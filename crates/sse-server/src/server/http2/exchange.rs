@@ -12,14 +12,16 @@ use bytes::Bytes;
 use h2::{Reason, RecvStream, server::SendResponse};
 
 use super::{
-    request_body::RequestBody, request_head::convert_request, response_body::BodySender,
-    response_head::convert_head, write_queue::WriteQueue,
+    head_memory::HeldHead, request_body::RequestBody, request_head::convert_request,
+    response_body::BodySender, response_head::convert_head, write_queue::WriteQueue,
 };
 use crate::fanout::multiplexed::MultiplexedStream;
 
 /// A request that has no response yet.
 pub(super) struct Exchange {
     pub(super) respond: SendResponse<Bytes>,
+    /// Counts the head until there is a response.
+    pub(super) head: Option<HeldHead>,
     /// The request as its connection counts it.
     pub(super) multiplexed: MultiplexedStream,
     /// What the connection has not accepted yet.
@@ -87,6 +89,7 @@ impl Exchange {
         request.extensions_mut().insert(self.multiplexed.clone());
         let is_head = request.method() == Method::HEAD;
         let response = self.call(request, &body, &*app).await?;
+        self.head = None;
         if self.multiplexed.is_refused() {
             self.respond.send_reset(Reason::REFUSED_STREAM);
             return None;

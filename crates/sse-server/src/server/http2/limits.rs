@@ -7,6 +7,7 @@
 //! | bytes of request bodies that no handler has read | 64 KiB per request, 128 KiB in all | the client waits |
 //! | small frames of request bodies that no task has read | about 4000 | `ENHANCE_YOUR_CALM` |
 //! | bytes of a request's head | 16 KiB | 431, or `ENHANCE_YOUR_CALM` |
+//! | bytes of the heads of all requests that have no response | 512 KiB | the request is reset with `REFUSED_STREAM` |
 //! | bytes of one response that wait in `h2` | 16 KiB | the body waits |
 //! | bytes of all responses that wait in `h2` | 64 KiB | the bodies wait |
 //! | requests that are reset before they are accepted | 20 | `ENHANCE_YOUR_CALM` |
@@ -33,6 +34,9 @@ const CONNECTION_WINDOW: u32 = 128 << 10;
 /// client that writes line by line can fill its window, if its lines have 16 bytes.
 const SMALL_FRAMES_MAX: usize = 1 << 20;
 const HEAD_BYTES_MAX: u32 = 16 << 10;
+/// Bytes of all heads whose requests have no response. A client that repeats a large head sends only
+/// some bytes of it again.
+pub(super) const HEADS_BYTES_MAX: usize = 512 << 10;
 /// Requests that the server resets for errors of their client.
 const ERRORS_MAX: usize = 256;
 /// Requests that are reset before the server has accepted them.

@@ -17,6 +17,7 @@
 //! | `keepalive` | pings that find dead peers |
 //! | `exchange` | one request and its response |
 //! | `request_head` | the head of a request as actix has it |
+//! | `head_memory` | the memory of the heads of all requests of a connection |
 //! | `request_body` | the body of a request |
 //! | `response_head` | the head of a response |
 //! | `response_body` | sends a body as far as the client has room |
@@ -30,6 +31,7 @@
 
 mod connection;
 mod exchange;
+mod head_memory;
 mod keepalive;
 mod limits;
 mod request_body;

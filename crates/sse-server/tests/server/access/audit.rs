@@ -97,3 +97,31 @@ async fn actions_and_rejections_are_recorded_with_their_caller() {
     let text = fs::read_to_string(&path).unwrap();
     assert!(!text.contains(token) && !text.contains("health"), "{text}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_close_and_a_list_are_recorded_as_what_they_are() {
+    let directory = TempDir::new().unwrap();
+    let path = directory.path().join("audit.log").display().to_string();
+    let mut deployment = Deployment::start_with_tls(&["--audit-log", &path]).await;
+    let before = lines(&path, 1).await.len();
+    for (name, method, path) in [
+        ("everything", Method::POST, "/event/paid?channel=secret"),
+        ("manager", Method::POST, "/channels/orders.1/close"),
+        ("manager", Method::GET, "/channels"),
+    ] {
+        let response = deployment.send_as(name, method, path).await;
+        assert!(response.status().is_success());
+    }
+    assert!(deployment.server.stop("TERM").await.success());
+    let lines = lines(&path, before + 3).await;
+    let of_path = |path: &str| {
+        let line = lines.iter().find(|line| line["path"] == path);
+        line.map(|line| (line["action"].clone(), line["channels"].clone()))
+    };
+    assert_eq!(
+        of_path("/channels/orders.1/close"),
+        Some((json!("manage"), json!(["orders.1"])))
+    );
+    // Not a channel that the list examined, and that its caller may not see.
+    assert_eq!(of_path("/channels"), Some((json!("subscribe"), json!([]))));
+}

@@ -250,6 +250,7 @@ pub(super) fn body_of(path: &str) -> String {
         "/events" => json!([{"event": "click", "data": 1}]),
         "/tokens" => json!({"subscribe": ["orders.1"]}),
         "/admin/revocations" => json!({"key": "nothing"}),
+        "/admin/backup" => json!({"name": "first"}),
         "/admin/access" => json!({"token": "nothing"}),
         path if path.ends_with("/close") => json!({"reason": "completed"}),
         path if path.starts_with("/channels/") => json!({}),

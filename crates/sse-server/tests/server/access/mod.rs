@@ -3,6 +3,7 @@
 mod audit;
 mod dashboard;
 mod deployment;
+mod lists;
 mod matrix;
 mod open_streams;
 mod over_tls;

@@ -6,8 +6,8 @@ use std::process::Command;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
-use super::deployment::Deployment;
-use crate::common::{Backend, RedisServer, Subscriber, until};
+use super::deployment::{Deployment, key};
+use crate::common::{Backend, RawConnection, RedisServer, Subscriber, until};
 
 async fn subscribe(deployment: &Deployment, name: &str, path: &str) -> Subscriber {
     let response = deployment.send_as(name, Method::GET, path).await;
@@ -209,4 +209,107 @@ async fn a_reload_ends_the_streams_that_have_lost_their_right() {
         200
     );
     assert_eq!(everything.next_event().await.event, "click");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_publish_whose_key_is_revoked_while_its_body_arrives_stores_nothing() {
+    let deployment = Deployment::start(Backend::Memory).await;
+    let server = &deployment.server;
+    let [lines, several] = [
+        r#"{"event":"a","data":1}"#,
+        r#"{"event":"a","data":1,"channel":"orders.2"}"#,
+    ];
+    let requests = [
+        ("POST /event/a?channel=orders.1", "text/plain", "text"),
+        (
+            "POST /events?channel=orders.1",
+            "application/x-ndjson",
+            lines,
+        ),
+        (
+            "POST /events?channel=orders.1",
+            "application/x-ndjson",
+            several,
+        ),
+        (
+            "POST /channels/orders.1/close",
+            "application/json",
+            r#"{"reason":"done"}"#,
+        ),
+        ("PUT /channels/orders.1", "application/json", "{}"),
+        (
+            "POST /tokens",
+            "application/json",
+            r#"{"subscribe":["orders.1"]}"#,
+        ),
+        (
+            "POST /admin/revocations",
+            "application/json",
+            r#"{"key":"reader"}"#,
+        ),
+    ];
+    // A body has more time if it is longer.
+    let space = "\n".repeat(30_000);
+    let mut sending = Vec::new();
+    for (target, content_type, body) in requests {
+        let head = format!(
+            "{target} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {}\r\nExpect: 100-continue\r\n\
+             Content-Type: {content_type}\r\nContent-Length: {}\r\n\r\n",
+            key("everything"),
+            space.len() + body.len()
+        );
+        let mut connection = RawConnection::send(server, &head).await;
+        // The server has accepted the credential, and waits for the body.
+        connection.receive_until_count("100 Continue", 1).await;
+        connection.send_more(&space).await;
+        sending.push((connection, body));
+    }
+    deployment.revoke(json!({"key": "everything"})).await;
+    for (mut connection, body) in sending {
+        connection.send_more(body).await;
+        connection.receive_until_count("HTTP/1.1 401", 1).await;
+        connection.receive_until_count("revoked", 1).await;
+    }
+    for channel in ["orders.1", "orders.2"] {
+        let path = format!("/channels/{channel}");
+        let response = deployment.send_as("reader", Method::GET, &path).await;
+        assert_eq!(response.status(), StatusCode::NOT_FOUND, "{channel}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_revocation_by_text_revokes_or_is_rejected_and_never_ends_an_earlier_one() {
+    let deployment = Deployment::start(Backend::Memory).await;
+    let revoke = async |body: Value| {
+        let server = &deployment.server;
+        let request = server.http.post(server.at("/admin/revocations"));
+        let request = request.bearer_auth(key("admin")).json(&body);
+        request.send().await.unwrap().status()
+    };
+    for text in [
+        format!("Bearer {}", key("reader")),
+        String::new(),
+        "reader".into(),
+    ] {
+        assert_eq!(
+            revoke(json!({"token": text})).await,
+            StatusCode::BAD_REQUEST
+        );
+    }
+    assert!(deployment.is_accepted("observer").await);
+    // As a file or a clipboard has it.
+    let text = format!(" {}\n", key("observer"));
+    assert_eq!(revoke(json!({"token": text})).await, StatusCode::OK);
+    assert!(!deployment.is_accepted("observer").await);
+    for body in [json!({"key": "reader"}), json!({"token": key("reader")})] {
+        assert_eq!(revoke(body.clone()).await, StatusCode::OK);
+        let mut shorter = body;
+        shorter["ttl"] = "1ms".into();
+        assert_eq!(revoke(shorter).await, StatusCode::OK);
+    }
+    // The next revocation is read after the shorter ones would have ended.
+    assert_eq!(revoke(json!({"key": "nothing"})).await, StatusCode::OK);
+    let history = "/events?channel=orders.1";
+    let response = deployment.send_as("reader", Method::GET, history).await;
+    assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
 }

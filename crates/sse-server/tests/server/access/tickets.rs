@@ -218,3 +218,16 @@ async fn each_principal_has_its_own_idempotency_keys() {
     assert_ne!(publish("everything").await, first);
     assert_eq!(publish("publisher").await, first);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cookie_of_a_server_behind_https_is_never_sent_over_http() {
+    let flags = ["--public-url", "https://hub.example.org"];
+    let deployment = Deployment::start_with_tls(&flags).await;
+    let server = &deployment.server;
+    let request = server.http.post(server.at("/tokens"));
+    let request = request.bearer_auth(key("everything"));
+    let request = request.json(&json!({"subscribe": ["orders.*"], "cookie": true}));
+    let response = request.send().await.unwrap();
+    let cookie = response.headers()[header::SET_COOKIE].to_str().unwrap();
+    assert!(cookie.contains("; Secure; HttpOnly"), "{cookie}");
+}

@@ -141,6 +141,25 @@ impl RedisServer {
         self.command(command).await.expect("the command succeeds")
     }
 
+    /// Ends the leases of the nodes that maintain channels, as if their time were over.
+    pub(crate) async fn end_leases(&self) {
+        let mut command = redis::cmd("EVAL");
+        let script = "for _, key in ipairs(redis.call('KEYS', 'sse:lease:*')) do \
+                      redis.call('DEL', key) end";
+        command.arg(script).arg(0);
+        self.command::<()>(command).await.expect("no lease is left");
+    }
+
+    /// The number of members of all sorted sets whose names have this beginning.
+    pub(crate) async fn count_members(&self, beginning: &str) -> u64 {
+        let mut command = redis::cmd("EVAL");
+        let script = "local count = 0 \
+                      for _, key in ipairs(redis.call('KEYS', ARGV[1] .. '*')) do \
+                      count = count + redis.call('ZCARD', key) end return count";
+        command.arg(script).arg(0).arg(beginning);
+        self.command(command).await.expect("a number")
+    }
+
     pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }

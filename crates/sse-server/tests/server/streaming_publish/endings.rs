@@ -7,7 +7,8 @@ use std::{
 };
 
 use jsonwebtoken::{EncodingKey, Header};
-use serde_json::json;
+use reqwest::Method;
+use serde_json::{Value, json};
 use sse_server::access::to_hex;
 use tempfile::TempDir;
 
@@ -89,6 +90,53 @@ async fn a_publish_ends_when_its_credential_expires_or_is_revoked() {
         assert_eq!((outcome.status, outcome.end_word()), (200, Some("expired")));
         let other = Upload::over(version, &tls, "channel=other", Some(&short_token())).await;
         assert_eq!(other.outcome().await.status, 403);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn operators_list_and_close_open_publishes() {
+    let directory = TempDir::new().unwrap();
+    let config = write_config(&directory);
+    let tls = TlsServer::start_on(Backend::Memory, "", &["--config", &config]).await;
+    let admin = async |method: Method, path: &str| {
+        let request = tls.server.http.request(method, tls.server.at(path));
+        let response = request.bearer_auth(key("admin")).send().await.unwrap();
+        response.json::<Value>().await.unwrap()
+    };
+    for version in VERSIONS {
+        let name = format!("publisher{version}");
+        let query = format!("channel=run.{version}");
+        let open = async || {
+            let mut upload = Upload::over(version, &tls, &query, Some(&key(&name))).await;
+            upload.send_event("1").await;
+            let listed = until("the bytes are counted", async || {
+                let list = admin(Method::GET, "/admin/streams").await;
+                let listed = list["streams"].get(0)?.clone();
+                (listed["bytes"].as_u64()? > 0).then_some(listed)
+            })
+            .await;
+            (upload, listed)
+        };
+        let (upload, listed) = open().await;
+        assert_eq!(listed["kind"], "publish");
+        assert_eq!(listed["channels"], json!([format!("run.{version}")]));
+        assert_eq!(listed["principal"]["key"], name.as_str());
+        assert_eq!(listed["address"], "127.0.0.1");
+        assert!(listed["since"].is_string(), "{listed}");
+        let path = format!("/admin/streams/{}", listed["id"].as_str().unwrap());
+        assert_eq!(admin(Method::DELETE, &path).await["closed"], 1);
+        let outcome = upload.outcome().await;
+        assert_eq!((outcome.status, outcome.count()), (200, 1), "{outcome:?}");
+        assert_eq!(outcome.end_word(), Some("closed"));
+        let (upload, _) = open().await;
+        let path = format!("/admin/streams?key={name}");
+        assert_eq!(admin(Method::DELETE, &path).await["closed"], 1);
+        assert_eq!(upload.outcome().await.end_word(), Some("closed"));
+        until("the list is empty", async || {
+            let list = admin(Method::GET, "/admin/streams").await;
+            (list["total"] == 0).then_some(())
+        })
+        .await;
     }
 }
 

@@ -95,7 +95,8 @@ fn a_commit_forgets_a_bounded_number_of_expired_keys() {
     let count = |log: &TestLog| {
         log.state
             .channels
-            .key_counts()
+            .keys()
+            .counts()
             .values()
             .map(|key_count| key_count.count)
             .sum::<u64>()
@@ -114,7 +115,7 @@ fn a_commit_forgets_a_bounded_number_of_expired_keys() {
         (1100, true)
     );
     while log.append("a", 0, 1200, 100).unwrap() {}
-    assert!(log.state.channels.key_counts().is_empty());
+    assert!(log.state.channels.keys().counts().is_empty());
 }
 
 #[test]

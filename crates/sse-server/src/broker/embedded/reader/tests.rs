@@ -41,9 +41,10 @@ fn log(change: impl FnOnce(&WriteTransaction)) -> Store {
     let state = CommittedState {
         channels: Channels::default(),
         clock: Clock::new(EventId::ZERO, 0),
-        next_number: 1,
+        numbers: 1..u32::MAX,
         origin: EventId::ZERO,
         bytes: 0,
+        lost_ranges: [].into(),
     };
     let shares = ClientShares::new(&retention);
     let store = Store::open(Location::Memory).unwrap();

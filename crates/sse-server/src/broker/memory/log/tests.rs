@@ -79,8 +79,9 @@ impl Log {
     }
 
     fn assert_bytes(&self) {
-        let events = self.channels.iter().flat_map(ChannelLog::events);
-        assert_eq!(self.bytes, events.map(event_bytes).sum::<u64>());
+        let events = self.channels.iter().flat_map(|log| log.events().iter());
+        let bytes = events.map(|event| event_bytes(&event));
+        assert_eq!(self.bytes, bytes.sum::<u64>());
     }
 
     fn count(&self, channel: &str) -> usize {

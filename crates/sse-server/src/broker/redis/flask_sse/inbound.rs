@@ -151,7 +151,6 @@ impl FlaskBridge {
         messages: &[(u64, Result<FlaskMessage, Rejection>)],
     ) -> ScriptInvocation<'static> {
         let names = &self.streams.names;
-        let slot = names.slot(&channel.name);
         let (class, create, after_delete) = self.streams.classes.rules_of(&channel.name);
         let mut script = FLASK_APPEND.key(names.stream(&channel.name));
         script
@@ -159,9 +158,7 @@ impl FlaskBridge {
             .key(names.flask_markers(&channel.name))
             .key(names.life(&channel.name))
             .key(names.deleted(&channel.name))
-            .key(names.channels(slot))
-            .key(names.index(slot))
-            .key(names.due(slot))
+            .key(&names.registration(&channel.name))
             .arg(self.streams.retention.events_max.get())
             .arg(u8::from(is_first))
             .arg(random_suffix())
@@ -171,7 +168,8 @@ impl FlaskBridge {
             .arg(channel.name.as_str())
             .arg(settings_text(class))
             .arg(u8::from(create == CreateRule::Explicit))
-            .arg(u8::from(after_delete == AfterDelete::Refuse));
+            .arg(u8::from(after_delete == AfterDelete::Refuse))
+            .arg(milliseconds(self.streams.retention.age_max));
         for (count, message) in messages {
             if let Ok(message) = message {
                 add_message(&mut script, *count, message);

@@ -5,7 +5,11 @@ use std::{collections::HashSet, time::Duration};
 use redis::{Pipeline, Value};
 
 use super::{Append, Confirmed, Job, Jobs, NotConfirmed};
-use crate::broker::redis::{dial::CommandConnection, names::Names, scripts::WRITE};
+use crate::broker::redis::{
+    dial::CommandConnection,
+    names::Names,
+    scripts::{CONFIGURE, DELETE, WRITE},
+};
 
 /// Sends the appends of `jobs`, until the last sender is gone.
 ///
@@ -19,13 +23,13 @@ pub(in crate::broker::redis) async fn run(
     let wait_ms = u64::try_from(timeout.as_millis() * 4 / 5)
         .unwrap_or(u64::MAX)
         .max(1);
-    let mut load_script = redis::pipe();
-    load_script
-        .cmd("SCRIPT")
-        .arg("LOAD")
-        .arg(&WRITE.with_text(&names).text);
-    // If this fails, so do the appends that need the script.
-    let _: redis::RedisResult<()> = load_script.query_async(&mut connection).await;
+    let mut load_scripts = redis::pipe();
+    for script in [&WRITE, &DELETE, &CONFIGURE] {
+        let text = &script.with_text(&names).text;
+        load_scripts.cmd("SCRIPT").arg("LOAD").arg(text);
+    }
+    // If this fails, so do the writes that need a script.
+    let _: redis::RedisResult<()> = load_scripts.query_async(&mut connection).await;
     while let Some(group) = jobs.next_group().await {
         if group.is_empty() {
             continue;

@@ -4,20 +4,22 @@
 -- KEYS[1…] stream, life, deleted, registry, index, due
 -- ARGV[1]  channel   the name of the channel
 -- ARGV[2]  settings  the new settings
--- ARGV[3]  class     the settings of its class
--- ARGV[4]  random    a random number below a million
+-- ARGV[3]  random    a random number below a million
+-- ARGV[4]  waits     1 if the caller waits for replicas, otherwise 0
 --
 -- Reply: 'created', 'changed', 'same', or 'channel_closed', reason, end
 
 local channel = read_channel(KEYS[1], KEYS[2], KEYS[3])
 local word = 'changed'
 if not channel.exists then
-    local rejected = create_channel(channel, ARGV[2], ARGV[4])
+    local rejected = create_channel(channel, ARGV[2], ARGV[3])
     if rejected then return rejected end
-    redis.call('ZADD', KEYS[4], 'NX', now_ms, ARGV[1])
+    redis.call('ZADD', KEYS[4], 0, ARGV[1])
     redis.call('ZADD', KEYS[5], 0, ARGV[1])
     word = 'created'
 elseif channel.settings == ARGV[2] then
+    -- WAIT covers only what this connection has written, so known settings are written again.
+    if ARGV[4] == '1' then redis.call('HSET', KEYS[2], 'settings', ARGV[2]) end
     return {'same'}
 else
     local function without_ttl_closed(settings) return string.match(settings, '^(.*) %S+$') end
@@ -26,7 +28,6 @@ else
     end
     redis.call('HSET', KEYS[2], 'settings', ARGV[2])
 end
--- A lower bound: the channel is checked when it comes up.
-local ttl_ms = setting(ARGV[2], ARGV[3], channel.finish and TTL_CLOSED or TTL)
-if ttl_ms then redis.call('ZADD', KEYS[6], 'LT', now_ms + ttl_ms, ARGV[1]) end
+-- Maintenance computes when the channel is due by the new settings.
+redis.call('ZADD', KEYS[6], 'LT', now_ms, ARGV[1])
 return {word}

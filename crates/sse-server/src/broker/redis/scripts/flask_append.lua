@@ -13,9 +13,9 @@
 -- KEYS[3]  markers   a sorted set: the same markers by the time of their last append
 -- KEYS[4]  life      what is stored about the channel besides its events, a hash
 -- KEYS[5]  deleted   its tombstone, a sorted set
--- KEYS[6]  registry  all channels by the time of their first use, a sorted set
+-- KEYS[6]  registry  the channels of the slot, a sorted set
 -- KEYS[7]  index     all channels by name, a sorted set
--- KEYS[8]  due       channels by the time at which they may expire, a sorted set
+-- KEYS[8]  due       the channels of the slot by the time of their next maintenance, a sorted set
 --
 -- ARGV[1]  events_max   how many events the stream keeps, about; its own settings count first
 -- ARGV[2]  is_first     1 for the node's first append to this channel on its connection, otherwise 0
@@ -27,7 +27,8 @@
 -- ARGV[8]  class        the settings of its class
 -- ARGV[9]  is_explicit  1 if only `PUT` creates the channel
 -- ARGV[10] refuses      1 if a deleted channel accepts no write while its tombstone is kept
--- then per message, from ARGV[11] on:
+-- ARGV[11] age_max_ms   the age up to which events are kept; its own settings count first
+-- then per message, from ARGV[12] on:
 --          count        the count of the message
 --          id           the id of the message, if it has the form of an event id; otherwise empty
 --          type, data   of the event
@@ -86,7 +87,7 @@ end
 -- Returns an error if Redis rejects the event.
 local function append(kind, data, next_id)
     if not channel.exists then
-        local rejected = create_for_append(channel, ARGV[7], DEFAULT_SETTINGS, class, random,
+        local rejected = create_for_append(channel, ARGV[7], DEFAULT_SETTINGS, random,
             { registry = KEYS[6], index = KEYS[7], due = KEYS[8] })
         if rejected then return rejected end
     end
@@ -99,7 +100,7 @@ end
 local counts = { new = 0, done = 0, echo = 0, old = 0, refused = 0 }
 local next_id = is_first and choose_first_id(channel.last, now_ms, random) or '*'
 local last_id, failed, failed_count = '', nil, nil
-for arg = 11, #ARGV, 4 do
+for arg = 12, #ARGV, 4 do
     local count, id, kind, data = tonumber(ARGV[arg]), ARGV[arg + 1], ARGV[arg + 2], ARGV[arg + 3]
     local verdict = count <= done and 'done' or judge(id, kind, data)
     if verdict == 'new' and not accepts then verdict = 'refused' end
@@ -127,6 +128,9 @@ if done_now > done then
     end
 end
 -- A notification may fail: a node that misses it polls.
-if counts.new > 0 then redis.pcall('PUBLISH', stream, '') end
+if counts.new > 0 then
+    index_write(channel, ARGV[7], class, ARGV[11], nil, KEYS[8])
+    redis.pcall('PUBLISH', stream, '')
+end
 return { counts.new, counts.done, counts.echo, counts.old, last_id, math.max(done, done_now),
     counts.refused, channel.incarnation, channel.settings }

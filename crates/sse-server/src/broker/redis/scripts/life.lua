@@ -17,6 +17,16 @@ local HISTORY_EVENTS, HISTORY_AGE, TTL, TTL_CLOSED = 1, 2, 4, 5
 local MAX_ID = '18446744073709551615-18446744073709551615'
 local DEFAULT_SETTINGS = '- - - - -'
 
+-- The scores of the sorted set `due` are the times at which channels must be looked at, and never later.
+-- A channel that needs nothing before its next write is quiet. Its score is the time of its last write
+-- plus this number, so the channel that is quiet for longest comes first.
+local QUIET = 2^51
+-- How long a tombstone is kept.
+local TOMBSTONE_MS = 24 * 60 * 60 * 1000
+
+-- Pause between two looks at a channel in use, by the age up to which it keeps events.
+local function pause_ms(age_ms) return math.floor(math.min(age_ms / 4, 60000)) end
+
 local function ms_of(id) return tonumber(string.match(id, '^%d+')) end
 
 -- An id above `id`, by the clock or in the millisecond after it.
@@ -56,6 +66,7 @@ local function read_channel(stream, life, deleted)
     local info = redis.call('XINFO', 'STREAM', stream)
     for at = 1, #info, 2 do
         if info[at] == 'last-generated-id' then channel.last = info[at + 1] end
+        if info[at] == 'first-entry' and info[at + 1] then channel.oldest = info[at + 1][1] end
     end
     if fields[5] then
         local id, after, has_events, reason = string.match(fields[5], '^(%S+) (%S+) (%d) (%S+)$')
@@ -82,13 +93,24 @@ end
 
 -- Creates a channel because something is appended to it, and registers it in `sets`. Returns an error
 -- if Redis rejects it.
-local function create_for_append(channel, name, settings, class, random, sets)
+local function create_for_append(channel, name, settings, random, sets)
     local rejected = create_channel(channel, settings, random)
     if rejected then return rejected end
-    redis.call('ZADD', sets.registry, 'NX', now_ms, name)
+    redis.call('ZADD', sets.registry, 0, name)
     redis.call('ZADD', sets.index, 0, name)
-    local ttl_ms = setting(settings, class, TTL)
-    if ttl_ms then redis.call('ZADD', sets.due, now_ms + ttl_ms, name) end
+end
+
+-- Ensures after a write that the channel is looked at in time. `keys_ms` is how long the keys of the
+-- write are known, if it has any.
+local function index_write(channel, name, class, age_max_ms, keys_ms, due)
+    local age_ms = setting(channel.settings, class, HISTORY_AGE) or tonumber(age_max_ms)
+    local earliest = now_ms + pause_ms(age_ms)
+    local oldest_ms = channel.oldest and ms_of(channel.oldest) or now_ms
+    local due_ms = math.max(oldest_ms + age_ms, earliest)
+    local ttl_ms = setting(channel.settings, class, channel.finish and TTL_CLOSED or TTL)
+    if ttl_ms then due_ms = math.min(due_ms, now_ms + ttl_ms) end
+    if keys_ms then due_ms = math.min(due_ms, math.max(now_ms + keys_ms, earliest)) end
+    redis.call('ZADD', due, 'LT', due_ms, name)
 end
 
 -- Deletes a channel and leaves a tombstone, which it returns. `others` are the remaining keys of the
@@ -97,15 +119,18 @@ local function delete_channel(channel, name, others, deleted, sets)
     local finish = channel.finish and channel.finish.id or id_after(channel.last)
     local at = id_after(finish)
     redis.call('UNLINK', channel.stream, channel.life, unpack(others))
-    for _, set in ipairs({ sets.registry, sets.index, sets.due }) do
-        redis.call('ZREM', set, name)
-    end
+    redis.call('ZREM', sets.registry, name)
+    redis.call('ZREM', sets.index, name)
     local has_events = channel.has_events and 1 or 0
     local member = string.format('%s %s %s %d %s', channel.last, finish, at, has_events,
         channel.incarnation)
     redis.call('DEL', deleted)
     redis.call('ZADD', deleted, ms_of(at), member)
     redis.call('ZADD', sets.tombstones, ms_of(at), name)
-    redis.pcall('PUBLISH', channel.stream, '')
+    redis.call('ZADD', sets.due, ms_of(at) + TOMBSTONE_MS, name)
+    if redis.call('ZCARD', sets.tombstones) > sets.tombstones_max then
+        redis.call('ZADD', sets.due, now_ms, redis.call('ZRANGE', sets.tombstones, 0, 0)[1])
+    end
+    if not sets.waits then redis.pcall('PUBLISH', channel.stream, '') end
     return member
 end

@@ -5,6 +5,7 @@
 -- KEYS[2]  gap_index  the index of its gap records, a stream
 -- KEYS[3]  life       what is stored about the channel besides its events; see life.lua
 -- KEYS[4]  deleted    its tombstone
+-- KEYS[5…] registry, index, due: see write.lua
 --
 -- ARGV[1]  id           the id to verify
 -- ARGV[2]  channel      the name of the channel
@@ -118,6 +119,10 @@ local gap = cjson.encode({
 })
 redis.call('XADD', stream, record, 'event', 'gap', 'data', gap)
 redis.call('XADD', gap_index, 'MAXLEN', ARGV[4], record, 'after', after)
+-- Redis may have lost the whole channel.
+redis.call('ZADD', KEYS[5], 0, ARGV[2])
+redis.call('ZADD', KEYS[6], 0, ARGV[2])
+redis.call('ZADD', KEYS[7], 'LT', now_ms + age_max_ms, ARGV[2])
 -- A notification may fail: a node that misses it polls.
 redis.pcall('PUBLISH', stream, '')
 return {'recorded', record, after}

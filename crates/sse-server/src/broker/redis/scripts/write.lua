@@ -10,9 +10,9 @@
 -- KEYS[3]  stream    the stream of the channel
 -- KEYS[4]  life      what is stored about the channel besides its events, a hash
 -- KEYS[5]  deleted   its tombstone, a sorted set
--- KEYS[6]  registry  all channels by the time of their first use, a sorted set
+-- KEYS[6]  registry  the channels of the slot, a sorted set
 -- KEYS[7]  index     all channels by name, a sorted set
--- KEYS[8]  due       channels by the time at which they may expire, a sorted set
+-- KEYS[8]  due       the channels of the slot by the time of their next maintenance, a sorted set
 --
 -- ARGV[1]  window_ms   how long a key is known
 -- ARGV[2]  keys_max    how many keys the channel may have
@@ -31,7 +31,8 @@
 -- ARGV[13] is_explicit 1 if only `PUT` creates the channel
 -- ARGV[14] refuses     1 if a deleted channel accepts no write while its tombstone is kept
 -- ARGV[15] class       the settings of its class
--- then per item, from ARGV[16] on:
+-- ARGV[16] age_max_ms  the age up to which events are kept; its own settings count first
+-- then per item, from ARGV[17] on:
 --          key         fingerprint of the idempotency key, 16 bytes; empty without a key
 --          owned_key   the key to use if another client has used `key` for other content
 --          content     fingerprint of what is published, 16 bytes; empty without a key
@@ -76,7 +77,7 @@ end
 
 -- Step 1: look up every item before anything is changed.
 local items, new_contents, new_keys = {}, {}, 0
-local at = 16
+local at = 17
 while at <= #ARGV do
     -- `first_arg` and `last_arg` enclose the types and data of the item's events.
     local item = { key = ARGV[at], content = ARGV[at + 2],
@@ -140,7 +141,7 @@ end
 
 -- Step 4: create the channel, and choose the id of the first event.
 if needs_append and not channel.exists then
-    local rejected = create_for_append(channel, ARGV[8], ARGV[12], class, ARGV[5],
+    local rejected = create_for_append(channel, ARGV[8], ARGV[12], ARGV[5],
         { registry = KEYS[6], index = KEYS[7], due = KEYS[8] })
     if rejected then return rejected end
 end
@@ -215,8 +216,10 @@ if close ~= '' and channel.exists and not channel.finish then
         string.format('%s %s %d %s', id, channel.last, has_events, close))
     redis.call('XSETID', stream, MAX_ID)
     channel.finish, has_appended = { id = id, reason = close }, true
-    local ttl_ms = setting(channel.settings, class, TTL_CLOSED)
-    if ttl_ms then redis.call('ZADD', KEYS[8], ms_of(id) + ttl_ms, ARGV[8]) end
+end
+if has_appended then
+    local keys_ms = new_keys > 0 and window_ms or nil
+    index_write(channel, ARGV[8], class, ARGV[16], keys_ms, KEYS[8])
 end
 local has_end = close ~= '' and channel.finish and channel.finish.reason == close
 reply[2] = has_end and channel.finish.id or #items > 0 and reply[#reply - 1] or channel.last

@@ -40,12 +40,15 @@ function el(name, attributes = {}, ...children) {
     else if (value === true) element.setAttribute(key, '');
     else if (value !== false && value != null) element.setAttribute(key, value);
   }
-  element.append(...children.filter((child) => child != null)
+  element.append(...children.filter((child) => child != null && child !== false)
     .map((child) => child instanceof Node ? child : document.createTextNode(visible(child))));
   return element;
 }
 
 const byId = (id) => document.getElementById(id);
+/** A number that may be none, or hostile text. */
+const count = (value) => value == null ? '–' : Number.isFinite(value) ? number(value) : '?';
+
 const number = (value) => Number(value).toLocaleString('en', { maximumFractionDigits: value < 10 ? 1 : 0 });
 
 function bytes(value) {
@@ -434,6 +437,95 @@ function overview(root) {
   };
 }
 
+// --- Channels -----------------------------------------------------------------------------------
+
+const CHANNELS_PER_PAGE = 50;
+
+/** Pages without a visible channel that are skipped at a time. */
+const EMPTY_PAGES = 20;
+
+function channelsScreen(root, wanted) {
+  const prefix = el('input', { type: 'search', maxlength: 64, value: wanted, placeholder: 'all channels', spellcheck: 'false', autocomplete: 'off' });
+  const [body, status, output] = [el('tbody'), el('p', { class: 'note', role: 'status' }), el('p', { class: 'note', role: 'status' })];
+  const first = el('button', { type: 'button', click: () => load(null) }, 'First page');
+  const next = el('button', { type: 'button', click: () => load(following) }, 'Next page');
+  const [busiest, note] = [el('tbody'), el('p', { class: 'note' })];
+  // The page shown, the one after it, and the number of the last request for one.
+  let [shown, following, latest] = [null, null, 0];
+  root.append(
+    el('form', { submit: (event) => { event.preventDefault(); load(null); } },
+      fieldOf('Name begins with', prefix), el('button', { class: 'main' }, 'Search'), first, next),
+    status, output,
+    table('Channels by name', ['Channel', 'State', 'Events', 'Data', 'Newest event', 'Streams', 'Expires', 'Actions'], body),
+    el('h2', {}, 'Busiest'), note,
+    table('Channels with the most publishes', ['Channel', 'Events per second', 'Data per second', 'Streams'], busiest));
+  async function pageAfter(after) {
+    let page;
+    for (let attempt = 0; attempt < EMPTY_PAGES; attempt += 1) {
+      page = await getJson(`channels?${query([['prefix', prefix.value.trim()], ['after', page?.next ?? after], ['limit', CHANNELS_PER_PAGE]])}`);
+      if (page.channels.length || !page.more) break;
+    }
+    return page;
+  }
+  async function load(after) {
+    const request = latest += 1;
+    status.classList.remove('bad');
+    try {
+      const page = await pageAfter(after);
+      if (request !== latest) return;
+      [shown, following] = [after, page.next];
+      body.replaceChildren(...page.channels.map(channelRow));
+      if (!page.channels.length) body.append(emptyRow(8, page.more ? 'No channel on these pages that you may see.' : 'No channel.'));
+      status.textContent = `${page.channels.length} ${page.channels.length === 1 ? 'channel' : 'channels'} on this page${page.more ? ', more follow' : ''}`;
+    } catch (error) {
+      if (request !== latest) return;
+      following = null;
+      body.replaceChildren();
+      status.classList.add('bad');
+      status.textContent = visible(error.message);
+    }
+    first.disabled = after == null;
+    next.disabled = following == null;
+  }
+  async function change(title, text, verb, request) {
+    if (!await confirmed(title, text, verb)) return;
+    await report(output, request);
+    load(shown);
+  }
+  const close = (name) => change(`Close ${name}?`,
+    'Nothing more can be published to the channel. Its subscribers get the event "end", and its events stay readable until they expire.',
+    'Close the channel', async () => `${name} is closed after ${(await sendJson(`channels/${encodeURIComponent(name)}/close`, { reason: 'closed' })).id}`);
+  const remove = (name) => change(`Delete ${name}?`,
+    'All events and keys of the channel are deleted. This cannot be undone. Its subscribers get the event "end".',
+    'Delete the channel', async () => {
+      await send(`channels/${encodeURIComponent(name)}`, { method: 'DELETE' });
+      return `${name} is deleted`;
+    });
+  const channelRow = ({ channel, state, reason, events, bytes: size, newest, streams, expires }) => row(
+    channelLink(channel), oneLine(reason == null ? state : `${state}: ${reason}`), count(events),
+    size == null ? '–' : bytes(size), newest == null ? '–' : timeOfId(newest), count(streams), expires == null ? 'never' : oneLine(expires),
+    el('span', { class: 'actions' },
+      state === 'open' && el('button', { type: 'button', class: 'danger', 'aria-label': oneLine(`Close ${channel}`), click: () => close(channel) }, 'Close'),
+      el('button', { type: 'button', class: 'danger', 'aria-label': oneLine(`Delete ${channel}`), click: () => remove(channel) }, 'Delete')));
+  async function loadBusiest() {
+    // A list that is replaced under the keyboard's focus would lose it.
+    if (busiest.contains(document.activeElement)) return;
+    try {
+      const { channels } = await getJson('admin/channels/busiest');
+      note.textContent = 'Published over HTTP through this node, averaged over about a minute; at most 200 channels.';
+      busiest.replaceChildren(...channels.map(({ channel, events_per_s: events, bytes_per_s: size, streams }) =>
+        row(channelLink(channel), count(events), bytes(size), count(streams))));
+      if (!channels.length) busiest.append(emptyRow(4, 'Nothing was published in the last minutes.'));
+    } catch (error) {
+      note.textContent = visible(error.message);
+    }
+  }
+  load(null);
+  loadBusiest();
+  const timer = setInterval(loadBusiest, 3000);
+  return { close() { clearInterval(timer); latest += 1; } };
+}
+
 // --- One channel --------------------------------------------------------------------------------
 
 const STARTS = { now: 'now', last: 'the last N events', since: 'a time', id: 'an event id', oldest: 'the oldest event' };
@@ -614,7 +706,7 @@ function streamsScreen(root) {
     load();
   }
   const streamRow = (stream) => row(
-    el('span', {}, ...stream.channels.flatMap((channel, index) => [index ? ', ' : null, channelLink(channel)])),
+    channelList(stream.channels),
     stream.lag_ms ? duration(stream.lag_ms) : 'at the tail', oneLine(principalText(stream.principal)), stream.address ?? '–',
     stream.since ? time(Date.parse(stream.since)) : '–', stream.bytes == null ? '–' : bytes(stream.bytes),
     stream.id ? el('button', { type: 'button', class: 'danger', 'aria-label': `Close stream ${stream.id}`, click: () => close(stream.id) }, 'Close') : '–');
@@ -648,7 +740,99 @@ function streamsScreen(root) {
   };
 }
 
+const channelList = (names) => el('span', {}, ...names.flatMap((name, index) => [index ? ', ' : null, channelLink(name)]));
+
 const channelLink = (name) => el('a', { href: `#channel/${encodeURIComponent(name)}` }, oneLine(name));
+
+// --- Trace --------------------------------------------------------------------------------------
+
+const TRACE_KEPT = 500;
+const TRACE_SUBJECTS = {
+  channel: ['A channel', ['channel']], address: ['An address', ['address']], key: ['An API key', ['key']],
+  subject: ['A subject of tokens', ['iss', 'sub']],
+};
+
+/** What an entry of a trace reports beside its channels and its caller. */
+function entryText({ kind, method, path, status, result, message, events, bytes: size, duplicates, first_id: first, last_id: last, reason }) {
+  switch (kind) {
+    case 'request': return `${method} ${path}: ${status} ${result}${message ? `, ${message}` : ''}`;
+    case 'published': return `${count(events)} ${events === 1 ? 'event' : 'events'}, ${bytes(size)}, ${first === last ? `id ${first}` : `ids ${first} to ${last}`}${duplicates ? `, ${count(duplicates)} known already` : ''}`;
+    default: return reason;
+  }
+}
+
+function traceScreen(root, name) {
+  const what = el('select', {}, ...Object.entries(TRACE_SUBJECTS).map(([key, [text]]) => el('option', { value: key }, text)));
+  const fields = el('div', { class: 'bar' });
+  const minutes = el('select', {}, ...[1, 5, 10].map((value) => el('option', { value }, `${value} min`)));
+  const [status, body, streams] = [el('p', { class: 'note', role: 'status' }, 'No trace is open.'), el('tbody'), el('tbody')];
+  const stopButton = el('button', { type: 'button', disabled: true, click: () => stop('Stopped') }, 'Stop');
+  let abort = new AbortController();
+  let [shown, dropped, ends, note] = [0, 0, 0, ''];
+  const showFields = () => fields.replaceChildren(...TRACE_SUBJECTS[what.value][1].map((field) =>
+    fieldOf(field, el('input', { name: field, required: true, spellcheck: 'false', autocomplete: 'off', value: field === 'channel' ? name : null }))));
+  const showStatus = () => {
+    status.textContent = oneLine(`${note}. ${count(shown)} entries, ${count(dropped)} left out.`
+      + (stopButton.disabled || !ends ? '' : ` Ends at ${time(ends)}.`));
+  };
+  function stop(text) {
+    abort.abort();
+    stopButton.disabled = true;
+    note = text;
+    showStatus();
+  }
+  const onEvent = {
+    entry(entry) {
+      shown += 1;
+      body.prepend(row(time(entry.time_ms), oneLine(entry.kind).replace('_', ' '), channelList(entry.channels), oneLine(entry.caller ?? '–'), oneLine(entry.address ?? '–'), oneLine(entryText(entry))));
+      while (body.childElementCount > TRACE_KEPT) body.lastElementChild.remove();
+    },
+    status(found) { ({ dropped, ends_ms: ends } = found); },
+    streams({ total, streams: found }) {
+      streams.replaceChildren(...found.map((stream) => row(channelList(stream.channels), stream.lag_ms ? duration(stream.lag_ms) : 'at the tail',
+        oneLine(principalText(stream.principal)), oneLine(stream.address ?? '–'), stream.bytes == null ? '–' : bytes(stream.bytes))));
+      if (!found.length) streams.append(emptyRow(5, 'No open stream.'));
+      else if (total > found.length) streams.append(emptyRow(5, `${count(total - found.length)} more.`));
+    },
+    end() { note = 'The time is over'; },
+  };
+  async function start(event) {
+    event.preventDefault();
+    abort.abort();
+    const { signal } = abort = new AbortController();
+    body.replaceChildren();
+    streams.replaceChildren();
+    [shown, dropped, ends, note] = [0, 0, 0, 'Tracing'];
+    stopButton.disabled = false;
+    try {
+      const named = [...fields.querySelectorAll('input')].map((field) => [field.name, field.value.trim()]);
+      const response = await send(`admin/trace?${query([...named, ['for', `${minutes.value}m`]])}`, { accept: 'text/event-stream', signal });
+      showStatus();
+      for await (const { type, data } of eventsOf(response)) {
+        if (data != null && Object.hasOwn(onEvent, type)) onEvent[type](JSON.parse(data));
+        showStatus();
+      }
+      if (note === 'Tracing') note = 'The server ended the trace';
+    } catch (error) {
+      if (signal.aborted) return;
+      note = `Not traced: ${error.message}`;
+    }
+    if (signal.aborted) return;
+    stopButton.disabled = true;
+    showStatus();
+  }
+  what.addEventListener('change', showFields);
+  showFields();
+  body.append(emptyRow(6, 'Nothing yet.'));
+  root.append(
+    el('p', { class: 'note' }, 'Shows requests, publishes, gaps and ends of streams on this node. It contains no data of events.'),
+    el('form', { submit: start }, fieldOf('Trace', what), fields, fieldOf('For', minutes), el('button', { class: 'main' }, 'Start'), stopButton),
+    status,
+    table('Entries, newest first', ['Time', 'What', 'Channels', 'Caller', 'Address', 'Detail'], body),
+    el('h2', {}, 'Open streams, slowest first'),
+    table('Open streams of the trace', ['Channels', 'Lag', 'Caller', 'Address', 'Sent'], streams));
+  return { close() { abort.abort(); } };
+}
 
 // --- Gaps and rejections ------------------------------------------------------------------------
 
@@ -743,26 +927,45 @@ function settingsScreen(root) {
   const body = el('tbody');
   const words = el('input', { type: 'search', placeholder: 'name, value or origin' });
   const tables = el('div', {});
-  root.append(el('div', { class: 'bar' }, fieldOf('Contains', words)), table('Settings', ['Setting', 'Value', 'Origin'], body), tables);
+  const nodes = el('tbody');
+  root.append(
+    el('h2', {}, 'Nodes'), table('Nodes', ['Node', 'Host', 'Addresses', 'Version', 'Up', 'Streams', 'Behind the tail', 'Largest lag'], nodes),
+    el('h2', {}, 'Settings of this node'), el('div', { class: 'bar' }, fieldOf('Contains', words)), table('Settings', ['Setting', 'Value', 'Origin'], body), tables);
   let settings = [];
   const update = () => {
     const matches = ({ key, value, origin }) => `${key} ${value} ${origin}`.toLowerCase().includes(words.value.toLowerCase());
     body.replaceChildren(...settings.filter(matches).map(({ key, value, origin }) => row(el('code', {}, oneLine(key)), el('code', {}, oneLine(value)), oneLine(origin))));
   };
   words.addEventListener('input', update);
+  async function loadNodes() {
+    try {
+      const found = await getJson('admin/nodes');
+      nodes.replaceChildren(...found.nodes.map((node) => row(
+        el('code', {}, oneLine(node.id), node.is_self ? ' (this one)' : null), oneLine(node.host ?? '–'), oneLine(node.addresses.join(', ')),
+        oneLine(node.version), duration(found.time_ms - node.started_ms), count(node.streams), count(node.behind_tail),
+        node.lag_ms ? duration(node.lag_ms) : 'none')));
+    } catch (error) {
+      nodes.replaceChildren(emptyRow(8, error.message));
+    }
+  }
+  loadNodes();
+  const timer = setInterval(loadNodes, 5000);
   getJson('admin/settings').then((found) => {
     settings = found.settings;
     update();
     for (const text of [found.tls, found.access]) if (text) tables.append(el('pre', { tabindex: 0 }, text.trim()));
   }).catch((error) => tables.append(el('p', { class: 'bad' }, error.message)));
+  return { close() { clearInterval(timer); } };
 }
 
 // --- Screens ------------------------------------------------------------------------------------
 
 const SCREENS = {
   overview: ['Overview', overview],
+  channels: ['Channels', channelsScreen],
   channel: ['Channel', channelScreen],
   streams: ['Streams', streamsScreen],
+  trace: ['Trace', traceScreen],
   incidents: ['Gaps and rejections', incidentsScreen],
   access: ['Access', accessScreen],
   settings: ['Settings', settingsScreen],

@@ -11,7 +11,8 @@ use crate::{
     broker::{BrokerError, Publisher, lifecycle::Write},
     budget::ClientNet,
     http::{
-        access::caller::Caller,
+        access::{caller::Caller, caller_quota::quota_of},
+        api::publish_quota::take_new_channels,
         error::{ApiError, ApiResult},
         request::{condition, json_body::read_json},
         state::AppState,
@@ -40,14 +41,19 @@ pub(in crate::http) async fn close(
     let reason = reason
         .parse()
         .map_err(|why| ApiError::InvalidRequest(format!("{reason:?} {why}")))?;
+    let caller = caller.after_wait()?;
+    caller.require(Right::Manage, std::slice::from_ref(&channel))?;
+    let client = ClientNet::of_request(&request);
+    let quota = quota_of(&request, &state, &caller);
+    take_new_channels(&quota, &state, client, [&channel]).await?;
     let write = Write {
         close: Some(reason),
         condition,
         ..Write::default()
     };
-    let publisher = Publisher::of_client(ClientNet::of_request(&request));
+    let publisher = Publisher::of_client(client);
     let written = state.hub.broker().write(publisher, &channel, write).await;
-    let may_publish = caller.require_one_of(&[Right::Publish], &channel).is_ok();
+    let may_publish = caller.has_one_of(&[Right::Publish], &channel);
     let written = written.map_err(|error| match error {
         BrokerError::ConditionFailed { .. } if !may_publish => ApiError::ConditionFailed,
         error => error.into(),

@@ -3,13 +3,14 @@
 use actix_web::{HttpRequest, HttpResponse, web::Payload};
 use actix_web_lab::extract::LocalData;
 
-use super::{channel_of, check_settings, count_streams, description_json, etag};
+use super::{channel_of, check_settings, description_json, etag};
 use crate::{
     access::Right,
     broker::Publisher,
     budget::ClientNet,
     http::{
-        access::caller::Caller,
+        access::{caller::Caller, caller_quota::quota_of},
+        api::publish_quota::take_new_channels,
         error::{ApiError, ApiResult},
         request::{channel_settings::SettingsBody, json_body::read_json},
         state::AppState,
@@ -37,7 +38,12 @@ pub(in crate::http) async fn configure(
     let body: SettingsBody = read_json(&request, payload, &state, EXAMPLE).await?;
     let settings = body.settings()?;
     check_settings(&state, &channel, settings)?;
-    let publisher = Publisher::of_client(ClientNet::of_request(&request));
+    let caller = caller.after_wait()?;
+    caller.require(Right::Manage, std::slice::from_ref(&channel))?;
+    let client = ClientNet::of_request(&request);
+    let quota = quota_of(&request, &state, &caller);
+    take_new_channels(&quota, &state, client, [&channel]).await?;
+    let publisher = Publisher::of_client(client);
     let broker = state.hub.broker();
     let configured = broker.configure(publisher, &channel, settings).await?;
     let mut response = if configured.created {
@@ -45,7 +51,7 @@ pub(in crate::http) async fn configure(
     } else {
         HttpResponse::Ok()
     };
-    let streams = count_streams(&state).await.remove(&channel).unwrap_or(0);
+    let streams = state.streams.list().await.count_streams(&channel);
     response.insert_header(etag(configured.description.newest));
     Ok(response.json(description_json(&state, &configured.description, streams)))
 }

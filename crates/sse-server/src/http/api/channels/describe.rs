@@ -3,7 +3,7 @@
 use actix_web::{HttpRequest, HttpResponse, http::Method};
 use actix_web_lab::extract::LocalData;
 
-use super::{channel_of, count_streams, description_json, etag};
+use super::{channel_of, description_json, etag};
 use crate::{
     access::Right,
     http::{
@@ -27,6 +27,6 @@ pub(in crate::http) async fn describe(
     if request.method() == Method::HEAD {
         return Ok(response.finish());
     }
-    let streams = count_streams(&state).await.remove(&channel).unwrap_or(0);
+    let streams = state.streams.list().await.count_streams(&channel);
     Ok(response.json(description_json(&state, &description, streams)))
 }

@@ -7,15 +7,16 @@
 //! | `PUT /channels/{name}` | manage | `configure` |
 //! | `DELETE /channels/{name}` | manage | `remove` |
 //! | `POST /channels/{name}/close` | manage | `close` |
+//!
+//! `name_ranges` has the names that a list examines, and `list_cursor` the places where its pages end.
 
 pub(in crate::http) mod close;
 pub(in crate::http) mod configure;
 pub(in crate::http) mod describe;
 pub(in crate::http) mod list;
 mod list_cursor;
+mod name_ranges;
 pub(in crate::http) mod remove;
-
-use std::collections::HashMap;
 
 use actix_web::{
     HttpRequest,
@@ -62,17 +63,6 @@ fn channel_of(
 /// Returns the header with the newest id of a channel.
 pub(in crate::http) fn etag(newest: EventId) -> (HeaderName, String) {
     (ETAG, format!("\"{newest}\""))
-}
-
-/// Counts the open streams of this node per channel.
-async fn count_streams(state: &AppState) -> HashMap<Channel, usize> {
-    let mut counts = HashMap::new();
-    for stream in state.streams.list().await.streams {
-        for channel in stream.channels {
-            *counts.entry(channel).or_default() += 1;
-        }
-    }
-    counts
 }
 
 /// Returns a channel as the API describes it.

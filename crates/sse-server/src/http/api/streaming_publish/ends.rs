@@ -1,41 +1,32 @@
 //! When the server ends a streaming publish: as it would end a stream of the same caller.
 
-use std::slice;
+use std::{slice, sync::Arc};
 
-use actix_web::HttpRequest;
-use sse_proto::Channel;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    access::Right,
-    fanout::{drain::Drain, stream_caller::StreamCaller, stream_guard::CloseReason},
+    fanout::{
+        drain::Drain, publish_list::OpenPublish, stream_caller::StreamCaller,
+        stream_guard::CloseReason,
+    },
     http::{access::caller::Caller, state::AppState},
 };
 
 /// What ends a streaming publish.
 pub(super) struct Ends {
-    channel: Channel,
+    publish: Arc<OpenPublish>,
     /// `None` if the credential does not expire.
     expires_at: Option<Instant>,
-    /// `None` without access rules.
-    caller: Option<StreamCaller>,
     drain: Drain,
     stopping: CancellationToken,
 }
 
 impl Ends {
-    pub(super) fn new(
-        request: &HttpRequest,
-        state: &AppState,
-        caller: &Caller,
-        channel: &Channel,
-    ) -> Self {
-        let address = request.peer_addr().map(|peer| peer.ip());
+    pub(super) fn new(state: &AppState, caller: &Caller, publish: Arc<OpenPublish>) -> Self {
         Self {
-            channel: channel.clone(),
+            publish,
             expires_at: StreamCaller::expiry(caller.identity()).map(Instant::from_std),
-            caller: caller.stream_caller(address, Right::Publish),
             drain: state.streams.drain.clone(),
             stopping: state.streams.stopping.clone(),
         }
@@ -45,7 +36,8 @@ impl Ends {
     pub(super) async fn wait(self) -> &'static str {
         let reason = tokio::select! {
             () = wait_until(self.expires_at) => CloseReason::Expired,
-            reason = lost_right(self.caller.as_ref(), &self.channel) => reason,
+            reason = lost_right(&self.publish) => reason,
+            () = self.publish.closed() => CloseReason::Closed,
             () = self.drain.next_end_reached() => CloseReason::Drain,
             () = self.stopping.cancelled() => CloseReason::Shutdown,
         };
@@ -60,9 +52,12 @@ async fn wait_until(at: Option<Instant>) {
     }
 }
 
-async fn lost_right(caller: Option<&StreamCaller>, channel: &Channel) -> CloseReason {
-    match caller {
-        Some(caller) => caller.wait_until_ended(slice::from_ref(channel)).await,
+async fn lost_right(publish: &OpenPublish) -> CloseReason {
+    match publish.caller() {
+        Some(caller) => {
+            let channel = slice::from_ref(publish.channel());
+            caller.wait_until_ended(channel).await
+        }
         None => std::future::pending().await,
     }
 }

@@ -50,9 +50,10 @@ use super::{
     stream::may_stream,
 };
 use crate::{
+    access::Right,
     broker::{BrokerError, lifecycle::Written},
     budget::ClientNet,
-    fanout::publish_permit::PublishPermit,
+    fanout::{publish_list::PublishEntry, publish_permit::PublishPermit},
     http::{
         access::{caller::Caller, caller_quota::quota_of, channel_query::BatchQuery},
         error::{ApiError, ApiResult, RETRY_AFTER},
@@ -83,7 +84,11 @@ pub(super) async fn publish(
     let permits = take_permits(request, state, caller)?;
     let quota = PublishQuota::of_lines(request, state, caller);
     quota.take_channel(state, &target).await?;
-    let ends = Ends::new(request, state, caller, &target.channel);
+    let address = request.peer_addr().map(|peer| peer.ip());
+    let stream_caller = caller.stream_caller(address, Right::Publish);
+    let publishes = &state.streams.publishes;
+    let entry = publishes.add(target.channel.clone(), address, stream_caller);
+    let ends = Ends::new(state, caller, entry.publish().clone());
     let client = ClientNet::of_request(request);
     let limit = state.limits.event_bytes();
     let body = LineBody::new(payload, limit, &state.body_memory, client);
@@ -95,6 +100,7 @@ pub(super) async fn publish(
         keep_alive: None,
         in_flight: None,
         is_over: false,
+        entry,
         _permits: permits,
     };
     Ok(publish.run(ends.wait()).await)
@@ -162,6 +168,8 @@ where
     in_flight: Option<JoinHandle<ApiResult<Stored>>>,
     /// The publish has a response.
     is_over: bool,
+    /// Lists the publish for operators.
+    entry: PublishEntry,
     _permits: Permits,
 }
 
@@ -203,6 +211,7 @@ where
                 biased;
                 reason = &mut ends => return Ending::Ended(reason),
                 read = self.groups.body().read() => {
+                    self.entry.publish().set_bytes(self.groups.body().received());
                     if let Err(error) = read {
                         return Ending::Failed(error);
                     }

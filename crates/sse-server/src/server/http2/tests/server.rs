@@ -46,6 +46,7 @@ const LIMITS: ConnectionLimits = ConnectionLimits {
     open_max: 1000,
     reserve: 10,
     client_max: 1000,
+    client_streams_max: 1000,
 };
 
 /// The app, with a service that can be named.
@@ -115,7 +116,7 @@ impl TestServer {
             connections_max: 10_000,
             stopping: stopping.clone(),
         };
-        let state = resources.app_state(&config, access).unwrap();
+        let state = resources.app_state(&config, access, &[]).unwrap();
         let address = "127.0.0.1:5000".parse().unwrap();
         let service = app(state.clone(), address).new_service(AppConfig::default());
         let service = service.await.unwrap();

@@ -93,12 +93,12 @@ async fn a_blocked_stream_ends_when_its_key_is_revoked_or_an_operator_closes_it(
             response.into_body()
         };
         let (mut closed_by_operator, mut revoked) = (open("a").await, open("b").await);
-        let callers = async || {
-            let streams = server.state.streams.list().await.streams;
-            streams.into_iter().filter_map(|stream| stream.caller)
+        let first_caller = async || {
+            let live = server.state.streams.list().await;
+            let mut streams = live.streams.iter();
+            streams.find_map(|stream| stream.caller.clone())
         };
-        let mut callers = callers().await;
-        callers.next().expect("a stream").close();
+        first_caller().await.expect("a stream").close();
         assert_eq!(
             reset_of(&mut closed_by_operator).await,
             Some(Reason::CANCEL)

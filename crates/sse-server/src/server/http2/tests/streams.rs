@@ -74,6 +74,7 @@ const SMALL: ConnectionLimits = ConnectionLimits {
     open_max: 2,
     reserve: 1,
     client_max: 1,
+    client_streams_max: 1000,
 };
 
 #[tokio::test]
