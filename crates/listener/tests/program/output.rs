@@ -87,8 +87,6 @@ fn a_closed_pipe_ends_the_listener_quietly() {
         "event: message \ndata: a\n"
     );
     listener.stdout_closed();
-    // Send repeatedly, because a program that another test is starting may hold the pipe for a
-    // moment.
     let sending = std::thread::spawn(move || stream.send_until_closed("data: b\n\n"));
     let ended = listener.wait_for_end();
     sending.join().unwrap();

@@ -1,7 +1,7 @@
 //! The open streaming publishes, which operators list and close like streams.
 //!
 //! The limit of open streams bounds the list, because each publish has a
-//! [`PublishPermit`](super::publish_permit::PublishPermit).
+//! `PublishPermit`.
 
 use std::{
     collections::HashMap,

@@ -4,7 +4,7 @@
 //! each open trace whose [`Subject`] matches gets an entry. Without an open trace a report costs one
 //! load of an atomic number. An entry contains no data of an event.
 //!
-//! A trace is lossy: at most [`RATE_MAX`] entries per second, and [`ENTRIES_MAX`] that wait for its
+//! A trace is lossy: at most `RATE_MAX` entries per second, and `ENTRIES_MAX` that wait for its
 //! client. What is left out is counted. No thread waits for the client of a trace.
 //!
 //! | file | contents |

@@ -3,11 +3,18 @@
 use std::{
     io::{BufRead, BufReader, Read},
     process::{Child, ChildStdout, Command, Stdio},
-    sync::mpsc::{Receiver, RecvTimeoutError, channel},
+    sync::{
+        Mutex, PoisonError,
+        mpsc::{Receiver, RecvTimeoutError, channel},
+    },
     thread,
 };
 
 use super::{WAIT_MAX, bounded};
+
+/// Held while a program starts and while a pipe is closed. A program that another test is starting
+/// has a copy of every open pipe until its `exec`, so that a pipe closed meanwhile stays open.
+static STARTING: Mutex<()> = Mutex::new(());
 
 /// How much of stdout is read.
 #[derive(Clone, Copy)]
@@ -52,13 +59,13 @@ impl Listener {
     /// Starts a command line whose stderr is a closed pipe.
     pub(crate) fn spawn_without_stderr(command: &mut Command) -> Self {
         let (reader, writer) = std::io::pipe().expect("a pipe");
-        drop(reader);
-        let mut child = command
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(writer)
-            .spawn()
-            .expect("the listener is built");
+        close(reader);
+        let mut child = start(
+            command
+                .stdin(Stdio::null())
+                .stdout(Stdio::piped())
+                .stderr(writer),
+        );
         let stdout = lines_of(child.stdout.take().expect("piped"), usize::MAX);
         Self {
             child,
@@ -70,12 +77,12 @@ impl Listener {
 
     /// Starts a command line.
     pub(crate) fn spawn(command: &mut Command, reading: Reading) -> Self {
-        let mut child = command
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("the listener is built with its tests");
+        let mut child = start(
+            command
+                .stdin(Stdio::null())
+                .stdout(Stdio::piped())
+                .stderr(Stdio::piped()),
+        );
         let stderr = lines_of(child.stderr.take().expect("piped"), usize::MAX);
         let stdout = child.stdout.take().expect("piped");
         let (unread_stdout, stdout) = match reading {
@@ -164,6 +171,19 @@ impl Drop for Listener {
     }
 }
 
+fn start(command: &mut Command) -> Child {
+    let _starting = STARTING.lock().unwrap_or_else(PoisonError::into_inner);
+    command
+        .spawn()
+        .expect("the listener is built with its tests")
+}
+
+/// Closes a pipe, of which no other program has a copy afterwards.
+fn close<P>(pipe: P) {
+    let _starting = STARTING.lock().unwrap_or_else(PoisonError::into_inner);
+    drop(pipe);
+}
+
 /// Reads lines, each with its end, up to a number of lines. Then the pipe is closed.
 fn lines_of(pipe: impl Read + Send + 'static, count: usize) -> Receiver<Vec<u8>> {
     let (send, lines) = channel();
@@ -178,7 +198,7 @@ fn lines_of(pipe: impl Read + Send + 'static, count: usize) -> Receiver<Vec<u8>>
         }
         // Close the pipe before the channel, so that a test that receives no more lines can rely on
         // a closed pipe.
-        drop(pipe);
+        close(pipe);
         drop(send);
     });
     lines

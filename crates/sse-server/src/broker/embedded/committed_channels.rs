@@ -160,6 +160,20 @@ impl Channels {
         }
     }
 
+    /// Replaces the times from which channels may be due.
+    pub(super) fn set_due(&mut self, due: impl IntoIterator<Item = (Slot, Option<u64>)>) {
+        for (slot, due_ms) in due {
+            self.due.set(slot, due_ms);
+        }
+    }
+
+    /// Returns the channel in a slot, with its row and life.
+    pub(super) fn at(&self, slot: Slot) -> Option<(&Channel, ChannelRow, Option<&ChannelLife>)> {
+        let (channel, row) = self.rows.at(slot)?;
+        let life = self.lives.get(&slot).map(|life| &**life);
+        Some((channel, row.unpack(), life))
+    }
+
     /// Whether a channel is idle since its last id.
     pub(super) fn is_idle_since(&self, channel: &Channel, last: EventId) -> bool {
         let slot = self.rows.slot_of(channel);

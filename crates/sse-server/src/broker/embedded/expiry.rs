@@ -8,7 +8,7 @@ use super::{committed_channels::Channels, life::is_over, record::ChannelRow, tri
 use crate::broker::{
     Retention,
     channel_index::Slot,
-    lifecycle::{ChannelLife, Classes, ClockGuard, EXPIRE_PER_SECOND_MAX},
+    lifecycle::{ChannelLife, Classes, ClockGuard, EXPIRE_PER_SECOND_MAX, Tombstone},
 };
 
 /// Pause between two looks.
@@ -31,7 +31,7 @@ pub(super) struct Expiry {
 
 /// A channel with what the indexes have of it: from when it may be due, and from when it may have
 /// events to trim.
-pub(super) type Indexed = (Slot, Option<u64>, Option<u64>);
+type Indexed = (Slot, Option<u64>, Option<u64>);
 
 impl Expiry {
     /// Indexes the channels of a log that was opened.
@@ -112,75 +112,73 @@ impl Expiry {
         self.guard.observe(log_ms, Instant::now());
     }
 
-    /// Looks at the channels that may be due.
-    pub(super) fn look(
+    /// Returns what is due now.
+    pub(super) fn due_now(
         &mut self,
         channels: &Channels,
-        retention: &Retention,
-        classes: &Classes,
+        limits: (&Retention, &Classes),
         log_ms: u64,
-    ) -> Found {
+    ) -> DueNow {
+        let mut found = DueNow::default();
         let now = Instant::now();
         if now < self.next {
-            return Found::default();
+            return found;
         }
         self.next = now + INTERVAL;
         if !self.guard.observe(log_ms, now) {
-            return Found::default();
+            return found;
         }
-        let mut found = Found::default();
         for slot in channels.due().due(log_ms).take(PER_LOOK_MAX) {
-            let Some(channel) = channels.name(slot) else {
-                continue;
-            };
-            let (row, life) = (
-                channels.row(channel),
-                channels.life(channel).map(AsRef::as_ref),
-            );
-            let later =
-                row.and_then(|row| next_look(channel, &row, life, retention, classes, log_ms));
-            match later {
-                Some((due_ms, trim_ms)) => found.postponed.push((slot, due_ms, trim_ms)),
-                None => found.due.push(channel.clone()),
+            match next_look(channels, limits, slot, log_ms) {
+                NextLook::Now(channel) => found.channels.push(channel),
+                NextLook::At(due_ms) => found.later.push((slot, due_ms)),
             }
         }
         let oldest = channels.tombstones().first();
-        found.has_old_tombstones = oldest.is_some_and(|(_, oldest)| is_over(oldest.at.ms, log_ms));
+        let is_over = |(_, oldest): (_, Tombstone)| is_over(oldest.at.ms, log_ms);
+        found.has_old_tombstones = oldest.is_some_and(is_over);
         found
     }
 }
 
 /// What a look has found.
 #[derive(Debug, Default)]
-pub(super) struct Found {
-    /// Channels to trim or to delete.
-    pub(super) due: Vec<Channel>,
-    /// Channels that came up too early, or have nothing to remove.
-    pub(super) postponed: Vec<Indexed>,
+pub(super) struct DueNow {
+    /// The channels to trim or delete.
+    pub(super) channels: Vec<Channel>,
+    /// Channels that are not due, and from when on they may be.
+    pub(super) later: Vec<(Slot, Option<u64>)>,
+    /// Whether tombstones are over.
     pub(super) has_old_tombstones: bool,
 }
 
-/// Returns the times of a channel that came up and needs no commit now. A channel that is empty and
-/// has a short time to live comes up again and again.
+/// When there may be something to trim or to delete in a channel.
+enum NextLook {
+    Now(Channel),
+    At(Option<u64>),
+}
+
+/// Decides on a channel that came up. Only one with something to remove needs a commit: a channel
+/// that is empty and has a short time to live comes up again and again.
 fn next_look(
-    channel: &Channel,
-    row: &ChannelRow,
-    life: Option<&ChannelLife>,
-    retention: &Retention,
-    classes: &Classes,
+    channels: &Channels,
+    (retention, classes): (&Retention, &Classes),
+    slot: Slot,
     log_ms: u64,
-) -> Option<(Option<u64>, Option<u64>)> {
-    let (due_ms, trim_ms) = times_of(channel, row, life, retention, classes);
-    let is_empty = life.is_none_or(|life| life.end.is_none()) && row.count == 0;
-    match due_ms {
-        Some(due_ms) if due_ms <= log_ms && is_empty => {
-            let written_ms = life.map_or(row.last.ms, |life| life.written_ms(row.last));
-            let ttl_ms = due_ms.saturating_sub(written_ms).max(1);
-            Some((Some(log_ms.saturating_add(ttl_ms)), trim_ms))
-        }
-        Some(due_ms) if due_ms <= log_ms => None,
-        later => Some((later, trim_ms)),
+) -> NextLook {
+    let Some((channel, row, life)) = channels.at(slot) else {
+        return NextLook::At(None);
+    };
+    let (due_ms, _) = times_of(channel, &row, life, retention, classes);
+    let Some(due_ms) = due_ms.filter(|due_ms| *due_ms <= log_ms) else {
+        return NextLook::At(due_ms);
+    };
+    if row.count > 0 || life.is_some_and(|life| life.end.is_some()) {
+        return NextLook::Now(channel.clone());
     }
+    let written_ms = life.map_or(row.last.ms, |life| life.written_ms(row.last));
+    let ttl_ms = due_ms.saturating_sub(written_ms).max(1);
+    NextLook::At(Some(log_ms.saturating_add(ttl_ms)))
 }
 
 /// Adds channels to the indexes.
@@ -215,16 +213,19 @@ mod tests {
     };
     use crate::broker::lifecycle::ChannelClass;
 
-    fn look(
+    fn due_now(
         expiry: &mut Expiry,
         log: &mut TestLog,
         classes: &Classes,
         log_ms: u64,
     ) -> Vec<Channel> {
         expiry.next = Instant::now();
-        let found = expiry.look(&log.state.channels, &log.retention, classes, log_ms);
-        add_to_index(&mut log.state.channels, found.postponed);
-        found.due
+        let limits = (&log.retention, classes);
+        let due = expiry.due_now(&log.state.channels, limits, log_ms);
+        log.state.channels.set_due(due.later);
+        // Otherwise the channel would take a place in each look.
+        assert!(due.channels.len() == 1 || !log.state.channels.due().is_any_due(log_ms));
+        due.channels
     }
 
     #[test]
@@ -234,8 +235,9 @@ mod tests {
         class.defaults.ttl_ms = Some(1);
         classes.replace(vec![class]);
         log.append("a", 1, 10, 0).unwrap();
-        let mut expiry = Expiry::new(&mut log.state.channels, &log.retention, &classes);
-        let due = look(&mut expiry, &mut log, &classes, 20);
+        let channels = &mut log.state.channels;
+        let mut expiry = Expiry::new(channels, &log.retention, &classes);
+        let due = due_now(&mut expiry, &mut log, &classes, 20);
         assert_eq!(due, ["a".parse().unwrap()]);
         let change = log.store.write(|transaction| {
             let limits = (&log.retention, &classes);
@@ -247,9 +249,9 @@ mod tests {
         log.state.apply(change.unwrap());
         assert_eq!(log.count("a"), 0);
         for log_ms in 22..30 {
-            assert_eq!(look(&mut expiry, &mut log, &classes, log_ms), []);
+            assert_eq!(due_now(&mut expiry, &mut log, &classes, log_ms), []);
         }
         log.append("a", 1, 30, 0).unwrap();
-        assert_eq!(look(&mut expiry, &mut log, &classes, 40).len(), 1);
+        assert_eq!(due_now(&mut expiry, &mut log, &classes, 40).len(), 1);
     }
 }

@@ -153,17 +153,17 @@ impl Writer {
         }
     }
 
-    /// Returns the channels to trim or to delete, and whether tombstones are over.
+    /// Returns the channels to trim or delete, and whether tombstones are over.
     fn due_now(&mut self) -> (Vec<Channel>, bool) {
         let state = self.shared.state();
         let log_ms = state.clock.log_ms(now_ms());
-        let (channels, retention) = (&state.channels, &self.retention);
-        let found = self.expiry.look(channels, retention, &self.classes, log_ms);
+        let limits = (&self.retention, &self.classes);
+        let due = self.expiry.due_now(&state.channels, limits, log_ms);
         drop(state);
-        if !found.postponed.is_empty() {
-            add_to_index(&mut self.shared.state_mut().channels, found.postponed);
+        if !due.later.is_empty() {
+            self.shared.state_mut().channels.set_due(due.later);
         }
-        (found.due, found.has_old_tombstones)
+        (due.channels, due.has_old_tombstones)
     }
 
     /// Carries out a batch without a commit if its requests concern the clock only. Returns the

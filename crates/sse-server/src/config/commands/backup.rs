@@ -23,7 +23,7 @@ use crate::{
 /// Longest credential in a file.
 const TOKEN_BYTES_MAX: u64 = 64 << 10;
 
-/// The server writes the copy below its --backup-dir, and goes on serving. The command waits until
+/// The server writes the copy below its --backup-dir, and serves meanwhile. The command waits until
 /// the copy is whole, reports progress on stderr and ends with exit code 0, or with 1 if there is no
 /// copy. If the command ends early, the server completes the copy all the same.
 #[derive(Clone, Args)]

@@ -87,7 +87,7 @@ impl PublishQuota {
 ///
 /// # Errors
 ///
-/// The caller may not create so many, or the log does not respond.
+/// The caller may not create that number of channels, or the log does not respond.
 pub(super) async fn take_new_channels<'c>(
     quota: &CallerQuota,
     state: &AppState,
