@@ -113,7 +113,7 @@ impl Fault {
                 Self::Failover,
             ]),
             BrokerName::Cluster => {
-                kinds.extend([Self::PlannedFailover, Self::KillPrimary, Self::MoveSlots])
+                kinds.extend([Self::PlannedFailover, Self::KillPrimary, Self::MoveSlots]);
             }
         }
         kinds

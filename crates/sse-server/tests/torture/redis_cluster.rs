@@ -87,10 +87,9 @@ impl RedisCluster {
             let meet = format!("CLUSTER MEET 127.0.0.1 {} {bus}", server.port);
             run::<()>(cluster.servers[0].port, &meet).await?;
         }
-        for number in 0..PRIMARIES {
-            let port = cluster.servers[PRIMARIES + number].port;
-            let replicate = format!("CLUSTER REPLICATE {}", ids[number]);
-            let replicates = async || run::<()>(port, &replicate).await.ok();
+        for (replica, primary) in cluster.servers.iter().skip(PRIMARIES).zip(&ids) {
+            let replicate = format!("CLUSTER REPLICATE {primary}");
+            let replicates = async || run::<()>(replica.port, &replicate).await.ok();
             until(HEALTHY_WITHIN, replicates)
                 .await
                 .context("a replica does not know its primary")?;

@@ -321,7 +321,7 @@ mod tests {
             newest_map(&[old.clone(), report(9, 3, "ok"), old.clone()]),
             Some(&old)
         );
-        assert_eq!(newest_map(&[cut_off.clone()]), Some(&cut_off));
+        assert_eq!(newest_map(std::slice::from_ref(&cut_off)), Some(&cut_off));
         assert_eq!(newest_map(&[]), None);
     }
 }

@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use super::node;
 use crate::{
-    common::{RedisCluster, Subscriber, TestServer, refusal, until},
+    common::{Subscriber, TestServer, redis_cluster::RedisCluster, refusal, until},
     sentinel::Load,
 };
 

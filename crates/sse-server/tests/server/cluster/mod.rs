@@ -6,7 +6,7 @@ mod faults;
 use reqwest::StatusCode;
 use serde_json::Value;
 
-use crate::common::{RedisCluster, TestServer, until};
+use crate::common::{TestServer, redis_cluster::RedisCluster, until};
 
 pub(super) async fn node(cluster: &RedisCluster, flags: &[&str]) -> TestServer {
     TestServer::on(&["--redis-url", &cluster.url()], flags).await

@@ -11,7 +11,7 @@ mod network;
 mod proxy;
 mod raw_http;
 pub(crate) mod redis_acl;
-mod redis_cluster;
+pub(crate) mod redis_cluster;
 mod redis_server;
 mod skipped;
 mod subscriber;
@@ -47,7 +47,6 @@ pub(crate) use self::{
     https::{TlsServer, client_settings},
     proxy::Proxy,
     raw_http::{AnySocket, RawConnection, RawHead, only_response},
-    redis_cluster::RedisCluster,
     redis_server::RedisServer,
     subscriber::{Subscriber, TestEvent},
 };
