@@ -160,7 +160,7 @@ impl Maintainer {
         let mut hinted = self.exchange_hints(streams).await?;
         if self.leases.holds_any() {
             hinted.extend(self.next_scanned());
-            self.index_by_rules(streams, false).await?;
+            self.index_by_rules(streams, false).await;
             self.read_due_times(streams, &hinted).await?;
             self.visit_due(streams).await?;
         }
@@ -168,7 +168,7 @@ impl Maintainer {
             self.round_at = Instant::now() + self.pace.round;
             streams.forget_cached();
             self.size.measure(streams).await?;
-            self.index_by_rules(streams, true).await?;
+            self.index_by_rules(streams, true).await;
             self.forget_dead(streams).await?;
         }
         Ok(())

@@ -5,7 +5,7 @@
 //! configuration by which it was indexed. The node that maintains it compares, and makes its channels
 //! due, spread over a minute.
 
-use std::fmt::Write as _;
+use std::{collections::HashMap, fmt::Write as _, time::Instant};
 
 use redis::{Cmd, Value};
 
@@ -26,30 +26,42 @@ const BATCH: usize = 64;
 /// Time over which the channels become due.
 const SPREAD_MS: u64 = 60_000;
 
-/// The version of the classes by which this node has compared each partition.
+/// What this node has compared.
 #[derive(Debug, Default)]
-pub(super) struct IndexedRules(std::collections::HashMap<Partition, u64>);
+pub(super) struct IndexedRules {
+    /// The version of the classes by which it has compared each partition.
+    versions: HashMap<Partition, u64>,
+    /// When it tries again after Redis rejected a command, for example because its memory is full.
+    retry_at: Option<Instant>,
+}
 
 impl Maintainer {
     /// Makes the channels of partitions due that were indexed by another configuration.
     ///
-    /// Until the classes of the configuration are known, only a round compares.
-    pub(super) async fn index_by_rules(
-        &mut self,
-        streams: &Streams,
-        is_round: bool,
-    ) -> Result<(), BrokerError> {
+    /// Until the classes of the configuration are known, only a round compares. A failure delays no
+    /// other maintenance.
+    pub(super) async fn index_by_rules(&mut self, streams: &Streams, is_round: bool) {
         let version = streams.classes.version();
-        if version == 0 && !is_round {
-            return Ok(());
+        let must_wait = |until: Instant| Instant::now() < until;
+        if version == 0 && !is_round || self.rules.retry_at.is_some_and(must_wait) {
+            return;
         }
+        let indexed = self.index_held(streams, version).await;
+        self.rules.retry_at = indexed.err().map(|error| {
+            tracing::debug!(%error, "channels are not compared with the settings at present");
+            Instant::now() + self.pace.round
+        });
+    }
+
+    async fn index_held(&mut self, streams: &Streams, version: u64) -> Result<(), BrokerError> {
         let held = self.leases.held();
-        self.rules.0.retain(|partition, _| held.contains(partition));
+        let versions = &mut self.rules.versions;
+        versions.retain(|partition, _| held.contains(partition));
         for partition in held {
-            if self.rules.0.get(&partition) != Some(&version) {
+            if self.rules.versions.get(&partition) != Some(&version) {
                 let changed = index_partition(streams, partition).await?;
                 self.read_due_times(streams, &changed).await?;
-                self.rules.0.insert(partition, version);
+                self.rules.versions.insert(partition, version);
             }
         }
         Ok(())
