@@ -55,7 +55,7 @@ use super::{
     slots::Slot,
     verification::{Verification, parse_verification, verification_commands},
 };
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, ShardMetrics};
 
 /// Ids that are verified in one pipeline.
 const VERIFY_BATCH: usize = 64;
@@ -167,6 +167,7 @@ impl LossDetector {
         &self,
         slots: &[Slot],
         connection: &mut CommandConnection,
+        metrics: &ShardMetrics,
     ) -> RedisResult<()> {
         let pending = slots.iter().copied();
         let pending: HashMap<Slot, u64> = pending
@@ -177,14 +178,15 @@ impl LossDetector {
             return Ok(());
         }
         let ids = self.unverified_ids(&pending);
-        for batch in ids.chunks(VERIFY_BATCH) {
+        for (batch, nth) in ids.chunks(VERIFY_BATCH).zip(0..) {
+            metrics.set_unverified(ids.len() - nth * VERIFY_BATCH);
             let began = Instant::now();
             self.verify_ids(batch, connection).await?;
             if ids.len() > VERIFY_BATCH {
                 tokio::time::sleep(began.elapsed() * PAUSE_FACTOR).await;
             }
         }
-        self.record_verified(pending);
+        metrics.set_unverified(self.record_verified(pending));
         Ok(())
     }
 
@@ -201,13 +203,17 @@ impl LossDetector {
     }
 
     /// Records that the ids of `slots` were verified in these eras, except where some are left.
-    fn record_verified(&self, mut slots: HashMap<Slot, u64>) {
+    /// Returns how many channels of `slots` have such ids.
+    fn record_verified(&self, mut slots: HashMap<Slot, u64>) -> usize {
         // Held until the end, so that no id becomes unverified meanwhile.
         let all = self.known();
-        for (channel, known) in &*all {
-            if known.is_unverified() {
-                slots.remove(&self.names.slot(channel));
-            }
+        let unverified = all.iter().filter(|(_, known)| known.is_unverified());
+        let left: Vec<Slot> = unverified
+            .map(|(channel, _)| self.names.slot(channel))
+            .filter(|slot| slots.contains_key(slot))
+            .collect();
+        for slot in &left {
+            slots.remove(slot);
         }
         for (slot, era) in slots {
             self.eras.set_verified(slot, era);

@@ -106,7 +106,7 @@ impl Session<'_> {
                         return Ok(Followed::Done(replies));
                     }
                 }
-                Some(Redirect::TryAgain) => self.shards.request_map(),
+                Some(Redirect::TryAgain) => self.note_try_again(),
             }
             if !self.pause().await {
                 return Ok(Followed::Done(replies));
@@ -165,7 +165,7 @@ impl Session<'_> {
                         return reply;
                     }
                 }
-                Some(Redirect::TryAgain) => self.shards.request_map(),
+                Some(Redirect::TryAgain) => self.note_try_again(),
             }
             if !self.pause().await {
                 return reply;
@@ -187,12 +187,16 @@ impl Session<'_> {
     pub(super) fn note_move(&mut self, replies: &[Value]) {
         match self.redirect_in(replies) {
             Some(Redirect::Moved(slot, address)) => {
+                self.shard.metrics.record_moved();
                 if let Some(address) = address.seen_from(&self.shard.address) {
                     self.shards.note_moved(slot, address);
                 }
                 self.must_repeat = true;
             }
-            Some(Redirect::Ask(_) | Redirect::TryAgain) => self.must_repeat = true,
+            Some(Redirect::Ask(_) | Redirect::TryAgain) => {
+                self.shard.metrics.record_asked();
+                self.must_repeat = true;
+            }
             None => {}
         }
     }
@@ -203,6 +207,7 @@ impl Session<'_> {
         moved: Slot,
         address: &NodeAddress,
     ) -> Result<bool, CommandError> {
+        self.shard.metrics.record_moved();
         let (Some(slot), Some(address)) =
             (self.subject.slot(), address.seen_from(&self.shard.address))
         else {
@@ -220,6 +225,12 @@ impl Session<'_> {
             .map_err(CommandError::NoReply)?;
         self.must_repeat = false;
         Ok(true)
+    }
+
+    /// Records that some keys of a command are at another node already, or that no node serves them.
+    fn note_try_again(&self) {
+        self.shard.metrics.record_asked();
+        self.shards.request_map();
     }
 
     /// Sends a unit to a node that is about to own the slot.
@@ -241,6 +252,7 @@ impl Session<'_> {
         &self,
         address: &NodeAddress,
     ) -> Result<(std::sync::Arc<super::shard::Shard>, CommandConnection), CommandError> {
+        self.shard.metrics.record_asked();
         let address = address.seen_from(&self.shard.address);
         let found = self.shards.find_node(address, self.deadline).await;
         let (shard, connections) = found.map_err(CommandError::NoReply)?;

@@ -12,6 +12,7 @@ use super::{
     read_gate::ReadGate, subscriptions::Subscriptions, tail_reads::TailReads,
     target::ServerAddress,
 };
+use crate::metrics::ShardMetrics;
 
 /// The clock of a primary is unknown.
 const UNKNOWN_CLOCK: i64 = i64::MIN;
@@ -27,6 +28,7 @@ pub(super) struct Shard {
     pub(super) tail_reads: Arc<TailReads>,
     pub(super) subscriptions: Arc<Subscriptions>,
     pub(super) clock: Arc<ClockOffset>,
+    pub(super) metrics: Arc<ShardMetrics>,
     /// Its tasks end with it.
     pub(super) _tasks: DropGuard,
 }

@@ -18,7 +18,7 @@ use std::{sync::Arc, time::Duration};
 use futures::FutureExt as _;
 use tokio::{
     sync::{Notify, watch},
-    time::{sleep, timeout},
+    time::{Instant, sleep, timeout},
 };
 
 use super::{
@@ -37,7 +37,10 @@ use super::{
     target::ServerAddress,
     topology::Ownership,
 };
-use crate::broker::{Warning, clock::now_ms};
+use crate::{
+    broker::{Warning, clock::now_ms},
+    metrics::ShardMetrics,
+};
 
 /// Pause between two checks of the connection.
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
@@ -50,6 +53,7 @@ pub(super) struct Supervisor {
     losses: Arc<LossDetector>,
     owned: Ownership,
     clock: Arc<ClockOffset>,
+    metrics: Arc<ShardMetrics>,
     /// Notified when the connection breaks: another Redis may be the primary by now.
     broken: Arc<Notify>,
     state: watch::Sender<State>,
@@ -64,6 +68,7 @@ pub(super) struct Supervised {
     pub(super) losses: Arc<LossDetector>,
     pub(super) owned: Ownership,
     pub(super) clock: Arc<ClockOffset>,
+    pub(super) metrics: Arc<ShardMetrics>,
     pub(super) broken: Arc<Notify>,
 }
 
@@ -79,6 +84,7 @@ impl Supervisor {
             losses,
             owned,
             clock,
+            metrics,
             broken,
         } = supervised;
         Self {
@@ -88,6 +94,7 @@ impl Supervisor {
             losses,
             owned,
             clock,
+            metrics,
             broken,
             state,
             primary,
@@ -105,6 +112,7 @@ impl Supervisor {
         let mut backoff = Backoff::default();
         loop {
             let down = self.run_connection(&mut backoff).await;
+            self.metrics.set_up(false);
             self.state.send_replace(down);
             self.broken.notify_one();
             backoff.wait().await;
@@ -140,6 +148,7 @@ impl Supervisor {
         self.report_durability(writes).await;
         self.state
             .send_replace(State::Up(connected.connections.clone()));
+        self.metrics.set_up(true);
         self.follow_primary(&connected.address);
         Ok(connected)
     }
@@ -236,7 +245,11 @@ impl Supervisor {
     async fn verify_all(&self, mut connection: CommandConnection) -> String {
         loop {
             let slots = self.owned.slots();
-            if let Err(error) = self.losses.verify_pending(&slots, &mut connection).await {
+            if let Err(error) = self
+                .losses
+                .verify_pending(&slots, &mut connection, &self.metrics)
+                .await
+            {
                 return error.to_string();
             }
             sleep(CHECK_INTERVAL).await;
@@ -253,7 +266,9 @@ impl Supervisor {
     async fn check(&self, connected: &mut Connected) -> Result<(), String> {
         let limit = self.health.timeout;
         let Connections { writes, reads, .. } = &mut connected.connections;
+        let began = Instant::now();
         with_timeout(limit, ping(reads)).await?;
+        self.metrics.set_round_trip(began.elapsed());
         if self.dialer.needs_role() {
             with_timeout(limit, check_role(reads)).await?;
         }

@@ -89,6 +89,7 @@ impl ShardStarter {
         let of_cluster = shards.is_cluster().then(|| owned.clone());
         let (connection, state) = Connection::new(Health::new(dialer.address(), self.timeout));
         let commands = connection.health.clone();
+        let metrics = Arc::new(self.metrics.redis_shard(address.to_string()));
         let shard = Arc::new(Shard {
             address,
             connection,
@@ -97,12 +98,14 @@ impl ShardStarter {
             tail_reads: Arc::default(),
             subscriptions: Arc::new(Subscriptions::new(self.notifier.clone(), of_cluster)),
             clock: Arc::default(),
+            metrics: metrics.clone(),
             _tasks: tasks.ended.clone().drop_guard(),
         });
         let supervised = Supervised {
             losses: shards.losses.clone(),
             owned,
             clock: shard.clock.clone(),
+            metrics: metrics.clone(),
             broken: self.broken.clone(),
         };
         let of_dialer = (dialer.clone(), self.format.clone());
@@ -122,6 +125,7 @@ impl ShardStarter {
             primary: primary.clone(),
             timeout: self.timeout,
             shards: Arc::downgrade(shards),
+            metrics,
         };
         tasks.spawn(listener.run());
         (shard, primary)

@@ -49,7 +49,7 @@ use super::{
     subscriptions::Subscriptions,
     target::ServerAddress,
 };
-use crate::broker::notify::ChangeNotifier;
+use crate::{broker::notify::ChangeNotifier, metrics::ShardMetrics};
 
 const PING_INTERVAL: Duration = Duration::from_secs(1);
 /// Longest time for a reply. It can be short, because a reply on this connection waits for Redis
@@ -72,6 +72,7 @@ pub(super) struct PubSubListener {
     pub(super) timeout: Duration,
     /// Learns of slots that have moved.
     pub(super) shards: Weak<Shards>,
+    pub(super) metrics: Arc<ShardMetrics>,
 }
 
 impl PubSubListener {
@@ -217,8 +218,12 @@ impl Connection<'_> {
         let channel = |name: &Bytes| listener.names.channel(std::str::from_utf8(name).ok()?);
         match items {
             [kind, name, _] => match (kind.as_ref(), channel(name)) {
+                (b"message" | b"smessage", Some(channel)) => {
+                    listener.metrics.record_notification();
+                    listener.notifier.notify(&channel);
+                }
                 // Events may have been published before the subscription was confirmed.
-                (b"message" | b"smessage" | b"subscribe" | b"ssubscribe", Some(channel)) => {
+                (b"subscribe" | b"ssubscribe", Some(channel)) => {
                     listener.notifier.notify(&channel);
                 }
                 (b"sunsubscribe", Some(channel)) => self.record_end(&channel),
