@@ -50,6 +50,7 @@ async fn a_client_takes_a_part_of_the_places_for_requests_that_wait_for_a_fetch(
     let script = vec![
         set(&keys(&["a"], &[])),
         Reply::Held(keys(&["a", "b"], &[]).to_string()),
+        set(&keys(&["a", "b"], &[])),
     ];
     let (server, access) = start(script, fast()).await;
     assert!(identify(&access, &with_kid("a")).await.is_ok());
