@@ -127,9 +127,9 @@ async fn a_node_over_redis_has_the_documented_metrics_of_its_primary() {
                     .parse::<f64>()
                     .unwrap()
             };
-            documented
-                .iter()
-                .for_each(|name| assert!(value(name) >= 0.0));
+            for name in &documented {
+                assert!(value(name) >= 0.0);
+            }
             let has_value = [
                 "sse_redis_up",
                 "sse_redis_round_trip_seconds",

@@ -218,6 +218,7 @@ impl LossDetector {
         for (slot, era) in slots {
             self.eras.set_verified(slot, era);
         }
+        left.len()
     }
 
     async fn verify_ids(

@@ -81,6 +81,22 @@ async fn a_slot_that_moves_under_publishing_loses_and_duplicates_nothing() {
     for node in &nodes {
         assert!(node.metric("sse_failover_losses_total").await.abs() < f64::EPSILON);
     }
+    assert!(redirections(&nodes[0]).await > 0.0);
+}
+
+/// How many commands of a node were sent elsewhere, at all primaries.
+async fn redirections(node: &TestServer) -> f64 {
+    let text = node.get("/metrics").await.unwrap().text().await.unwrap();
+    let counts = text.lines().filter_map(|line| {
+        let is_count = line.starts_with("sse_redis_moved_total{")
+            || line.starts_with("sse_redis_asked_total{");
+        line.rsplit_once(' ')
+            .filter(|_| is_count)?
+            .1
+            .parse::<f64>()
+            .ok()
+    });
+    counts.sum()
 }
 
 #[tokio::test(flavor = "multi_thread")]

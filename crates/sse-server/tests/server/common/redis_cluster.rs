@@ -169,13 +169,6 @@ impl RedisCluster {
         }
     }
 
-    /// Moves the slot of `channel`, with all keys.
-    pub(crate) async fn move_slot(&self, channel: &str, way: [usize; 2]) {
-        self.begin_move(channel, way).await;
-        while self.move_keys(channel, way, 10).await > 0 {}
-        self.end_move(channel, way).await;
-    }
-
     /// Lets the replica of this primary take over, as an operator does.
     pub(crate) async fn fail_over(&self, primary: usize) {
         let replica = &self.nodes[PRIMARIES + primary];
