@@ -151,7 +151,7 @@ fn part_size(settings: &Settings) -> u64 {
 /// Repeats the life of a channel.
 fn live(settings: &Settings, lives: &AtomicU64, since: Instant) -> io::Result<()> {
     let mut connection = Connection::open(&settings.address)?;
-    let line = format!("{{\"action\":\"step\",\"data\":\"{DATA}\"}}\n");
+    let line = format!("{{\"event\":\"step\",\"data\":\"{DATA}\"}}\n");
     let body = line.repeat(BATCH);
     while since.elapsed() < settings.duration {
         let channel = random_name();
