@@ -89,8 +89,11 @@ def q(options):
     """Resident memory for each idle subscriber over HTTP/2: 5 000 connections with one, and 100 with 100 each."""
     alone, many, seconds = options.few(5000), options.few(10_000), options.seconds
 
+    # A client may have nine tenths of the streams, and over HTTP/2 each of its connections counts as one more.
+    limit = ("--streams-max", 3 * many, "--client-connections-max", many)
+
     def over_tls(place):
-        return servers.ours(place, *_limit(many), tls=True)
+        return servers.ours(place, *limit, tls=True)
 
     def nchan(place):
         return peers.nchan(place, tls=True)
