@@ -23,8 +23,12 @@ class Case(unittest.TestCase):
     @staticmethod
     def start_hub(directory, *flags, broker="memory"):
         """Starts an sse-server on a free port."""
-        program = Path(os.environ[BIN_VARIABLE]) / "sse-server"
-        return sse_server.start(program, directory, broker, flags)
+        return sse_server.start(Case.program(), directory, broker, flags)
+
+    @staticmethod
+    def program():
+        """Returns the path of the sse-server."""
+        return Path(os.environ[BIN_VARIABLE]) / "sse-server"
 
     @staticmethod
     def stop_processes():

@@ -57,5 +57,12 @@ def bytewax_packages():
     return _install("bytewax", manifest, [*_pip_install(manifest), "--only-binary", ":all:", "--target"])
 
 
+@functools.cache
+def schemathesis():
+    """Returns the folder of schemathesis."""
+    manifest = CLIENTS / "schemathesis.txt"
+    return _install("schemathesis", manifest, [*_pip_install(manifest), "--target"])
+
+
 def _pip_install(manifest):
     return [sys.executable, "-m", "pip", "install", "--quiet", "--requirement", manifest]

@@ -92,6 +92,9 @@ fn is_known(request: &HttpRequest, tag: &EntityTag) -> bool {
 mod tests {
     use std::collections::BTreeSet;
 
+    use serde_json::Value;
+    use sse_proto::api::GapReason;
+
     use super::*;
     use crate::http::{error::ROUTES, error_status::ErrorCode};
 
@@ -103,50 +106,68 @@ mod tests {
         assert!(!MODULE.contains("\nimport "), "it has no dependencies");
     }
 
-    /// The methods and paths of the description, such as `GET /stream`.
+    fn described() -> Value {
+        serde_saphyr::from_str(DESCRIPTION).unwrap()
+    }
+
+    /// The routes of the description, such as `GET /stream`. Errors do not list the dashboard, nor
+    /// methods without a body.
     fn described_routes() -> BTreeSet<String> {
-        let (_, paths) = DESCRIPTION.split_once("\npaths:\n").unwrap();
-        let (paths, _) = paths.split_once("\ncomponents:\n").unwrap();
-        let (mut path, mut routes) = ("", BTreeSet::new());
-        for line in paths.lines() {
-            let name = line.trim().trim_end_matches(':');
-            match line.len() - line.trim_start().len() {
-                2 => path = name,
-                4 if ["get", "post", "put", "delete", "head"].contains(&name) => {
-                    routes.insert(format!("{} {path}", name.to_uppercase()));
-                }
-                _ => {}
-            }
-        }
+        let described = described();
+        let paths = described["paths"].as_object().unwrap().iter();
+        let is_page = |path: &str| path == "/" || path.starts_with("/dashboard.");
+        let paths = paths.filter(|(path, _)| !is_page(path));
+        let routes = paths.flat_map(|(path, methods)| {
+            let methods = methods.as_object().unwrap().keys();
+            methods.map(move |method| format!("{} {path}", method.to_uppercase()))
+        });
+        let methods = ["GET ", "POST ", "PUT ", "DELETE "];
         routes
+            .filter(|route| methods.iter().any(|method| route.starts_with(method)))
+            .collect()
     }
 
     #[test]
     fn the_description_has_the_routes_that_errors_list() {
-        let described = described_routes();
         let mut listed = BTreeSet::new();
-        let words = ROUTES
-            .split(", ")
-            .filter_map(|route| route.rsplit_once(' '));
-        for (methods, path) in words {
-            for method in methods.split(" or ") {
-                listed.insert(format!("{method} {path}"));
+        let mut methods = Vec::new();
+        for item in ROUTES.split([' ', ',']).filter(|word| !word.is_empty()) {
+            match item {
+                "or" => {}
+                path if path.starts_with('/') => {
+                    let routes = methods.drain(..).map(|method| format!("{method} {path}"));
+                    listed.extend(routes);
+                }
+                method => methods.push(method),
             }
         }
-        let missing: Vec<_> = listed.difference(&described).collect();
-        assert!(missing.is_empty(), "not in openapi.yaml: {missing:?}");
+        assert_eq!(listed, described_routes());
     }
 
     #[test]
-    fn the_description_has_every_error_code_and_its_status() {
-        let (_, codes) = DESCRIPTION
-            .split_once("code:\n              enum:\n")
-            .unwrap();
-        let codes: Vec<_> = codes.lines().map(str::trim).collect();
+    fn the_description_has_every_error_code_under_its_status() {
+        let described = described();
+        let responses = described["components"]["responses"].as_object().unwrap();
+        let mut found = BTreeSet::new();
+        for (status, response) in responses {
+            let schema = &response["content"]["application/json"]["schema"];
+            let codes = &schema["allOf"][1]["properties"]["error"]["properties"]["code"]["enum"];
+            for code in codes.as_array().into_iter().flatten() {
+                found.insert(format!("{status} {}", code.as_str().unwrap()));
+            }
+        }
         let rows = ErrorCode::ALL.iter().map(|code| code.row());
-        let expected: Vec<_> = rows
-            .map(|(code, status)| format!("- {code} # {}", status.as_u16()))
-            .collect();
-        assert_eq!(codes, expected);
+        let expected = rows.map(|(code, status)| format!("{} {code}", status.as_u16()));
+        assert_eq!(found, expected.collect());
+    }
+
+    #[test]
+    fn the_description_has_every_reason_of_a_gap_and_the_version() {
+        let described = described();
+        let reasons = &described["components"]["schemas"]["gap"]["properties"]["reason"]["enum"];
+        let reasons = reasons.as_array().unwrap().iter();
+        let found: BTreeSet<_> = reasons.map(|reason| reason.as_str().unwrap()).collect();
+        assert_eq!(found, GapReason::ALL.map(GapReason::as_str).into());
+        assert_eq!(described["info"]["version"], env!("CARGO_PKG_VERSION"));
     }
 }

@@ -2,14 +2,13 @@
 
 use std::time::Duration;
 
-use reqwest::{Client, RequestBuilder};
 use tokio::{
     sync::watch,
     task::JoinHandle,
     time::{MissedTickBehavior, interval},
 };
 
-use crate::common::{Subscriber, TestServer, within};
+use crate::common::{Client, RequestBuilder, Subscriber, TestServer, within};
 
 /// Channel of the victims, which exists before the attack.
 const CHANNEL: &str = "victims";

@@ -4,18 +4,18 @@
 
 use std::net::IpAddr;
 
-use reqwest::{Client, Response, StatusCode};
+use reqwest::{Response, StatusCode};
 
-use crate::common::{Backend, RedisServer, TestServer, refusal, until};
+use crate::common::{Backend, Client, RedisServer, TestServer, refusal, until};
 
 const ATTACKER: [u8; 4] = [127, 0, 0, 2];
 const VICTIM: [u8; 4] = [127, 0, 0, 3];
 
 /// A client at an address of its own.
 pub(crate) fn client_at(address: [u8; 4]) -> Client {
-    let builder = Client::builder().no_proxy();
+    let builder = reqwest::Client::builder().no_proxy();
     let builder = builder.local_address(Some(IpAddr::from(address)));
-    builder.build().unwrap()
+    builder.build().unwrap().into()
 }
 
 async fn publish(client: &Client, server: &TestServer, channel: &str) -> Response {

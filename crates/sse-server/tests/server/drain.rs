@@ -11,7 +11,8 @@ use reqwest::StatusCode;
 use tokio::{io::AsyncReadExt as _, io::AsyncWriteExt as _, task::JoinSet};
 
 use crate::common::{
-    Backend, RawConnection, RedisServer, TestServer, ended, only_response, refusal, until, within,
+    Backend, Client, RawConnection, RedisServer, TestServer, ended, only_response, refusal, until,
+    within,
 };
 
 const STREAM: &str = "GET /stream HTTP/1.1\r\nHost: localhost\r\n\r\n";
@@ -143,7 +144,7 @@ struct Seen {
 }
 
 /// Follows the numbers up to `last`, and reconnects to the other node when a stream ends.
-async fn follow(client: reqwest::Client, nodes: [String; 2], first: usize, last: usize) -> Seen {
+async fn follow(client: Client, nodes: [String; 2], first: usize, last: usize) -> Seen {
     let (mut seen, mut node, mut last_id) = (Seen::default(), first, String::new());
     loop {
         let request = client.get(format!("{}/stream?from=oldest", nodes[node]));

@@ -9,12 +9,13 @@ use std::{
     },
 };
 
-use reqwest::{RequestBuilder, Response, StatusCode};
+use reqwest::{Response, StatusCode};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::common::{
-    Backend, RedisServer, TestServer, all_at_once, logged_cause, refusal, until, within,
+    Backend, RedisServer, RequestBuilder, TestServer, all_at_once, logged_cause, refusal, until,
+    within,
 };
 
 const KEY: &str = "idempotency-key";

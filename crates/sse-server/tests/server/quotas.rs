@@ -1,11 +1,11 @@
 //! The limits of one caller: 429 for publishes and history, a stream that ends at once, and other
 //! clients that notice nothing.
 
-use reqwest::{Client, Response, StatusCode};
+use reqwest::{Response, StatusCode};
 
 use crate::{
     client_shares::client_at,
-    common::{Backend, RawConnection, TestServer, refusal, until},
+    common::{Backend, Client, RawConnection, TestServer, refusal, until},
 };
 
 const ONE: [u8; 4] = [127, 0, 0, 2];

@@ -1,10 +1,10 @@
 //! Searches of one client, which read much of the log for few events, delay no other client.
 
-use reqwest::{Client, StatusCode};
+use reqwest::StatusCode;
 
 use crate::{
     client_shares::client_at,
-    common::{Subscriber, TestServer, until},
+    common::{Client, Subscriber, TestServer, until},
 };
 
 /// Publishes events of the type `number` until the log has 20 000.

@@ -15,12 +15,12 @@ use std::{
 };
 
 use futures::future::join_all;
-use reqwest::{RequestBuilder, Response, StatusCode};
+use reqwest::{Response, StatusCode};
 use serde_json::Value;
 use sse_proto::{EventId, units::time_text};
 use tempfile::TempDir;
 
-use crate::common::{Backend, Subscriber, TestServer, until};
+use crate::common::{Backend, RequestBuilder, Subscriber, TestServer, until};
 
 const TABLE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/server/start_table.txt");
 

@@ -14,14 +14,14 @@ use rustls::{
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::common::{
-    Backend, RawConnection, STAYS_ATTACHED, Subscriber, TlsServer, all_at_once, client_settings,
-    https::handshake, run, skip, until, within,
+    Backend, Client, RawConnection, STAYS_ATTACHED, Subscriber, TlsServer, all_at_once,
+    client_settings, https::handshake, run, skip, until, within,
 };
 
 const STREAM: &str = "GET /stream HTTP/1.1\r\nHost: localhost\r\n\r\n";
 
 /// A client of the harness that trusts the certificate.
-fn https_client(tls: &TlsServer) -> reqwest::Client {
+fn https_client(tls: &TlsServer) -> Client {
     let certificate = std::fs::read(tls.certificate()).unwrap();
     let certificate = reqwest::Certificate::from_pem(&certificate).unwrap();
     reqwest::Client::builder()
@@ -29,6 +29,7 @@ fn https_client(tls: &TlsServer) -> reqwest::Client {
         .tls_certs_only([certificate])
         .build()
         .unwrap()
+        .into()
 }
 
 async fn subscribe(tls: &TlsServer, path: &str) -> Subscriber {

@@ -12,7 +12,7 @@ use actix_web_lab::extract::LocalData;
 use super::prometheus_text::{Format, to_prometheus_text};
 use crate::{
     access::ServerRight,
-    http::{access::caller::Caller, error::ApiResult, state::AppState},
+    http::{access::caller::Caller, error::ApiResult, request::query::Params, state::AppState},
 };
 
 /// All metrics, in the text format that the client prefers.
@@ -26,11 +26,14 @@ pub(crate) async fn metrics(
     response
         .content_type(format.content_type())
         .insert_header((header::VARY, "Accept"));
+    let check_params = || Params::parse_any(request.query_string())?.check_known(&[]);
     // HEAD returns nothing that is worth a right, and nothing that is worth the work.
     if request.method() == Method::HEAD {
+        check_params()?;
         return Ok(response.finish());
     }
     caller?.require_server(ServerRight::Observe)?;
+    check_params()?;
     let text = state.metrics.render();
     Ok(response.body(match format {
         Format::OpenMetrics => text,

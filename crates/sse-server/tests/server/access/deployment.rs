@@ -7,14 +7,14 @@ use std::{
     process::Command,
 };
 
-use reqwest::{Method, RequestBuilder, Response, StatusCode};
+use reqwest::{Method, Response, StatusCode};
 use serde_json::{Value, json};
 use sse_server::access::to_hex;
 use tempfile::TempDir;
 
 use crate::common::{
-    Backend, RedisServer, Subscriber, TestServer, TlsServer, http2::Http2Client, server_command,
-    until,
+    Backend, RedisServer, RequestBuilder, Subscriber, TestServer, TlsServer, http2::Http2Client,
+    server_command, until,
 };
 
 /// The keys of the test: the name, and the rights as lines of the configuration.

@@ -11,7 +11,7 @@ use std::{
 
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
-use reqwest::StatusCode;
+use reqwest::{Response, StatusCode};
 use serde_json::{Value, json};
 use sse_server::access::{digest, to_hex};
 use tempfile::TempDir;
@@ -19,7 +19,8 @@ use tokio::net::TcpStream;
 
 use super::deployment::key;
 use crate::common::{
-    Backend, KilledWhenDropped, Subscriber, TestServer, free_port, server_command, skip, until,
+    Backend, KilledWhenDropped, Subscriber, TestServer, client, free_port, server_command, skip,
+    until,
 };
 
 const PAGE: &str = include_str!("../../../../../docs/security.md");
@@ -51,9 +52,9 @@ async fn start(recipe: &str, directory: &TempDir, replace: &[(&str, &str)]) -> T
 }
 
 /// Waits until the server has read the revocations, and returns the status of a request then.
-async fn status(request: impl Fn() -> reqwest::RequestBuilder) -> StatusCode {
+async fn status(send: impl AsyncFn() -> reqwest::Result<Response>) -> StatusCode {
     until("the credential is checked", async || {
-        let status = request().send().await.unwrap().status();
+        let status = send().await.unwrap().status();
         (status != StatusCode::SERVICE_UNAVAILABLE).then_some(status)
     })
     .await
@@ -92,16 +93,21 @@ async fn behind_a_gateway_only_the_gateway_has_a_key() {
     })
     .await;
     let url = format!("http://{address}/events?channel=orders.1");
-    let get = |user: Option<&str>| {
-        let request = server.http.get(&url).header("host", "hub.example.org");
-        match user {
+    // The proxy has responses of its own.
+    let http = client().build().unwrap();
+    let get = async |user: Option<&str>| {
+        let request = http.get(&url).header("host", "hub.example.org");
+        let request = match user {
             Some(user) => request.basic_auth(user, Some("secret")),
             None => request,
-        }
+        };
+        request.send().await
     };
-    assert_eq!(status(|| get(Some("alice"))).await, StatusCode::OK);
-    assert_eq!(status(|| get(None)).await, StatusCode::UNAUTHORIZED);
-    let direct = || server.http.get(server.at("/events?channel=orders.1"));
+    let of_alice = async || get(Some("alice")).await;
+    assert_eq!(status(of_alice).await, StatusCode::OK);
+    let of_a_stranger = async || get(None).await;
+    assert_eq!(status(of_a_stranger).await, StatusCode::UNAUTHORIZED);
+    let direct = async || server.get("/events?channel=orders.1").await;
     assert_eq!(status(direct).await, StatusCode::UNAUTHORIZED);
 }
 
@@ -123,7 +129,8 @@ async fn a_backend_passes_tickets_to_its_pages() {
             .bearer_auth(key("backend"));
         request.json(&json!({"subscribe": ["users.42"], "ttl": "10m", "sub": "42"}))
     };
-    assert_eq!(status(request).await, StatusCode::OK);
+    let create = async || request().send().await;
+    assert_eq!(status(create).await, StatusCode::OK);
     let ticket: Value = request().send().await.unwrap().json().await.unwrap();
     let token = ticket["token"].as_str().unwrap();
     let path = format!("/stream?channel=users.42&access_token={token}");
@@ -165,15 +172,15 @@ async fn users_of_an_identity_provider_read_their_own_channels() {
     let replace = [("https://id.example.org/jwks.json", &*url)];
     let server = start("provider", &directory, &replace).await;
     let token = token_of(&pair, "auth0|7");
-    let get = |channel: &str| {
+    let get = async |channel: &str| {
         let path = format!("/events?channel={channel}");
-        server.http.get(server.at(&path)).bearer_auth(&token)
+        let request = server.http.get(server.at(&path)).bearer_auth(&token);
+        request.send().await
     };
-    assert_eq!(status(|| get("users.auth0~7C7")).await, StatusCode::OK);
-    assert_eq!(
-        status(|| get("users.auth0~7C8")).await,
-        StatusCode::FORBIDDEN
-    );
+    let own = async || get("users.auth0~7C7").await;
+    assert_eq!(status(own).await, StatusCode::OK);
+    let other = async || get("users.auth0~7C8").await;
+    assert_eq!(status(other).await, StatusCode::FORBIDDEN);
     let other = rcgen::KeyPair::generate_for(&rcgen::PKCS_ED25519).unwrap();
     let forged = token_of(&other, "auth0|7");
     let request = server

@@ -4,9 +4,9 @@ use reqwest::{Method, StatusCode, header};
 use serde_json::{Value, json};
 
 use super::deployment::{Deployment, digest, key};
-use crate::common::{Backend, Subscriber, until};
+use crate::common::{Backend, RequestBuilder, Subscriber, until};
 
-async fn status(request: reqwest::RequestBuilder) -> (StatusCode, Value) {
+async fn status(request: RequestBuilder) -> (StatusCode, Value) {
     let response = request.send().await.unwrap();
     let status = response.status();
     (status, response.json().await.unwrap_or_default())

@@ -13,6 +13,7 @@ use tokio::{net::TcpStream, task::JoinHandle};
 use tokio_rustls::client::TlsStream;
 
 use super::{
+    api_description::Exchange,
     https::{client_settings, handshake},
     within,
 };
@@ -54,13 +55,23 @@ impl Http2Client {
     ) -> Response<RecvStream> {
         let mut requests = self.requests.clone().ready().await.unwrap();
         let request = request.body(()).unwrap();
+        let (method, uri) = (request.method().clone(), request.uri().clone());
         let (response, mut stream) = requests.send_request(request, body.is_empty()).unwrap();
         if !body.is_empty() {
             stream
                 .send_data(Bytes::copy_from_slice(body), true)
                 .unwrap();
         }
-        within("a response", response).await.unwrap()
+        let response = within("a response", response).await.unwrap();
+        let exchange = Exchange {
+            method: &method,
+            path: uri.path(),
+            status: response.status(),
+            headers: response.headers(),
+            body: None,
+        };
+        exchange.check().unwrap();
+        response
     }
 
     /// Sends a request whose body stays open.

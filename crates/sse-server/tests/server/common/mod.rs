@@ -1,9 +1,13 @@
 //! The harness: a real server process on a free port, a real Redis, and a subscriber that reads the
 //! wire.
 //!
+//! Each response that a client of the harness receives must be as `openapi.yaml` describes it.
+//!
 //! The harness never sleeps for a fixed time. Every wait has a condition and a time limit, after
 //! which the test fails with the reason.
 
+mod api_description;
+mod client;
 pub(crate) mod http2;
 pub(crate) mod https;
 #[cfg(target_os = "linux")]
@@ -32,7 +36,7 @@ use std::{
 };
 
 use futures::StreamExt as _;
-use reqwest::{Client, ClientBuilder, Response, StatusCode};
+use reqwest::{ClientBuilder, Response, StatusCode};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde_json::Value;
 use tempfile::{NamedTempFile, TempDir};
@@ -44,6 +48,7 @@ use tokio::{
 #[cfg(target_os = "linux")]
 pub(crate) use self::network::{Loss, Network, ServerSocket};
 pub(crate) use self::{
+    client::{Client, RequestBuilder},
     https::{TlsServer, client_settings},
     proxy::Proxy,
     raw_http::{AnySocket, RawConnection, RawHead, only_response},
@@ -148,7 +153,8 @@ impl TestServer {
         let socket = directory.path().join("sse.sock");
         let bind = format!("unix:{}", socket.display());
         let mut server = Self::start_with(backend, &[&["--bind", &bind], flags].concat()).await;
-        server.http = client().unix_socket(&*socket).build().expect("a client");
+        let client = client().unix_socket(&*socket).build();
+        server.http = client.expect("a client").into();
         server.socket = Some((socket, directory));
         server
     }
@@ -216,7 +222,7 @@ impl TestServer {
         directory: TempDir,
     ) -> Self {
         let log = directory.path().join("stderr");
-        let http = client().build().expect("a client");
+        let http = client().build().expect("a client").into();
         // A port that the system gives to no other program, so that a restart gets the same port
         // again.
         let address = SocketAddr::new(ip, free_port()).to_string();
@@ -503,7 +509,9 @@ impl Drop for TestServer {
 pub(crate) fn client() -> ClientBuilder {
     // Fails if another test has installed it.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    Client::builder().no_proxy().pool_max_idle_per_host(0)
+    reqwest::Client::builder()
+        .no_proxy()
+        .pool_max_idle_per_host(0)
 }
 
 /// Starts a server that logs to `log`.

@@ -1,9 +1,9 @@
 //! Headers for caches and browsers: no cache stores a response, and no browser guesses its type.
 
-use reqwest::{Method, RequestBuilder};
+use reqwest::Method;
 
 use super::{LINES, ONE_LINE, TEXT, post, sent};
-use crate::common::{Backend, TestServer, only_response};
+use crate::common::{Backend, RequestBuilder, TestServer, only_response};
 
 const APP: &str = "https://app.example";
 

@@ -11,14 +11,14 @@ mod methods;
 mod names;
 mod origins;
 
-use reqwest::{RequestBuilder, Response, StatusCode};
+use reqwest::{Response, StatusCode};
 use serde_json::Value;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
 };
 
-use crate::common::{TestServer, within};
+use crate::common::{RequestBuilder, TestServer, within};
 
 const JSON: &str = "application/json";
 const LINES: &str = "application/x-ndjson";

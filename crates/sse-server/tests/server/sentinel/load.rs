@@ -10,7 +10,7 @@ use std::{
 
 use tokio::task::JoinHandle;
 
-use crate::common::{TestServer, until};
+use crate::common::{Client, TestServer, until};
 
 const PUBLISHERS: usize = 8;
 
@@ -88,7 +88,7 @@ impl Outcomes {
     }
 }
 
-async fn publish(http: reqwest::Client, url: String, shared: Arc<Shared>) -> Outcomes {
+async fn publish(http: Client, url: String, shared: Arc<Shared>) -> Outcomes {
     let mut outcomes = Outcomes::default();
     while !shared.is_over.load(Ordering::SeqCst) {
         let data = uuid::Uuid::new_v4().to_string();
