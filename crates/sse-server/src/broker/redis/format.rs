@@ -10,6 +10,9 @@
 //! a lost one, and one of format 2 does not trim what format 3 registers. An older format is converted
 //! by the first node that starts with `--redis-upgrade`, once all older nodes are stopped.
 //!
+//! While `sse-server copy` copies a log, the number is that of an unfinished copy, with which no node
+//! starts. Older versions take it for a newer format.
+//!
 //! The conversion moves names in batches, so an interrupted one continues where it was.
 
 use std::{cmp::Ordering, collections::HashMap};
@@ -20,7 +23,9 @@ use super::{dial::CommandConnection, errors::Unusable, names::Names, slots::Slot
 use crate::broker::{clock::now_ms, lifecycle::TOMBSTONE_LIFE};
 
 /// The format of this version.
-const FORMAT: u32 = 3;
+pub(super) const FORMAT: u32 = 3;
+/// The number while a log is copied.
+pub(super) const COPYING: u32 = 1000 + FORMAT;
 /// Names that are moved in one step.
 const BATCH: isize = 1000;
 /// Time over which the converted channels become due for maintenance.
@@ -30,8 +35,19 @@ const SPREAD_MS: u64 = 60_000;
 #[derive(Debug, Clone)]
 pub(super) struct FormatCheck {
     pub(super) names: Names,
-    /// Whether a prefix of an older format is converted.
-    pub(super) upgrades: bool,
+    pub(super) usage: FormatUse,
+}
+
+/// What a connection is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum FormatUse {
+    /// A node.
+    Serve {
+        /// Whether a prefix of an older format is converted.
+        upgrades: bool,
+    },
+    /// A copy of a log, which sets the number by itself.
+    Copy,
 }
 
 impl FormatCheck {
@@ -50,9 +66,17 @@ impl FormatCheck {
             Some(found) => found.parse().unwrap_or(0),
             None => self.format_without_number(connection).await?,
         };
+        let upgrades = match self.usage {
+            FormatUse::Copy if matches!(found, FORMAT | COPYING) => return Ok(None),
+            FormatUse::Copy => false,
+            FormatUse::Serve { .. } if found == COPYING => {
+                return Ok(Some(Unusable::UnfinishedCopy));
+            }
+            FormatUse::Serve { upgrades } => upgrades,
+        };
         match found.cmp(&FORMAT) {
             Ordering::Equal => {}
-            Ordering::Less if self.upgrades && found > 0 => self.convert(connection).await?,
+            Ordering::Less if upgrades && found > 0 => self.convert(connection).await?,
             _ => return Ok(Some(unusable(found))),
         }
         // A replica, or a Redis without memory, gets the number later. It also stores nothing now.

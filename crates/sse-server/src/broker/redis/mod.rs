@@ -28,7 +28,7 @@
 //! | `follow_limit` | how many channels a node follows, and the part of one client |
 //! | `failover` | finds events that Redis has lost, and records the loss |
 //! | `known_ids`, `verification` | which ids a node remembers for that; how it verifies one |
-//! | `inspect` | looks at a Redis without a broker |
+//! | `inspect`, `copy_target` | looks at a Redis without a broker; gets a copy of a log |
 //! | `flask_sse`, `names` | the bridge to Flask-SSE; names of keys |
 //! | `durability` | whether Redis is set up to keep what it acknowledges |
 //! | `replies`, `errors`, `rejections`, `info` | pure parsers: replies, error replies and their table, `INFO` |
@@ -42,6 +42,7 @@ mod append;
 mod backoff;
 mod channel_state;
 mod connection;
+pub(crate) mod copy_target;
 mod dial;
 mod durability;
 mod entries;
@@ -99,10 +100,20 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 pub(crate) use self::follow_limit::FollowPermit;
 use self::{
-    dial::Dialer, failover::LossDetector, flask_sse::FlaskBridge, follow_limit::FollowLimit,
-    format::FormatCheck, names::Names, outage_log::OutageLog, pubsub::PubSubListener,
-    read_gate::ReadKind, reply_limit::reply_cost_max, streams::Streams,
-    subscriptions::Subscriptions, target::Target, tasks::Tasks,
+    dial::Dialer,
+    failover::LossDetector,
+    flask_sse::FlaskBridge,
+    follow_limit::FollowLimit,
+    format::{FormatCheck, FormatUse},
+    names::Names,
+    outage_log::OutageLog,
+    pubsub::PubSubListener,
+    read_gate::ReadKind,
+    reply_limit::reply_cost_max,
+    streams::Streams,
+    subscriptions::Subscriptions,
+    target::Target,
+    tasks::Tasks,
 };
 pub use self::{
     errors::RedisSetupError,
@@ -179,7 +190,9 @@ impl RedisBroker {
         let guard = tasks.ended.clone().drop_guard();
         let format = FormatCheck {
             names: names.clone(),
-            upgrades: options.upgrades,
+            usage: FormatUse::Serve {
+                upgrades: options.upgrades,
+            },
         };
         let (connection, primary) =
             tasks.start_connection(dialer.clone(), format, options.timeout, losses.clone());

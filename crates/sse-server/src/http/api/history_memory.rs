@@ -1,4 +1,4 @@
-//! Limits of `GET /events` and `GET /channels`: responses that are prepared at a time, and the memory
+//! Limits of `GET /events`, `GET /channels` and `GET /admin/log/…`: responses that are prepared at a time, and the memory
 //! of all responses.
 //!
 //! A response is complete before its first byte is sent, because its head states whether there is
@@ -57,7 +57,7 @@ impl HistoryBudget {
     }
 
     /// Waits until one more response of `client` may be prepared.
-    pub(super) async fn acquire(&self, client: Option<ClientNet>) -> ApiResult<Permit> {
+    pub(in crate::http) async fn acquire(&self, client: Option<ClientNet>) -> ApiResult<Permit> {
         let read = acquire(&self.reads, client, 1).await?;
         Ok(Permit {
             memory_kib: self.memory_kib.clone(),
@@ -69,7 +69,7 @@ impl HistoryBudget {
 }
 
 /// The right to prepare one response.
-pub(super) struct Permit {
+pub(in crate::http) struct Permit {
     memory_kib: Budget,
     metrics: Metrics,
     client: Option<ClientNet>,
@@ -78,7 +78,7 @@ pub(super) struct Permit {
 
 impl Permit {
     /// Waits for memory and returns the response as a body.
-    pub(super) async fn body(self, response: Vec<u8>) -> ApiResult<HistoryBody> {
+    pub(in crate::http) async fn body(self, response: Vec<u8>) -> ApiResult<HistoryBody> {
         // A vector that grew may have twice the capacity that it needs.
         let rest = Bytes::from(response.into_boxed_slice());
         // A single response may exceed the part of its client, if --event-bytes-max is that large.
@@ -123,7 +123,7 @@ impl Drop for UsedMemory {
 
 /// The rest of a response, and its memory.
 #[derive(Debug)]
-pub(super) struct HistoryBody {
+pub(in crate::http) struct HistoryBody {
     rest: Bytes,
     #[expect(dead_code, reason = "released when it is dropped")]
     memory: UsedMemory,
