@@ -9,6 +9,7 @@ use super::{
     Access, CredentialError, CredentialSource, Identity, Pattern, Principal, Right, ServerRight,
     revocations::{Revocations, UNREADABLE_MAX},
 };
+use crate::budget::ClientNet;
 
 /// The access control of a server; clones share it.
 #[derive(Debug, Clone)]
@@ -47,17 +48,18 @@ impl AccessControl {
         &self.revocations
     }
 
-    /// Returns who a credential belongs to, unless it is revoked.
+    /// Returns who a credential belongs to that `client` has sent, unless it is revoked.
     ///
     /// # Errors
     ///
-    /// Those of [`Access::identify`] and [`Revocations::check`].
+    /// Those of [`Access::identify_of_client`] and [`Revocations::check`].
     pub async fn identify(
         &self,
         text: &str,
         source: CredentialSource,
+        client: Option<ClientNet>,
     ) -> Result<Arc<Identity>, CredentialError> {
-        let identity = self.access.identify(text, source).await?;
+        let identity = self.access.identify_of_client(text, source, client).await?;
         self.check_revocations(&identity)?;
         Ok(identity)
     }

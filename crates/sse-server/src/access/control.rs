@@ -12,6 +12,7 @@ use super::{
     generation::Generation,
     identity::Proof,
     keys::remote::FetchTiming,
+    signature_checks::SignatureChecks,
     snapshot::{KeyStart, Snapshot},
     ticket,
     token_cache::TokenCache,
@@ -28,6 +29,7 @@ pub(super) struct Shared {
     pub(super) snapshot: ArcSwap<Snapshot>,
     generation: Arc<Generation>,
     pub(super) cache: TokenCache,
+    pub(super) checks: SignatureChecks,
     /// Where keys are fetched; `None` if this was created outside a runtime.
     runtime: Option<Handle>,
     timing: FetchTiming,
@@ -57,6 +59,7 @@ impl Access {
                 snapshot,
                 generation,
                 cache,
+                checks: SignatureChecks::default(),
                 runtime,
                 timing,
             }),

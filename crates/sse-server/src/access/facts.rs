@@ -112,6 +112,27 @@ pub struct CreatorToken {
     pub iat: Option<u64>,
 }
 
+impl TokenGrant {
+    /// Returns the number of patterns and values.
+    pub(super) fn count_parts(&self) -> usize {
+        let count = |values: &ClaimValues| values.values().map(Vec::len).sum::<usize>();
+        match self {
+            Self::Issuer(grant) => {
+                grant.audience.len() + grant.own.count_patterns() + count(&grant.values)
+            }
+            Self::Ticket(ticket) => {
+                let of_creator = match &ticket.by {
+                    TicketCreator::Key(_) | TicketCreator::Operator => 0,
+                    TicketCreator::Subject(subject) => {
+                        subject.aud.len() + subject.subscribe.len() + count(&subject.values)
+                    }
+                };
+                ticket.subscribe.len() + of_creator
+            }
+        }
+    }
+}
+
 impl TicketCreator {
     /// Returns who the creator is.
     pub(crate) fn name(&self) -> Creator {

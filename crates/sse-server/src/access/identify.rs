@@ -1,47 +1,98 @@
 //! From the text of a credential to an identity: API keys by their digest, and tokens from the cache or
 //! by their signature.
 
-use std::{sync::Arc, time::SystemTime};
+use std::{
+    sync::Arc,
+    time::{Instant, SystemTime},
+};
 
 use super::{
     Access, CredentialError, CredentialSource, Digest, Identity, RejectionWord,
     api_key::{is_api_key, text_digest},
     jwt::TOKEN_BYTES_MAX,
     keys::remote::RemoteKeys,
+    signature_checks::CheckTurn,
     snapshot::Denial,
     token_cache::Checked,
     verify::verify_token,
 };
+use crate::budget::ClientNet;
 
 impl Access {
-    /// Returns who the credential `text` belongs to, and what it may do.
-    ///
-    /// `text` is what follows `Bearer `, or the value of the cookie or parameter. A token that was
-    /// verified before costs one hash and one look-up. A token whose issuer serves its keys by URL
-    /// may wait for a fetch, up to 20 s.
+    /// Returns who the credential `text` belongs to, and what it may do, without the limits of a
+    /// client.
     ///
     /// # Errors
     ///
-    /// - [`CredentialError::Rejected`]: the credential is invalid. A retry does not help (401).
-    /// - [`CredentialError::Unavailable`]: the keys of the issuer cannot be fetched. The caller can
-    ///   retry (503, never 401).
+    /// As for [`Self::identify_of_client`].
     pub async fn identify(
         &self,
         text: &str,
         source: CredentialSource,
     ) -> Result<Arc<Identity>, CredentialError> {
-        match self.identify_now(text, source) {
-            Ok(identified) => identified,
-            Err(missing) => Box::pin(self.identify_after_fetch(text, source, missing)).await,
-        }
+        self.identify_of_client(text, source, None).await
     }
 
-    /// Identifies a credential as far as that is possible without a fetch.
-    fn identify_now(
+    /// Returns who the credential `text` belongs to, which `client` sent, and what it may do.
+    ///
+    /// `text` is what follows `Bearer `, or the value of the cookie or parameter. A token that was
+    /// verified before costs one hash and one look-up. A token whose issuer serves its keys by URL
+    /// may wait for a fetch, up to 20 s, and a client that has sent many wrong tokens for its turn.
+    ///
+    /// # Errors
+    ///
+    /// - [`CredentialError::Rejected`]: the credential is invalid. A retry does not help (401).
+    /// - [`CredentialError::Unavailable`]: the keys of the issuer cannot be fetched, or the client
+    ///   sends too many wrong tokens. The caller can retry (503, never 401).
+    pub async fn identify_of_client(
         &self,
         text: &str,
         source: CredentialSource,
-    ) -> Result<Result<Arc<Identity>, CredentialError>, MissingKey> {
+        client: Option<ClientNet>,
+    ) -> Result<Arc<Identity>, CredentialError> {
+        let presented = Presented {
+            text,
+            source,
+            client,
+        };
+        match self.identify_in_turn(presented).await? {
+            Ok(identified) => identified,
+            Err(missing) => Box::pin(self.identify_after_fetch(presented, missing)).await,
+        }
+    }
+
+    /// Identifies a credential as far as that is possible without a fetch. Waits for the turn of its
+    /// client.
+    ///
+    /// # Errors
+    ///
+    /// `Unavailable`: the client has used up its time.
+    async fn identify_in_turn(
+        &self,
+        presented: Presented<'_>,
+    ) -> Result<Result<Identified, MissingKey>, CredentialError> {
+        match self.identify_now(presented, None) {
+            Ok(identified) => Ok(Ok(identified)),
+            Err(NotYet::MissingKey(missing)) => Ok(Err(missing)),
+            Err(NotYet::MustWait(turn)) => {
+                turn.wait().await?;
+                match self.identify_now(presented, Some(turn)) {
+                    Ok(identified) => Ok(Ok(identified)),
+                    Err(NotYet::MissingKey(missing)) => Ok(Err(missing)),
+                    // The turn was due.
+                    Err(NotYet::MustWait(_)) => Err(CredentialError::Unavailable),
+                }
+            }
+        }
+    }
+
+    /// Identifies a credential as far as that is possible now. `turn` is one that was waited for.
+    fn identify_now(
+        &self,
+        presented: Presented<'_>,
+        turn: Option<CheckTurn>,
+    ) -> Result<Identified, NotYet> {
+        let Presented { text, source, .. } = presented;
         if text.len() > TOKEN_BYTES_MAX {
             return Ok(Err(RejectionWord::Malformed.into()));
         }
@@ -50,7 +101,7 @@ impl Access {
             return Ok(self.identify_key(&digest, source).map_err(Into::into));
         }
         let now = SystemTime::now();
-        let checked = self.check_token(text, digest, now)?;
+        let checked = self.check_token(presented, digest, now, turn)?;
         let admitted = checked.and_then(|identity| self.admit(identity, source, now));
         Ok(admitted.map_err(Into::into))
     }
@@ -73,18 +124,29 @@ impl Access {
     /// Looks a token up, or verifies it.
     fn check_token(
         &self,
-        text: &str,
+        presented: Presented<'_>,
         digest: Digest,
         now: SystemTime,
-    ) -> Result<Checked, MissingKey> {
+        turn: Option<CheckTurn>,
+    ) -> Result<Checked, NotYet> {
         let generation = self.generation();
         if let Some(checked) = self.shared.cache.get(&digest, generation) {
             return Ok(checked);
         }
-        let checked = match verify_token(&self.shared.snapshot.load(), text, digest, now) {
+        let checks = &self.shared.checks;
+        let turn = turn.unwrap_or_else(|| checks.reserve(presented.client));
+        if !turn.is_due() {
+            return Err(NotYet::MustWait(turn));
+        }
+        let began = Instant::now();
+        let verified = verify_token(&self.shared.snapshot.load(), presented.text, digest, now);
+        turn.finish(verified.is_ok(), began);
+        let checked = match verified {
             Ok(identity) => Ok(identity),
             Err(Denial::Rejected(word)) => Err(word),
-            Err(Denial::MissingKey { keys, begun }) => return Err(MissingKey { keys, begun }),
+            Err(Denial::MissingKey { keys, begun }) => {
+                return Err(NotYet::MissingKey(MissingKey { keys, begun }));
+            }
         };
         if is_lasting(&checked) {
             self.shared
@@ -120,8 +182,7 @@ impl Access {
     /// Waits for fetches until one proves what the keys of the issuer are.
     async fn identify_after_fetch(
         &self,
-        text: &str,
-        source: CredentialSource,
+        presented: Presented<'_>,
         missing: MissingKey,
     ) -> Result<Arc<Identity>, CredentialError> {
         let MissingKey {
@@ -129,9 +190,9 @@ impl Access {
             mut begun,
         } = missing;
         loop {
-            let is_proof = keys.wait_for_fetch(begun).await;
+            let is_proof = keys.wait_for_fetch(begun, presented.client).await;
             let is_proof = is_proof.map_err(|_| CredentialError::Unavailable)?;
-            match self.identify_now(text, source) {
+            match self.identify_in_turn(presented).await? {
                 Ok(identified) => return identified,
                 // A reload has replaced the source of keys, which counts its own fetches.
                 Err(replaced) if !Arc::ptr_eq(&keys, &replaced.keys) => {
@@ -142,6 +203,22 @@ impl Access {
             }
         }
     }
+}
+
+/// A credential as a client has sent it.
+#[derive(Debug, Clone, Copy)]
+struct Presented<'a> {
+    text: &'a str,
+    source: CredentialSource,
+    client: Option<ClientNet>,
+}
+
+type Identified = Result<Arc<Identity>, CredentialError>;
+
+/// Why a token is not verified yet.
+enum NotYet {
+    MissingKey(MissingKey),
+    MustWait(CheckTurn),
 }
 
 /// The key of a token is in no set that was fetched.

@@ -130,6 +130,15 @@ impl Identity {
         &self.rights
     }
 
+    /// Returns the number of patterns and values that the identity holds, which decides on its memory.
+    pub(super) fn count_parts(&self) -> usize {
+        let of_facts = match &self.proof {
+            Proof::Anonymous | Proof::ApiKey(_) => 0,
+            Proof::Token(facts) => facts.grant.count_parts(),
+        };
+        self.rights.count_patterns() + of_facts
+    }
+
     /// Returns how much the caller may use. A ticket has the limits of its creator.
     #[must_use]
     pub fn limits(&self) -> &Limits {

@@ -15,6 +15,7 @@
 //! | `snapshot` | the rules at one time, prepared for look-ups |
 //! | `control` | [`Access`]: the present rules, their replacement, and tickets |
 //! | `identify`, `verify` | from the text of a credential to an identity |
+//! | `signature_checks` | how much time a client may use for wrong tokens |
 //! | `token_cache`, `generation` | tokens that were checked before, until rules or keys change |
 //! | `api_key`, `secret` | keys of callers; text that is not printed |
 //! | `jwt` | tokens as text |
@@ -40,6 +41,7 @@ pub mod revocations;
 mod rights;
 pub(crate) mod rules;
 mod secret;
+mod signature_checks;
 mod snapshot;
 mod template;
 pub(crate) mod ticket;

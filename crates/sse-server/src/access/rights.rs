@@ -128,6 +128,13 @@ impl Rights {
         }
     }
 
+    /// Returns the number of patterns, also of those within which the rights are.
+    pub(super) fn count_patterns(&self) -> usize {
+        let own = Right::ALL.map(|right| self.patterns(right).len());
+        let within = self.within.as_deref().map_or(0, Self::count_patterns);
+        own.iter().sum::<usize>() + within
+    }
+
     /// Returns these rights and those of `other`. Neither is limited by those of a creator.
     pub(super) fn and(mut self, other: Self) -> Self {
         self.publish.extend(other.publish);

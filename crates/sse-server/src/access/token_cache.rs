@@ -4,6 +4,9 @@
 //! costs one hash and one look-up. An entry counts only for the generation of rules and keys in
 //! which it was made, and only until the token expires.
 //!
+//! An identity with many patterns and values of claims takes several places, so that the memory of
+//! all has a limit whatever the templates of an issuer make of a token.
+//!
 //! Rejections are remembered too, so that a repeated wrong token does not cost a signature each
 //! time. They have a table of their own: invented tokens cannot displace valid ones.
 
@@ -17,8 +20,10 @@ use super::{Digest, Identity, RejectionWord};
 
 /// Tables with a lock each, so that workers seldom wait for one another.
 const SHARDS: usize = 16;
-/// Valid tokens of all shards.
+/// Places for valid tokens of all shards.
 pub(crate) const VERIFIED_MAX: usize = 8192;
+/// Patterns and values of a valid token that fit into one place, some 8 KiB.
+const PARTS_PER_PLACE: usize = 128;
 /// Rejected tokens of all shards.
 pub(crate) const REJECTED_MAX: usize = 2048;
 
@@ -64,13 +69,21 @@ impl TokenCache {
             .unwrap_or_else(PoisonError::into_inner);
         match checked {
             Ok(identity) => {
-                shard
-                    .verified
-                    .insert(digest, (generation, identity), VERIFIED_MAX / SHARDS);
+                let entry = Entry {
+                    generation,
+                    places: 1 + identity.count_parts() / PARTS_PER_PLACE,
+                    value: identity,
+                };
+                shard.verified.insert(digest, entry, VERIFIED_MAX / SHARDS);
             }
-            Err(word) => shard
-                .rejected
-                .insert(digest, (generation, word), REJECTED_MAX / SHARDS),
+            Err(word) => {
+                let entry = Entry {
+                    generation,
+                    places: 1,
+                    value: word,
+                };
+                shard.rejected.insert(digest, entry, REJECTED_MAX / SHARDS);
+            }
         }
     }
 
@@ -96,14 +109,24 @@ impl TokenCache {
 /// becomes the old one, whose entries are forgotten unless they are used again.
 #[derive(Debug)]
 struct Table<T> {
-    new: HashMap<Digest, (u64, T)>,
-    old: HashMap<Digest, (u64, T)>,
+    new: HashMap<Digest, Entry<T>>,
+    /// Places that the entries of the new half take.
+    new_places: usize,
+    old: HashMap<Digest, Entry<T>>,
+}
+
+#[derive(Debug, Clone)]
+struct Entry<T> {
+    generation: u64,
+    places: usize,
+    value: T,
 }
 
 impl<T> Default for Table<T> {
     fn default() -> Self {
         Self {
             new: HashMap::new(),
+            new_places: 0,
             old: HashMap::new(),
         }
     }
@@ -111,20 +134,23 @@ impl<T> Default for Table<T> {
 
 impl<T: Clone> Table<T> {
     fn get(&mut self, digest: &Digest, generation: u64, max: usize) -> Option<T> {
-        let found = if let Some((entry_generation, value)) = self.new.get(digest) {
-            (*entry_generation, value.clone())
-        } else {
+        if !self.new.contains_key(digest) {
             let entry = self.old.remove(digest)?;
-            self.insert(*digest, entry.clone(), max);
-            entry
-        };
-        (found.0 == generation).then_some(found.1)
+            self.insert(*digest, entry, max);
+        }
+        let entry = self.new.get(digest)?;
+        (entry.generation == generation).then(|| entry.value.clone())
     }
 
-    fn insert(&mut self, digest: Digest, entry: (u64, T), max: usize) {
-        if self.new.len() >= max / 2 && !self.new.contains_key(&digest) {
-            self.old = mem::take(&mut self.new);
+    fn insert(&mut self, digest: Digest, entry: Entry<T>, max: usize) {
+        if let Some(replaced) = self.new.remove(&digest) {
+            self.new_places -= replaced.places;
         }
+        if self.new_places + entry.places > max / 2 {
+            self.old = mem::take(&mut self.new);
+            self.new_places = 0;
+        }
+        self.new_places += entry.places;
         self.new.insert(digest, entry);
     }
 }
@@ -132,7 +158,7 @@ impl<T: Clone> Table<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::access::{digest, rules::CallerRules};
+    use crate::access::{Rights, digest, rules::CallerRules};
 
     const WORD: RejectionWord = RejectionWord::Signature;
 
@@ -165,6 +191,26 @@ mod tests {
         }
         assert!(cache.len() <= REJECTED_MAX + 1);
         assert!(cache.get(&number(0), 1).is_some());
+    }
+
+    #[test]
+    fn identities_with_many_patterns_take_several_places() {
+        let cache = TokenCache::default();
+        let patterns = vec!["a.*".parse().unwrap(); 10 * PARTS_PER_PLACE];
+        let rights = Rights {
+            subscribe: patterns,
+            ..Rights::default()
+        };
+        let large = CallerRules {
+            rights,
+            ..CallerRules::default()
+        };
+        for token in 0..3000 {
+            let large = Arc::new(Identity::anonymous(large.clone()));
+            cache.insert(number(token), 1, Ok(large));
+        }
+        assert!((100..=VERIFIED_MAX / 10).contains(&cache.len()));
+        assert!(cache.get(&number(2999), 1).is_some());
     }
 
     #[test]

@@ -10,13 +10,17 @@ use crate::broker::{backup::BackupSettings, embedded::DataMode};
 
 /// The flags about copies of the log.
 #[derive(Args)]
-#[command(next_help_heading = "Backup")]
 pub(super) struct BackupArgs {
     /// Let `sse-server backup` write copies of the log below this directory [default: no copies]
     ///
     /// The server chooses the directory, so a stolen credential can neither read a copy nor write
     /// elsewhere. It is created when the first copy is made, with the permissions of --data-mode.
-    #[arg(long, env = "SSE_BACKUP_DIR", value_name = "DIRECTORY")]
+    #[arg(
+        long,
+        env = "SSE_BACKUP_DIR",
+        value_name = "DIRECTORY",
+        help_heading = "Backup"
+    )]
     pub(super) backup_dir: Option<PathBuf>,
 
     /// Copy at most this much per second, so that publishing is not delayed
@@ -25,7 +29,8 @@ pub(super) struct BackupArgs {
         env = "SSE_BACKUP_RATE",
         default_value = "8MiB",
         value_name = "SIZE",
-        value_parser = parse_size
+        value_parser = parse_size,
+        help_heading = "Backup"
     )]
     pub(super) backup_rate: ByteSize,
 }

@@ -33,8 +33,8 @@ pub(super) struct NetworkArgs {
     )]
     pub(super) addresses: Vec<ListenAddress>,
 
-    /// Answer /admin only at this address, written as for --bind (repeatable; comma-separated in the
-    /// variable)
+    /// Answer /admin and show the dashboard only at this address, written as for --bind (repeatable;
+    /// comma-separated in the variable)
     ///
     /// All other routes are there, too. The addresses of --bind then answer 404 for /admin. The
     /// rights that a caller needs are the same at every address.

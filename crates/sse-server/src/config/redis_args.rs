@@ -15,9 +15,10 @@ use crate::broker::redis::{Account, Password, RedisLogin, TlsFiles, parse_prefix
 pub(super) struct RedisArgs {
     /// Keep the log in this Redis (6.2 or later), which many nodes can share
     ///
-    /// One of `redis://[user:password@]host[:port][/database]`, `redis+unix:///path/to/socket` and
-    /// `redis+sentinel://[user:password@]host[:26379],…/primary[/database]`. With `rediss` instead
-    /// of `redis` the connections use TLS.
+    /// One of `redis://[user:password@]host[:port][/database]`, `redis+unix:///path/to/socket`,
+    /// `redis+sentinel://[user:password@]host[:26379],…/primary[/database]` and
+    /// `redis+cluster://[user:password@]host[:6379],…`. With `rediss` instead of `redis` the
+    /// connections use TLS.
     #[arg(
         id = "redis_url",
         long = "redis-url",

@@ -84,7 +84,7 @@ fn settings_of_redis_that_have_no_effect_are_rejected() {
     let url = |url| ["--redis-url", url];
     for (bad, expected) in [
         (url("redis+sentinel://a,b"), "/primary"),
-        (url("redis+cluster://a"), "not supported"),
+        (url("redis+cluster://a/3"), "without a database"),
         (["--redis-url=redis://a", "--redis-ca=x"], "rediss://"),
         (["--redis-url=rediss://a", "--redis-ca=/absent"], "/absent"),
         (

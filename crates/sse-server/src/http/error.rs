@@ -241,8 +241,15 @@ pub enum ApiError {
     )]
     HistoryMemoryFull,
     /// Too many dashboards or traces are open.
-    #[error("{max} {what} of this node are open, which is the limit; close one and try again")]
-    TooManyFeeds { what: &'static str, max: usize },
+    #[error(
+        "too many {what} of this node are open: {max} are the limit, and {client_max} for one client; \
+         close one and try again"
+    )]
+    TooManyFeeds {
+        what: &'static str,
+        max: usize,
+        client_max: usize,
+    },
     /// The server is about to stop.
     #[error(
         "the server is draining: it is about to stop, and accepts no new streams or streaming \

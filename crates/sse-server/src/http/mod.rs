@@ -118,7 +118,7 @@ pub use self::{
         nodes::{NodeAddress, report_node},
         printed_settings::{PrintedSetting, PrintedSettings, Tables},
     },
-    api::HistoryBudget,
+    api::{HistoryBudget, KeepAliveRate},
     audit::audit_requests,
     ops::readiness::Readiness,
     rejections::{Rejections, record_rejections},

@@ -6,8 +6,8 @@ use actix_web::HttpRequest;
 use actix_web_lab::extract::LocalData;
 
 use super::{
-    BodyMemory, CommonHeaders, Dashboard, HistoryBudget, Origins, PublicUrl, Readiness, Rejections,
-    RequestLimits, TrustedProxies,
+    BodyMemory, CommonHeaders, Dashboard, HistoryBudget, KeepAliveRate, Origins, PublicUrl,
+    Readiness, Rejections, RequestLimits, TrustedProxies,
 };
 use crate::{
     access::{AccessControl, revocations::UNREADABLE_MAX},
@@ -35,8 +35,11 @@ pub struct AppState {
     pub limits: RequestLimits,
     /// Memory for the bodies of all requests.
     pub body_memory: Arc<BodyMemory>,
-    /// Concurrency and memory for the responses of `GET /events` and `GET /channels`.
+    /// Concurrency and memory for the responses of `GET /events`, `GET /channels` and lists of
+    /// `/admin`.
     pub history_budget: HistoryBudget,
+    /// How often streaming publishes of one client keep their channels alive.
+    pub keep_alives: KeepAliveRate,
     /// What happens when a request is rejected.
     pub rejections: Rejections,
     /// Origins whose pages may read or publish, and those of the server itself.

@@ -2,7 +2,7 @@
 //!
 //! Every metric is defined here. The rest of the server reports what happened by a direct call,
 //! which changes a few atomic counters and never waits. Every metric exists from the start, also
-//! each value of a label. `docs/operations/metrics.md` describes each metric for operators; a test
+//! each value of a label, except those of a primary of Redis. `docs/operations/metrics.md` describes each metric for operators; a test
 //! compares that page with a fresh server.
 //!
 //! | file | metrics |
@@ -11,6 +11,7 @@
 //! | `publishing` | publishing, and rejected requests |
 //! | `streams` | streams, and what they read from history |
 //! | `flask_sse` | the bridge to Flask-SSE |
+//! | `redis` | the primaries of Redis |
 //! | `log` | the size of the log, `GET /events`, losses |
 //! | `tls` | handshakes and certificates |
 //! | `dropped_lines` | lines of the access log and of the audit log |
@@ -30,6 +31,7 @@ mod log;
 mod process;
 mod publishing;
 pub(crate) mod recent;
+mod redis;
 mod streams;
 #[cfg(test)]
 mod tests;
@@ -53,11 +55,13 @@ use prometheus_client::{
 use sse_proto::api::GapReason;
 
 pub(crate) use self::flask_sse::{FlaskResult, FlaskState};
+pub(crate) use self::redis::ShardMetrics;
 pub(crate) use self::waiting::Waiting;
 use self::{
     busiest::Busiest, connections::ConnectionMetrics, dropped_lines::DroppedLines,
     flask_sse::FlaskMetrics, latency::LatencyHistogram, log::LogMetrics,
-    publishing::PublishingMetrics, recent::Recent, streams::StreamMetrics, tls::TlsMetrics,
+    publishing::PublishingMetrics, recent::Recent, redis::RedisMetrics, streams::StreamMetrics,
+    tls::TlsMetrics,
 };
 pub use self::{log::LogSize, tls::HandshakeResult};
 use crate::log_writer::dropped_lines;
@@ -80,6 +84,7 @@ struct Inner {
     log: LogMetrics,
     tls: TlsMetrics,
     flask_sse: FlaskMetrics,
+    redis: RedisMetrics,
     dropped_lines: DroppedLines,
     latency: LatencyHistogram,
     recent: Recent,
@@ -135,6 +140,7 @@ impl Metrics {
             log,
             tls,
             flask_sse: FlaskMetrics::default(),
+            redis: RedisMetrics::default(),
             dropped_lines,
             latency: LatencyHistogram::default(),
             recent: Recent::default(),
@@ -293,6 +299,7 @@ impl Inner {
         self.log.register(registry);
         self.tls.register(registry);
         self.flask_sse.register(registry);
+        self.redis.register(registry);
         self.latency.register(registry);
         registry.register(
             "log_dropped",

@@ -87,8 +87,8 @@ use crate::{
         publish_list::PublishList, stream_life::StreamLife, streams::Streams,
     },
     http::{
-        self, AppState, BodyMemory, CommonHeaders, HistoryBudget, Origins, Readiness, Rejections,
-        TrustedProxies,
+        self, AppState, BodyMemory, CommonHeaders, HistoryBudget, KeepAliveRate, Origins,
+        Readiness, Rejections, TrustedProxies,
     },
     metrics::Metrics,
     open_files::{OpenFiles, raise_open_files},
@@ -308,6 +308,7 @@ impl Resources {
                 self.metrics.clone(),
             )),
             history_budget: HistoryBudget::new(self.metrics.clone()),
+            keep_alives: KeepAliveRate::default(),
             rejections: Rejections::new(self.metrics.clone()),
             quotas: Arc::new(CallerQuotas::new(config.limits, self.metrics.clone())),
             trusted_proxies: TrustedProxies::new(&config.trusted_proxies),

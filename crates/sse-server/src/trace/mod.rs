@@ -30,8 +30,6 @@ use tokio::sync::mpsc;
 pub use self::{entry::Happening, subject::Subject};
 use crate::{access::Identity, epoch::milliseconds};
 
-/// Traces that may be open on a node.
-pub const TRACES_MAX: usize = 8;
 /// Entries that wait for the client of a trace.
 const ENTRIES_MAX: usize = 500;
 /// Entries that one second adds to a trace.
@@ -100,13 +98,10 @@ impl Traces {
         self.0.open.load(Ordering::Relaxed) > 0
     }
 
-    /// Opens a trace; returns `None` if [`TRACES_MAX`] are open.
+    /// Opens a trace. The caller limits how many are open.
     #[must_use]
-    pub fn open(&self, subject: Subject) -> Option<OpenTrace> {
+    pub fn open(&self, subject: Subject) -> OpenTrace {
         let mut list = self.0.list.write().unwrap_or_else(PoisonError::into_inner);
-        if list.len() >= TRACES_MAX {
-            return None;
-        }
         let (sender, entries) = mpsc::channel(ENTRIES_MAX);
         let sink = Arc::new(Sink {
             subject,
@@ -117,11 +112,11 @@ impl Traces {
         list.push(sink.clone());
         self.0.open.store(list.len(), Ordering::Relaxed);
         drop(list);
-        Some(OpenTrace {
+        OpenTrace {
             traces: self.clone(),
             sink,
             entries,
-        })
+        }
     }
 
     /// Reports what `actor` did to the traces that it belongs to.
@@ -241,9 +236,9 @@ mod tests {
     fn a_trace_gets_what_belongs_to_its_subject() {
         let traces = Traces::default();
         assert!(!traces.is_active());
-        let mut of_channel = traces.open(Subject::Channel(channel("a"))).unwrap();
+        let mut of_channel = traces.open(Subject::Channel(channel("a")));
         let address = "192.0.2.1".parse().unwrap();
-        let mut of_address = traces.open(Subject::Address(address)).unwrap();
+        let mut of_address = traces.open(Subject::Address(address));
         gap(&traces, &[channel("b"), channel("a")], "192.0.2.2");
         gap(&traces, &[channel("b")], "::ffff:192.0.2.1");
         let entry = of_channel.entries.try_recv().unwrap();
@@ -271,22 +266,12 @@ mod tests {
     #[test]
     fn a_trace_counts_what_it_leaves_out() {
         let traces = Traces::default();
-        let trace = traces.open(Subject::Channel(channel("a"))).unwrap();
+        let trace = traces.open(Subject::Channel(channel("a")));
         for _ in 0..3 * ENTRIES_MAX {
             gap(&traces, &[channel("a")], "192.0.2.1");
         }
         let kept = trace.entries.len();
         assert!((RATE_MAX as usize..=ENTRIES_MAX).contains(&kept), "{kept}");
         assert_eq!(trace.dropped() + kept as u64, 3 * ENTRIES_MAX as u64);
-    }
-
-    #[test]
-    fn a_node_has_a_limited_number_of_traces() {
-        let traces = Traces::default();
-        let open = || traces.open(Subject::Channel(channel("a")));
-        let mut all: Vec<_> = (0..TRACES_MAX).map(|_| open().unwrap()).collect();
-        assert!(open().is_none());
-        all.pop();
-        assert!(open().is_some());
     }
 }

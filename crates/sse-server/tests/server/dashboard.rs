@@ -1,9 +1,11 @@
 //! The dashboard: who may load it, what its routes return, and what its feed sends.
 
+use std::net::{IpAddr, Ipv4Addr};
+
 use reqwest::{Response, StatusCode};
 use serde_json::{Value, json};
 
-use crate::common::{Backend, RedisServer, Subscriber, TestServer, refusal, until, within};
+use crate::common::{Backend, RedisServer, Subscriber, TestServer, client, refusal, until, within};
 
 const HTML: &str = "text/html,application/xhtml+xml,*/*;q=0.8";
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; \
@@ -22,6 +24,26 @@ async fn json_of(server: &TestServer, path: &str) -> Value {
     let response = server.get(path).await.unwrap();
     assert_eq!(response.status(), StatusCode::OK, "{path}");
     response.json().await.unwrap()
+}
+
+/// Opens feeds from 127.0.0.`last`, as many as one client may have. One more must be rejected.
+async fn fill_part(server: &TestServer, last: u8, path: &str, part: usize) -> Vec<Response> {
+    let address = IpAddr::V4(Ipv4Addr::new(127, 0, 0, last));
+    let http = client().local_address(address).build().unwrap();
+    let mut feeds = Vec::new();
+    for _ in 0..part {
+        let response = http.get(server.at(path)).send().await.unwrap();
+        assert_eq!(response.status(), StatusCode::OK, "{path} {last}");
+        feeds.push(response);
+    }
+    let response = http.get(server.at(path)).send().await.unwrap();
+    assert_eq!(response.headers()["retry-after"], "1");
+    let message = refusal(response, StatusCode::SERVICE_UNAVAILABLE, "busy").await;
+    assert!(
+        message.contains(&format!("{part} for one client")),
+        "{message}"
+    );
+    feeds
 }
 
 /// Reads a feed until it has an event of this name that `wanted` accepts.
@@ -185,14 +207,13 @@ async fn the_feed_shows_what_happens() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_node_has_a_limited_number_of_feeds_and_ends_them_with_itself() {
+async fn a_client_has_a_part_of_the_feeds_and_all_of_them_end_with_the_node() {
     let mut server = TestServer::start(Backend::Memory).await;
     let mut feeds = Vec::new();
-    for _ in 0..32 {
-        feeds.push(get(&server, "/admin/events", &[]).await);
+    for last in 2..6 {
+        feeds.extend(fill_part(&server, last, "/admin/events", 8).await);
     }
     let response = get(&server, "/admin/events", &[]).await;
-    assert_eq!(response.headers()["retry-after"], "1");
     refusal(response, StatusCode::SERVICE_UNAVAILABLE, "busy").await;
     let status = server.stop("TERM").await;
     assert!(status.success(), "{status}");
@@ -330,12 +351,11 @@ async fn a_trace_has_one_subject_and_an_end_and_a_node_has_few() {
     let mut short = Subscriber::new(short);
     feed_event(&mut short, "end", |_| true).await;
     within("the end of the trace", short.ended()).await;
-    let mut open = Vec::new();
-    for _ in 0..8 {
-        open.push(get(&server, "/admin/trace?key=a", &[]).await);
-    }
+    let first = fill_part(&server, 2, "/admin/trace?key=a", 4).await;
+    let second = fill_part(&server, 3, "/admin/trace?key=a", 4).await;
     let response = get(&server, "/admin/trace?key=a", &[]).await;
     refusal(response, StatusCode::SERVICE_UNAVAILABLE, "busy").await;
+    drop((first, second));
 }
 
 #[tokio::test(flavor = "multi_thread")]

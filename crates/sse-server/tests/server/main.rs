@@ -90,6 +90,7 @@ mod broker_contract;
 mod channels;
 mod check;
 mod client_shares;
+mod cluster;
 mod common;
 mod compressing_proxy;
 mod connections;

@@ -8,7 +8,7 @@ use std::{
 
 use reqwest::Response;
 
-use crate::common::{Backend, TestServer, until};
+use crate::common::{Backend, RedisServer, TestServer, until};
 
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 const PROMETHEUS: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -71,6 +71,8 @@ async fn a_fresh_server_has_a_sample_of_every_documented_metric() {
     let text = get(&server, None).await.text().await.unwrap();
     let (types, samples) = parse(&text, "");
     let mut documented = documented();
+    // Those of the primaries of Redis.
+    documented.retain(|_, (label, _)| label.as_deref() != Some("shard"));
     if cfg!(not(target_os = "linux")) {
         documented.retain(|name, _| !name.starts_with("process_"));
     }
@@ -94,6 +96,49 @@ async fn a_fresh_server_has_a_sample_of_every_documented_metric() {
     {
         assert!(line.ends_with(" 0"), "{line}");
     }
+}
+
+#[tokio::test]
+async fn a_node_over_redis_has_the_documented_metrics_of_its_primary() {
+    let redis = RedisServer::start().await;
+    let server = TestServer::node(&redis, &[]).await;
+    let mut subscriber = server.subscribe("/stream").await;
+    server.publish("sse", "click", "1").await;
+    subscriber.take_data(1).await;
+    let (all, shard) = (
+        documented(),
+        format!("{{shard=\"127.0.0.1:{}\"}} ", redis.port()),
+    );
+    let documented: Vec<&String> = all
+        .iter()
+        .filter(|(_, (label, _))| label.as_deref() == Some("shard"))
+        .map(|(name, _)| name)
+        .collect();
+    assert_eq!(documented.len(), 6);
+    until(
+        "the primary was checked and has notified the node",
+        async || {
+            let text = get(&server, None).await.text().await.unwrap();
+            let value = |name: &str| {
+                let line = text
+                    .lines()
+                    .find(|line| line.starts_with(&format!("{name}{shard}")));
+                line.unwrap_or_else(|| panic!("{name} in\n{text}"))[name.len() + shard.len()..]
+                    .parse::<f64>()
+                    .unwrap()
+            };
+            for name in &documented {
+                assert!(value(name) >= 0.0);
+            }
+            let has_value = [
+                "sse_redis_up",
+                "sse_redis_round_trip_seconds",
+                "sse_redis_notifications_total",
+            ];
+            has_value.iter().all(|name| value(name) > 0.0).then_some(())
+        },
+    )
+    .await;
 }
 
 #[tokio::test]

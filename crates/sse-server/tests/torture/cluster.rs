@@ -1,5 +1,5 @@
-//! The cluster under test: one node with the embedded log, or three nodes on one Redis or on
-//! sentinels.
+//! The cluster under test: one node with the embedded log, or three nodes on one Redis, on sentinels or
+//! on a Redis Cluster.
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
@@ -18,6 +18,7 @@ use crate::{
     failover::Failover,
     options::BrokerName,
     processes::{Output, Process, free_port, until},
+    redis_cluster::RedisCluster,
     sentinel::Sentinels,
 };
 
@@ -36,6 +37,7 @@ pub(crate) struct Cluster {
     pub(crate) nodes: Vec<Node>,
     pub(crate) redis: Option<Server>,
     pub(crate) sentinels: Option<Sentinels>,
+    pub(crate) shards: Option<RedisCluster>,
     pub(crate) disk: Option<Disk>,
     pub(crate) clock: Option<Clock>,
     directory: PathBuf,
@@ -141,6 +143,12 @@ impl Server {
         self.process.is_some()
     }
 
+    /// Adds to the arguments of every start.
+    pub(crate) fn add_arguments(&mut self, more: &[&str]) {
+        let more = more.iter().map(|argument| (*argument).to_owned());
+        self.arguments.extend(more);
+    }
+
     /// Lets a Redis start as a replica of the one at `port`.
     pub(crate) fn replicate(&mut self, port: u16) {
         let primary = format!("127.0.0.1 {port}");
@@ -171,6 +179,7 @@ impl Cluster {
             nodes: Vec::new(),
             redis: None,
             sentinels: None,
+            shards: None,
             disk: None,
             clock: Clock::find(directory)?,
             directory: directory.to_owned(),
@@ -206,6 +215,18 @@ impl Cluster {
                 let sentinels = Sentinels::start(directory).await?;
                 let url = sentinels.url();
                 cluster.sentinels = Some(sentinels);
+                // The clocks of the servers would have to be stepped together.
+                cluster.clock = None;
+                vec![
+                    "--redis-url".to_owned(),
+                    url,
+                    "--redis-timeout=1s".to_owned(),
+                ]
+            }
+            BrokerName::Cluster => {
+                let redis = RedisCluster::start(directory).await?;
+                let url = redis.url();
+                cluster.shards = Some(redis);
                 // The clocks of the servers would have to be stepped together.
                 cluster.clock = None;
                 vec![
@@ -255,6 +276,9 @@ impl Cluster {
         }
         if let Some(sentinels) = &mut self.sentinels {
             ended.extend(sentinels.revive().await?);
+        }
+        if let Some(redis) = &mut self.shards {
+            ended.extend(redis.revive().await?);
         }
         for node in &mut self.nodes {
             ended.extend(node.ended());

@@ -124,7 +124,7 @@ impl Faults<'_> {
                 self.redis()?.signal(Signal::CONT);
                 return Ok(still);
             }
-            Fault::PlannedFailover | Fault::KillPrimary | Fault::StopPrimary => {
+            Fault::PlannedFailover | Fault::KillPrimary | Fault::StopPrimary | Fault::MoveSlots => {
                 return self.change_primary(fault).await;
             }
             Fault::Failover if self.cluster.sentinels.is_some() => {
@@ -224,9 +224,14 @@ impl Faults<'_> {
         Ok(())
     }
 
-    /// Lets the sentinels promote another Redis; returns how long that took in milliseconds.
+    /// Lets another Redis own a channel; returns the effect: mostly how long that took in milliseconds.
     async fn change_primary(&mut self, fault: Fault) -> anyhow::Result<u64> {
         let number = self.plan.chance.random_range(0..3);
+        if let Some(redis) = &mut self.cluster.shards {
+            let outcome = redis.strike(fault, number).await?;
+            self.lost.extend(outcome.lost);
+            return Ok(outcome.effect);
+        }
         let sentinels = self.cluster.sentinels.as_mut().context("no sentinels")?;
         let outcome = sentinels.strike(fault, number).await?;
         self.lost.extend(outcome.lost);

@@ -11,7 +11,8 @@
 //! | `cluster`, `clock`, `disk`, `processes`, `programs` | the servers and their environment |
 //! | `proxy`, `slow_link`, `first_id`, `fault_injection` | cut, slow or changed connections |
 //! | `publishers`, `listeners`, `records` | the clients and their records |
-//! | `faults`, `failover`, `flask_leader`, `sentinel` | inject faults, and measure their effect |
+//! | `lifecycles` | channels that end, and their subscribers |
+//! | `faults`, `failover`, `flask_leader`, `sentinel`, `redis_cluster` | inject faults, and measure their effect |
 //! | `checker` | checks the guarantees (pure; tested in `tests/proof`) |
 //! | `run`, `report` | executes a run, and reports its results |
 //! | `attack` | a run under attack instead of faults (`--attack`) |
@@ -29,6 +30,7 @@ mod fault_injection;
 mod faults;
 mod first_id;
 mod flask_leader;
+mod lifecycles;
 mod listeners;
 mod options;
 mod plan;
@@ -37,6 +39,7 @@ mod programs;
 mod proxy;
 mod publishers;
 mod records;
+mod redis_cluster;
 mod report;
 mod run;
 mod sentinel;

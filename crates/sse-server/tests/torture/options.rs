@@ -15,6 +15,7 @@ Examples:
   scripts/torture                                     20 seconds of each broker, another run each time
   scripts/torture --broker redis --minutes 10
   scripts/torture --broker sentinel --seconds 20
+  scripts/torture --broker cluster --seconds 20
   scripts/torture --broker embedded --seed 7          the plan of an earlier run again
   scripts/torture --broker embedded --seconds 5 --plant drop
                                                       must fail: the proxy drops one event of one listener
@@ -98,6 +99,8 @@ pub(crate) enum BrokerName {
     Redis,
     /// Three nodes on a primary with two replicas and three sentinels
     Sentinel,
+    /// Three nodes on a Redis Cluster of three primaries with a replica each
+    Cluster,
 }
 
 /// A fault that the proxy injects into one event.
@@ -118,8 +121,8 @@ impl Options {
         Duration::from_secs(seconds.unwrap_or(SECONDS_DEFAULT))
     }
 
-    /// Returns the brokers to test. Sentinels take long to recover, so they are tested only if they
-    /// are named.
+    /// Returns the brokers to test. Sentinels and clusters take long to recover, so they are tested only
+    /// if they are named.
     pub(crate) fn brokers(&self) -> Vec<BrokerName> {
         match self.broker {
             Some(broker) => vec![broker],
@@ -154,6 +157,7 @@ impl BrokerName {
             Self::Embedded => "embedded",
             Self::Redis => "redis",
             Self::Sentinel => "sentinel",
+            Self::Cluster => "cluster",
         }
     }
 }

@@ -80,6 +80,7 @@ pub(crate) enum Fault {
     PlannedFailover,
     KillPrimary,
     StopPrimary,
+    MoveSlots,
     Cut,
     FullDisk,
     ClockForward,
@@ -111,6 +112,9 @@ impl Fault {
                 Self::StopPrimary,
                 Self::Failover,
             ]),
+            BrokerName::Cluster => {
+                kinds.extend([Self::PlannedFailover, Self::KillPrimary, Self::MoveSlots]);
+            }
         }
         kinds
     }
@@ -128,6 +132,7 @@ impl Fault {
             Self::PlannedFailover => "planned failover",
             Self::KillPrimary => "kill -9 of a primary",
             Self::StopPrimary => "a primary stopped until another one is promoted",
+            Self::MoveSlots => "slot moved to another primary",
             Self::Cut => "connection cut in a frame",
             Self::FullDisk => "disk full",
             Self::ClockForward => "clock stepped forward",
@@ -147,6 +152,7 @@ impl Fault {
             Self::PlannedFailover | Self::KillPrimary | Self::StopPrimary => {
                 "ms until another primary"
             }
+            Self::MoveSlots => "keys moved",
             Self::KillRedis | Self::FullDisk => "publishes refused or unknown",
             Self::ClockForward => "ms that ids leapt",
             Self::ClockBack => "ms that ids stayed ahead of the clock",

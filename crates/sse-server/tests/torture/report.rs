@@ -6,6 +6,7 @@ use std::{collections::BTreeMap, fmt::Write as _};
 use crate::{
     checker::{Breach, Breaches, Figures},
     faults::Effect,
+    lifecycles,
     plan::Fault,
 };
 
@@ -26,6 +27,8 @@ pub(crate) struct Report {
     pub(crate) behind_tail: u64,
     pub(crate) gave_up: u64,
     pub(crate) listeners: Vec<String>,
+    /// Channels that ended meanwhile; `None` in a run with an injected fault.
+    pub(crate) lives: Option<lifecycles::Figures>,
     /// Skipped parts, with the reason.
     pub(crate) skipped: Vec<String>,
     pub(crate) breaches: Breaches,
@@ -42,6 +45,9 @@ impl Report {
             .map(|kind| format!("this kind of fault had no effect: {}", kind.name()))
             .collect();
         missing.extend(idle);
+        if self.lives.as_ref().is_some_and(|lives| lives.ended == 0) {
+            missing.push("no channel ended".to_owned());
+        }
         if self.behind_tail == 0 {
             missing.push("no listener fell behind the tail".to_owned());
         }
@@ -95,6 +101,7 @@ impl Report {
         self.listeners
             .iter()
             .for_each(|listener| line(listener.clone()));
+        self.lives.iter().for_each(|lives| line(lives.line()));
         let Figures {
             acknowledged,
             unknown,

@@ -15,6 +15,7 @@ use crate::{
     checker::{Breach, Breaches, Figures, Ledger, LostEvent},
     cluster::Cluster,
     faults::Faults,
+    lifecycles::{self, Lifecycles},
     listeners::Listener,
     options::{BrokerName, LONG_ENOUGH, Plant},
     plan::{self, Fault, FaultPlan, ListenerPlan},
@@ -56,12 +57,8 @@ pub(crate) async fn run(orders: Orders, directory: &Path) -> anyhow::Result<Repo
     let (mut publishers, publisher_links) = start_publishers(&ports, directory).await?;
     links.extend(publisher_links);
     let stop = CancellationToken::new();
-    let live = |(number, listener): (usize, Listener)| {
-        tokio::task::spawn_local(
-            listener.live(orders.seed.wrapping_add(number as u64), stop.clone()),
-        )
-    };
-    let living: Vec<JoinHandle<_>> = listeners.into_iter().enumerate().map(live).collect();
+    let lifecycles = start_lifecycles(orders, &ports, &stop)?;
+    let living = spawn_listeners(listeners, orders.seed, &stop);
     let behind_tail = tokio::spawn(watch_behind_tail(
         cluster.http(),
         ports.clone(),
@@ -95,6 +92,7 @@ pub(crate) async fn run(orders: Orders, directory: &Path) -> anyhow::Result<Repo
         listeners.push(one.await.context("a listener's task")??);
     }
     breaches.add_all(Breach::Trouble, cluster.revive().await?);
+    let lives = end_lifecycles(lifecycles, &mut breaches).await?;
     finish(
         &mut publishers,
         &mut listeners,
@@ -130,6 +128,7 @@ pub(crate) async fn run(orders: Orders, directory: &Path) -> anyhow::Result<Repo
         behind_tail,
         gave_up,
         listeners: summaries,
+        lives,
         skipped,
         breaches,
     };
@@ -141,6 +140,43 @@ pub(crate) async fn run(orders: Orders, directory: &Path) -> anyhow::Result<Repo
         cluster.keep_disk(directory);
     }
     Ok(report)
+}
+
+/// Lets the listeners live until `stop`.
+fn spawn_listeners(
+    listeners: Vec<Listener>,
+    seed: u64,
+    stop: &CancellationToken,
+) -> Vec<JoinHandle<anyhow::Result<Listener>>> {
+    let live = |(number, listener): (usize, Listener)| {
+        tokio::task::spawn_local(listener.live(seed.wrapping_add(number as u64), stop.clone()))
+    };
+    listeners.into_iter().enumerate().map(live).collect()
+}
+
+/// Starts channels that end, except in a run with an injected fault.
+fn start_lifecycles(
+    orders: Orders,
+    ports: &[u16],
+    stop: &CancellationToken,
+) -> anyhow::Result<Option<Lifecycles>> {
+    if orders.plant.is_some() {
+        return Ok(None);
+    }
+    Lifecycles::start(orders.broker, ports, orders.seed, stop).map(Some)
+}
+
+/// Waits until the last channels have ended.
+async fn end_lifecycles(
+    lifecycles: Option<Lifecycles>,
+    breaches: &mut Breaches,
+) -> anyhow::Result<Option<lifecycles::Figures>> {
+    let Some(lifecycles) = lifecycles else {
+        return Ok(None);
+    };
+    let (figures, found) = lifecycles.finish().await?;
+    breaches.extend(found);
+    Ok(Some(figures))
 }
 
 /// Starts the listeners, and waits until each has joined; the first one gets the injected fault.

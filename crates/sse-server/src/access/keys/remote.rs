@@ -5,8 +5,9 @@
 //! with invented keys cause no load on the issuer.
 //!
 //! A request with an unknown key waits for a fetch that begins *after* it. An earlier fetch proves
-//! nothing: the issuer may have added the key since. [`WAITERS_MAX`] requests can wait; for others,
-//! and after a failed fetch, the issuer is unavailable, and the client retries.
+//! nothing: the issuer may have added the key since. [`WAITERS_MAX`] requests can wait, a quarter of
+//! them of one client; for others, and after a failed fetch, the issuer is unavailable, and the client
+//! retries.
 //!
 //! ```text
 //! request  reads begun = 7 ── requests a fetch ── waits until a fetch later than 7 has ended
@@ -26,7 +27,7 @@ use futures::FutureExt as _;
 use jsonwebtoken::Algorithm;
 use tokio::{
     runtime::Handle,
-    sync::{Notify, Semaphore, watch},
+    sync::{Notify, watch},
     task::AbortHandle,
     time::{Instant, sleep_until, timeout},
 };
@@ -36,10 +37,15 @@ use super::{
     fetch::{Fetched, Fetcher},
     key_set::KeySet,
 };
-use crate::access::generation::Generation;
+use crate::{
+    access::generation::Generation,
+    budget::{Budget, ClientNet},
+};
 
 /// Requests of one issuer that wait for a fetch.
 pub(crate) const WAITERS_MAX: usize = 64;
+/// Those of one client, which can invent the names of keys.
+const CLIENT_WAITERS_MAX: usize = 16;
 
 /// When a set is fetched.
 #[derive(Debug, Clone, Copy)]
@@ -86,7 +92,7 @@ struct Shared {
     timing: FetchTiming,
     set: ArcSwapOption<KeySet>,
     generation: Arc<Generation>,
-    waiters: Semaphore,
+    waiters: Budget,
     wanted: Notify,
     /// The number of the last fetch that has begun.
     begun: AtomicU64,
@@ -124,7 +130,7 @@ impl RemoteKeys {
             timing,
             set: ArcSwapOption::empty(),
             generation,
-            waiters: Semaphore::new(WAITERS_MAX),
+            waiters: Budget::new(WAITERS_MAX, CLIENT_WAITERS_MAX),
             wanted: Notify::new(),
             begun: AtomicU64::new(0),
             ended: watch::Sender::default(),
@@ -152,8 +158,8 @@ impl RemoteKeys {
         self.shared.begun.load(Ordering::SeqCst)
     }
 
-    /// Waits until a fetch has ended that may have found the key of a request, and returns whether
-    /// it is proof: whether it began after fetch number `begun`.
+    /// Waits until a fetch has ended that may have found the key of a request of `client`, and returns
+    /// whether it is proof: whether it began after fetch number `begun`.
     ///
     /// Without a set, the fetch that is in progress may find the key.
     ///
@@ -161,10 +167,16 @@ impl RemoteKeys {
     ///
     /// The fetch failed, or too many requests wait already. Without a set, a request does not wait
     /// if the last fetch failed.
-    pub(crate) async fn wait_for_fetch(&self, begun: u64) -> Result<bool, KeysUnavailable> {
+    pub(crate) async fn wait_for_fetch(
+        &self,
+        begun: u64,
+        client: Option<ClientNet>,
+    ) -> Result<bool, KeysUnavailable> {
         let shared = &self.shared;
-        let _permit = shared.waiters.try_acquire().map_err(|_| KeysUnavailable)?;
-        if self.task.is_none() {
+        let share = shared.waiters.try_acquire(client, 1);
+        let _share = share.ok_or(KeysUnavailable)?;
+        // The task ends early only if it has no HTTP client.
+        if self.task.as_ref().is_none_or(AbortHandle::is_finished) {
             return Err(KeysUnavailable);
         }
         shared.wanted.notify_one();
@@ -201,8 +213,6 @@ async fn keep_fetching(shared: Arc<Shared>) {
         Ok(client) => client,
         Err(error) => {
             tracing::error!(url = %shared.url, error, "the keys of an issuer are never fetched");
-            // Requests are not made to wait.
-            shared.waiters.close();
             return;
         }
     };

@@ -1,5 +1,6 @@
 //! Tests of access control as a whole: tokens in, identities out.
 
+mod client_shares;
 mod fixture;
 mod hostile_tokens;
 mod identities;

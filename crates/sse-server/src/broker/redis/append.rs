@@ -5,7 +5,7 @@
 //! ```text
 //! the first append to a channel in an era  ─► register, then write.lua
 //! keys, a condition, an end, or 10 s later ─► write.lua
-//! any other append                         ─► one pipeline of XADD and PUBLISH
+//! any other append                         ─► one pipeline of XADD and a notification
 //! ```
 //!
 //! Redis itself rejects an `XADD` to a channel that was closed (its last id is the highest possible
@@ -16,7 +16,7 @@
 
 use std::time::Duration;
 
-use redis::{Cmd, Pipeline, Script, Value};
+use redis::{Cmd, Script, Value};
 use sse_proto::{Channel, Event, EventId};
 
 use super::{
@@ -25,7 +25,7 @@ use super::{
     replicated::Append,
     replies::{check_rejection, parse_added_id},
     scripts::WRITE,
-    session::Session,
+    session::{Retries, Session},
     slots::Slot,
     streams::Streams,
     write_reply::{ScriptWritten, parse_write_reply},
@@ -46,7 +46,7 @@ impl Streams {
         channel: &Channel,
         write: &Write,
     ) -> Result<Written, BrokerError> {
-        let mut attempts = self.connection.attempts();
+        let mut attempts = self.shards.attempts(channel);
         loop {
             let session = &mut attempts.session().await?;
             let written = self.write_in(session, publisher, channel, write).await;
@@ -63,16 +63,30 @@ impl Streams {
         channel: &Channel,
         write: &Write,
     ) -> Result<Written, BrokerError> {
-        if write.is_plain()
-            && count_keys(&write.items) == 0
-            && let Some(known) = self.registry.recently_appended(channel, session.era())
-        {
-            if let Some(written) = self.append_plain(channel, known, write, session).await? {
-                return Ok(written);
+        let is_plain = write.is_plain() && count_keys(&write.items) == 0;
+        let known = self.registry.appended(channel, session.era());
+        let Some(known) = known.filter(|_| is_plain) else {
+            return self
+                .write_by_script(publisher, channel, write, session)
+                .await;
+        };
+        if !self.registry.is_recent(&known) {
+            // While the slot of the channel is about to move, a script cannot run if a part of its
+            // keys has moved. Appends of one key can.
+            session.retries = Retries::Never;
+            let written = self.write_by_script(publisher, channel, write, session);
+            let written = written.await;
+            let gave_up = session.retries == Retries::GaveUp;
+            session.retries = Retries::UntilDeadline;
+            if !gave_up {
+                return written;
             }
-            // The channel was closed or deleted meanwhile, and nothing was stored.
-            self.registry.forget_append(channel);
         }
+        if let Some(written) = self.append_plain(channel, known, write, session).await? {
+            return Ok(written);
+        }
+        // The channel was closed or deleted meanwhile, and nothing was stored.
+        self.registry.forget_append(channel);
         self.write_by_script(publisher, channel, write, session)
             .await
     }
@@ -87,22 +101,20 @@ impl Streams {
         session: &mut Session<'_>,
     ) -> Result<Option<Written>, BrokerError> {
         let events: Vec<&Event> = write.items.iter().flat_map(|item| &item.events).collect();
-        let mut replies = if session.waits_for_replicas() {
-            let append = Append {
-                stream: self.names.stream(channel),
-                commands: events
-                    .iter()
-                    .map(|event| self.append_command(channel, known, event))
-                    .collect(),
-                is_atomic: events.len() > 1,
-            };
+        let append = Append {
+            stream: self.names.stream(channel),
+            commands: events
+                .iter()
+                .map(|event| self.append_command(channel, known, event))
+                .collect(),
+            is_atomic: events.len() > 1,
+        };
+        let replies = if session.waits_for_replicas() {
             session.append_replicated(append).await?
         } else {
-            let commands = self.append_commands(channel, known, &events);
-            session.send_values(&commands).await?
+            let notification = self.notification(channel);
+            session.append(append, notification).await?
         };
-        // The reply after those of the events is that of `PUBLISH`.
-        replies.truncate(events.len());
         if replies.first().is_some_and(is_refused) {
             return Ok(None);
         }
@@ -114,22 +126,10 @@ impl Streams {
         Ok(Some(plain_result(&write.items, &ids, known)))
     }
 
-    /// One `XADD` per event, in a transaction if there are several, and the notification.
-    fn append_commands(&self, channel: &Channel, known: Appended, events: &[&Event]) -> Pipeline {
-        let mut commands = redis::pipe();
-        if events.len() > 1 {
-            commands.atomic();
-        }
-        for event in events {
-            commands.add_command(self.append_command(channel, known, event));
-        }
-        commands
-            .cmd("PUBLISH")
-            .arg(self.names.stream(channel))
-            .arg("");
-        // A failed notification does not fail the publish: a node that misses it polls.
-        commands.ignore_errors();
-        commands
+    fn notification(&self, channel: &Channel) -> Cmd {
+        let mut command = redis::cmd(self.names.publish_command());
+        command.arg(self.names.stream(channel)).arg("");
+        command
     }
 
     fn append_command(&self, channel: &Channel, known: Appended, event: &Event) -> Cmd {
@@ -174,7 +174,7 @@ impl Streams {
             owner: publisher.key_owner(items),
         };
         let script = write_script(&context, write);
-        let script = (script, &*WRITE);
+        let script = (script, WRITE.of(&self.names));
         let reply = self.run_write(channel, script, session).await?;
         let keys_max = self.retention.keys.keys_max;
         let result = parse_write_reply(reply, items.len(), keys_max, || claim.too_many_keys())?;

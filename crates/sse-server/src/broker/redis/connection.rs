@@ -1,26 +1,20 @@
-//! The connections for commands: two per node, shared by all sessions. [`Supervisor`] makes them.
+//! The connections for commands to one primary, shared by all sessions. [`Supervisor`] makes them.
 //!
 //! A command that finds no connection waits for one, up to the time limit. If none comes, the
 //! command was certainly not sent. The supervisor never sends a command of a session again; see
 //! [`session`](super::session) for what a failure means.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
-use sse_proto::Channel;
 use tokio::{
     sync::watch,
     time::{Instant, timeout, timeout_at},
 };
 
 use super::{
-    dial::{CommandConnection, Dialer},
     errors::{RedisSetupError, Unusable},
-    failover::LossDetector,
-    format::FormatCheck,
     handshake::Connections,
     health::Health,
-    session::Session,
-    supervisor::Supervisor,
 };
 use crate::broker::BrokerError;
 
@@ -29,16 +23,14 @@ use crate::broker::BrokerError;
 pub(super) struct Connection {
     state: watch::Receiver<State>,
     pub(super) health: Arc<Health>,
-    /// Whether a Redis that is no primary has a successor, to which commands can be sent.
-    has_sentinels: bool,
 }
 
 #[derive(Clone)]
 pub(super) enum State {
     /// No connection, and the reason.
     Down(String),
-    /// Connected and verified. The number is the era of commands on these connections.
-    Up(Connections, u64),
+    /// Connected. A new era has begun in all slots of the primary.
+    Up(Connections),
     /// The Redis at the address cannot be used.
     Unusable(Unusable),
 }
@@ -50,7 +42,7 @@ impl State {
             Self::Down(reason) => reason.clone(),
             Self::Unusable(why) => why.to_string(),
             // The state has just changed.
-            Self::Up(..) => "it came back just now".to_owned(),
+            Self::Up(_) => "it came back just now".to_owned(),
         }
     }
 }
@@ -59,38 +51,29 @@ impl std::fmt::Debug for State {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
             Self::Down(_) => "down",
-            Self::Up(..) => "up",
+            Self::Up(_) => "up",
             Self::Unusable(_) => "unusable",
         })
     }
 }
 
 impl Connection {
-    /// Makes the handle, and the supervisor that must run for it.
-    pub(super) fn new(
-        dialer: Dialer,
-        format: FormatCheck,
-        timeout: Duration,
-        losses: Arc<LossDetector>,
-    ) -> (Self, Supervisor) {
+    /// Makes the handle, and the end of it for the supervisor.
+    pub(super) fn new(health: Health) -> (Self, watch::Sender<State>) {
         let (sender, state) = watch::channel(State::Down("not connected yet".to_owned()));
-        let health = Arc::new(Health::new(dialer.address(), timeout));
-        let has_sentinels = dialer.sentinels().is_some();
-        let supervisor = Supervisor::new((dialer, format), health.clone(), losses, sender);
-        let connection = Self {
-            state,
-            health,
-            has_sentinels,
-        };
-        (connection, supervisor)
+        let health = Arc::new(health);
+        (Self { state, health }, sender)
     }
 
-    /// Returns the era of commands on the present connection; `None` while there is none.
-    pub(super) fn era(&self) -> Option<u64> {
-        match &*self.state.borrow() {
-            State::Up(_, era) => Some(*era),
-            State::Down(_) | State::Unusable(_) => None,
-        }
+    /// Whether commands can be sent now.
+    pub(super) fn is_up(&self) -> bool {
+        matches!(&*self.state.borrow(), State::Up(_))
+    }
+
+    /// Returns why commands cannot be sent; `None` if they can.
+    pub(super) fn outage(&self) -> Option<String> {
+        let state = self.state.borrow();
+        (!matches!(&*state, State::Up(_))).then(|| state.reason())
     }
 
     /// Waits for the first connection, up to the time limit. A Redis that is away is only logged.
@@ -104,7 +87,7 @@ impl Connection {
         let settled = state.wait_for(|state| !matches!(state, State::Down(_)));
         let _ = timeout(self.health.timeout, settled).await;
         match &*self.state.borrow() {
-            State::Up(..) => Ok(()),
+            State::Up(_) => Ok(()),
             State::Unusable(why) => Err(RedisSetupError::Unusable {
                 address: address.clone(),
                 why: why.clone(),
@@ -116,124 +99,24 @@ impl Connection {
         }
     }
 
-    /// Begins a session for publishes, and for other commands on the keys of one channel that are
-    /// few and small.
-    ///
-    /// There is one Redis for all channels. In a cluster, the channel would choose the node.
+    /// Waits for connections, for which `is_wanted` is asked when the state changes.
     ///
     /// # Errors
     ///
-    /// `Unavailable`: there is no connection within the time limit.
-    pub(super) async fn session(&self, _channel: &Channel) -> Result<Session<'_>, BrokerError> {
-        self.common_session().await
-    }
-
-    /// Begins a session for lookups and pages of one channel, which delay no publish.
-    pub(super) async fn read_session(
-        &self,
-        _channel: &Channel,
-    ) -> Result<Session<'_>, BrokerError> {
-        self.common_read_session().await
-    }
-
-    /// Begins a session for the registry, the clock and health checks, which belong to no channel.
-    pub(super) async fn common_session(&self) -> Result<Session<'_>, BrokerError> {
-        self.begin_session(|connections| connections.writes).await
-    }
-
-    /// Begins a session for lookups in many channels.
-    pub(super) async fn common_read_session(&self) -> Result<Session<'_>, BrokerError> {
-        self.begin_session(|connections| connections.reads).await
-    }
-
-    async fn begin_session(
-        &self,
-        choose: impl FnOnce(Connections) -> CommandConnection,
-    ) -> Result<Session<'_>, BrokerError> {
-        let deadline = Instant::now() + self.health.timeout;
-        let (connections, era) = self.wait_until_up(deadline, None).await?;
-        let connection = (choose(connections), era);
-        Ok(Session::new(&self.health, deadline, connection))
-    }
-
-    /// Begins the attempts of one publish, which share a deadline.
-    pub(super) fn attempts(&self) -> Attempts<'_> {
-        Attempts {
-            connection: self,
-            deadline: Instant::now() + self.health.timeout,
-            left_era: None,
-        }
-    }
-
-    /// Waits for `work` up to the time limit.
-    ///
-    /// # Errors
-    ///
-    /// `Unavailable`: the time limit has passed.
-    pub(super) async fn within_limit<T>(
-        &self,
-        work: impl Future<Output = T>,
-    ) -> Result<T, BrokerError> {
-        let limit = self.health.timeout;
-        let result = timeout(limit, work).await;
-        result.map_err(|_| {
-            self.health
-                .unavailable(&format!("no response within {limit:?}"))
-        })
-    }
-
-    /// Waits for connections of another era than `left_era`.
-    async fn wait_until_up(
+    /// `Unavailable`: there are none before the deadline.
+    pub(super) async fn wait_until_up(
         &self,
         deadline: Instant,
-        left_era: Option<u64>,
-    ) -> Result<(Connections, u64), BrokerError> {
+        mut is_wanted: impl FnMut() -> bool,
+    ) -> Result<Connections, BrokerError> {
         let mut state = self.state.clone();
-        let is_wanted =
-            |state: &State| matches!(state, State::Up(_, era) if Some(*era) != left_era);
-        let up = state.wait_for(is_wanted);
+        let up = state.wait_for(|state| matches!(state, State::Up(_)) && is_wanted());
         if let Ok(Ok(state)) = timeout_at(deadline, up).await
-            && let State::Up(connections, era) = &*state
+            && let State::Up(connections) = &*state
         {
-            return Ok((connections.clone(), *era));
+            return Ok(connections.clone());
         }
         let reason = self.state.borrow().reason();
         Err(self.health.unavailable(&reason))
-    }
-}
-
-/// The attempts of one publish.
-///
-/// With sentinels, commands that a Redis rejected because it is no primary are sent to the new
-/// primary: the rejection proves that nothing was stored.
-#[derive(Debug)]
-pub(super) struct Attempts<'a> {
-    connection: &'a Connection,
-    deadline: Instant,
-    /// The era of the connection that leads to no primary.
-    left_era: Option<u64>,
-}
-
-impl<'a> Attempts<'a> {
-    /// Begins the next attempt.
-    ///
-    /// # Errors
-    ///
-    /// `Unavailable`: there is no connection before the deadline. Nothing was stored.
-    pub(super) async fn session(&self) -> Result<Session<'a>, BrokerError> {
-        let Connection { health, .. } = self.connection;
-        let connected = self.connection.wait_until_up(self.deadline, self.left_era);
-        let (connections, era) = connected.await?;
-        let session = Session::new(health, self.deadline, (connections.writes, era));
-        Ok(session.with_replicated(connections.replicated))
-    }
-
-    /// Whether the commands of `session` are to be sent again in another session.
-    pub(super) fn must_repeat(&mut self, session: &Session<'_>) -> bool {
-        let must_repeat = self.connection.has_sentinels && session.was_rejected_by_replica();
-        if must_repeat {
-            self.left_era = Some(session.era());
-        }
-        must_repeat
     }
 }

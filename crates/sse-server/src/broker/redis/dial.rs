@@ -42,6 +42,10 @@ pub(super) struct Dialer {
 enum Locator {
     Fixed(ServerAddress),
     Sentinels(Arc<Sentinels>),
+    /// A node of a Redis Cluster that others report as a primary.
+    ClusterNode(ServerAddress),
+    /// Some nodes of a Redis Cluster.
+    Cluster(Arc<[ServerAddress]>),
 }
 
 impl Dialer {
@@ -52,6 +56,7 @@ impl Dialer {
             Servers::Sentinels { addresses, primary } => {
                 Locator::Sentinels(Arc::new(Sentinels::new(addresses, primary)))
             }
+            Servers::Cluster(addresses) => Locator::Cluster(addresses.into()),
         };
         Self {
             errors: Arc::new(ReplyErrorLog::new(target.to_string())),
@@ -77,22 +82,54 @@ impl Dialer {
 
     /// Returns the servers, for messages.
     pub(super) fn address(&self) -> String {
-        self.target.to_string()
+        match &self.locator {
+            Locator::ClusterNode(address) => address.to_string(),
+            _ => self.target.to_string(),
+        }
     }
 
     /// Returns the sentinels, if they name the primary.
     pub(super) const fn sentinels(&self) -> Option<&Arc<Sentinels>> {
         match &self.locator {
-            Locator::Fixed(_) => None,
             Locator::Sentinels(sentinels) => Some(sentinels),
+            Locator::Fixed(_) | Locator::ClusterNode(_) | Locator::Cluster(_) => None,
         }
+    }
+
+    /// Returns the nodes of a Redis Cluster that `--redis-url` names; `None` if it names none.
+    pub(super) fn cluster_nodes(&self) -> Option<&[ServerAddress]> {
+        match &self.locator {
+            Locator::Cluster(nodes) => Some(nodes),
+            _ => None,
+        }
+    }
+
+    /// Opens connections to one node of the cluster, which must be a primary.
+    pub(super) fn of_node(&self, address: ServerAddress) -> Self {
+        Self {
+            locator: Locator::ClusterNode(address),
+            ..self.clone()
+        }
+    }
+
+    /// Whether a Redis must have the role of a primary, because others name it as one.
+    pub(super) const fn needs_role(&self) -> bool {
+        matches!(
+            self.locator,
+            Locator::Sentinels(_) | Locator::ClusterNode(_)
+        )
+    }
+
+    /// Whether connections use TLS.
+    pub(super) fn has_tls(&self) -> bool {
+        self.target.tls.is_some()
     }
 
     /// Returns the address of the primary, if it is always the same.
     pub(super) fn fixed_address(&self) -> Option<ServerAddress> {
         match &self.locator {
-            Locator::Fixed(address) => Some(address.clone()),
-            Locator::Sentinels(_) => None,
+            Locator::Fixed(address) | Locator::ClusterNode(address) => Some(address.clone()),
+            Locator::Sentinels(_) | Locator::Cluster(_) => None,
         }
     }
 
@@ -103,16 +140,20 @@ impl Dialer {
     /// Why the sentinels name none, in words.
     pub(super) async fn find_primary(&self) -> Result<ServerAddress, String> {
         match &self.locator {
-            Locator::Fixed(address) => Ok(address.clone()),
+            Locator::Fixed(address) | Locator::ClusterNode(address) => Ok(address.clone()),
             Locator::Sentinels(sentinels) => sentinels.find_primary(self).await,
+            Locator::Cluster(_) => Err("a cluster has several primaries".to_owned()),
         }
     }
 
     /// Waits until the primary is no longer the one at `current`; returns why, in words.
     pub(super) async fn wait_for_another(&self, current: &ServerAddress) -> String {
         match &self.locator {
-            Locator::Fixed(_) => std::future::pending().await,
             Locator::Sentinels(sentinels) => sentinels.wait_for_another(current, self).await,
+            // The task that keeps the map of a cluster ends the session.
+            Locator::Fixed(_) | Locator::ClusterNode(_) | Locator::Cluster(_) => {
+                std::future::pending().await
+            }
         }
     }
 
@@ -153,11 +194,6 @@ impl Dialer {
             connection,
             _driver: Arc::new(guard),
         })
-    }
-
-    /// Opens a connection for subscriptions.
-    pub(super) async fn open_pubsub(&self, address: &ServerAddress) -> RedisResult<PubSub> {
-        PubSub::new(&self.target.login, self.open_stream(address).await?).await
     }
 
     /// Opens a connection for a caller that reads the replies itself, and must log in first.
@@ -250,7 +286,8 @@ fn explain_name(error: io::Error) -> io::Error {
     };
     io::Error::other(format!(
         "{error}; sentinels report names instead of addresses with `sentinel resolve-hostnames \
-         yes` and `sentinel announce-hostnames yes`"
+         yes` and `sentinel announce-hostnames yes`, and nodes of a cluster with \
+         `cluster-announce-hostname`"
     ))
 }
 

@@ -8,7 +8,7 @@
 
 use std::collections::HashMap;
 
-use redis::{Cmd, FromRedisValue, Pipeline, RedisResult, Value};
+use redis::{Cmd, FromRedisValue, RedisResult, Value};
 
 use super::{
     dial::CommandConnection,
@@ -18,13 +18,31 @@ use super::{
 use crate::broker::Warning;
 
 /// The commands whose replies [`parse_warnings`] expects, in this order.
-pub(super) fn setup_commands() -> Pipeline {
-    value_pipeline([
+pub(super) fn setup_commands() -> [Cmd; 4] {
+    [
         info_command("persistence"),
         info_command("memory"),
         config_command("appendonly"),
         config_command("maxmemory-policy"),
-    ])
+    ]
+}
+
+/// The command whose reply [`coverage_warning`] expects.
+pub(super) fn coverage_command() -> Cmd {
+    config_command("cluster-require-full-coverage")
+}
+
+/// Returns a warning if a primary without a replica takes all others out of service when it fails. A
+/// user who may not read the setting gets none.
+pub(super) fn coverage_warning(reply: Value) -> Option<Warning> {
+    let setting = config_setting(Some(reply), "cluster-require-full-coverage")?;
+    (setting != "no").then(|| Warning {
+        code: "full_coverage_required",
+        message: "this Redis Cluster stops as a whole while a part of it is unavailable \
+                  (cluster-require-full-coverage yes): set it to no, then channels of other parts \
+                  continue to work"
+            .to_owned(),
+    })
 }
 
 fn config_command(setting: &str) -> Cmd {
@@ -39,7 +57,9 @@ fn config_command(setting: &str) -> Cmd {
 ///
 /// The connection failed.
 pub(super) async fn read_warnings(connection: &mut CommandConnection) -> RedisResult<Vec<Warning>> {
-    let replies = setup_commands().query_async(connection).await?;
+    let replies = value_pipeline(setup_commands())
+        .query_async(connection)
+        .await?;
     Ok(parse_warnings(replies))
 }
 
@@ -156,6 +176,9 @@ mod tests {
             text("maxmemory_policy:noeviction\r\n"),
         );
         assert_eq!(codes([off, memory, yes, evicts]), ["appendonly_off"]);
+        let coverage = |value| coverage_warning(setting("cluster-require-full-coverage", value));
+        assert!(coverage("no").is_none() && coverage_warning(Value::Nil).is_none());
+        assert_eq!(coverage("yes").unwrap().code, "full_coverage_required");
         assert_eq!(parse_warnings(Vec::new()).len(), 2);
     }
 }

@@ -135,10 +135,10 @@ pub(super) fn needs_check(error: &RedisError) -> bool {
     causes(error, Reaction::Check)
 }
 
-/// Whether Redis does not know the script of an `EVALSHA`. It did nothing then.
-pub(super) fn is_unknown_script(error: &RedisError) -> bool {
-    let errors = error.clone().into_server_errors();
-    errors.is_some_and(|errors| errors.iter().any(|(_, error)| error.code() == "NOSCRIPT"))
+/// Whether an error reply that arrived as a value shows that Redis does not know the script of an
+/// `EVALSHA`. It did nothing then.
+pub(super) fn is_unknown_script_reply(reply: &Value) -> bool {
+    matches!(reply, Value::ServerError(error) if error.code() == "NOSCRIPT")
 }
 
 fn causes(error: &RedisError, reaction: Reaction) -> bool {

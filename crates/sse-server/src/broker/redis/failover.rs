@@ -22,9 +22,10 @@
 //!
 //! # Eras
 //!
-//! An *era* begins whenever Redis may have lost events: with each connection, and when the
-//! replication id changes. Every known id is then unverified. A reply may arrive after the era in
-//! which its command was sent has ended, and so after the verification that followed:
+//! An *era* of a slot begins whenever its Redis may have lost events; see [`eras`](super::eras). Every
+//! known id of the slot is then unverified. A channel is verified before its first use in the era, and
+//! all others in the background. A reply may arrive after the era in which its command was sent has
+//! ended, and so after the verification that followed:
 //!
 //! ```text
 //! era 1          XADD ─────────────────────────────► reply: id D   era 1 ≠ era 2: D is unverified
@@ -39,10 +40,7 @@
 
 use std::{
     collections::HashMap,
-    sync::{
-        Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -51,14 +49,19 @@ use sse_proto::{Channel, EventId};
 
 use super::{
     dial::CommandConnection,
+    eras::Eras,
     known_ids::{KnownIds, UnverifiedId, forget_quiet_half},
     names::Names,
+    slots::Slot,
     verification::{Verification, parse_verification, verification_commands},
 };
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, ShardMetrics};
 
 /// Ids that are verified in one pipeline.
 const VERIFY_BATCH: usize = 64;
+/// The pause after a batch of the background, in times of the batch. So it takes at most 5 % of Redis'
+/// time.
+const PAUSE_FACTOR: u32 = 19;
 
 /// Remembers the newest ids of channels, and verifies them when Redis may have lost events.
 #[derive(Debug)]
@@ -67,7 +70,7 @@ pub(super) struct LossDetector {
     age_max: Duration,
     channels_max: usize,
     known: Mutex<HashMap<Channel, KnownIds>>,
-    era: AtomicU64,
+    pub(super) eras: Eras,
     metrics: Metrics,
 }
 
@@ -79,11 +82,11 @@ impl LossDetector {
         metrics: Metrics,
     ) -> Self {
         Self {
+            eras: Eras::new(names.slots()),
             names,
             age_max,
             channels_max,
             known: Mutex::default(),
-            era: AtomicU64::new(0),
             metrics,
         }
     }
@@ -96,34 +99,42 @@ impl LossDetector {
         if id == EventId::ZERO {
             return;
         }
+        let slot = self.names.slot(channel);
         let mut all = self.known();
         let now = Instant::now();
+        let present = self.eras.of(slot);
         if !all.contains_key(channel) {
             if all.len() >= self.channels_max {
                 forget_quiet_half(&mut all);
             }
-            all.insert(channel.clone(), KnownIds::new(id, now));
+            all.insert(channel.clone(), KnownIds::new(id, now, present));
         }
         if let Some(known) = all.get_mut(channel) {
+            // Before the newest id is another one.
+            known.enter_era(present);
             known.observe(id, now);
-            // Compared under the lock, which `mark_all_unverified` also holds.
-            if era != self.era() {
+            if era != present {
                 known.mark_unverified(id, now);
+                self.eras.set_pending(slot);
             }
         }
     }
 
-    /// Begins a new era, in which the newest id of every channel is unverified. Returns the era.
-    pub(super) fn mark_all_unverified(&self) -> u64 {
-        let mut all = self.known();
-        let era = self.era.fetch_add(1, Ordering::SeqCst) + 1;
-        for known in all.values_mut() {
-            known.mark_newest_unverified();
+    /// Whether ids of `channel` must be verified before the channel is used.
+    pub(super) fn needs_verification(&self, channel: &Channel) -> bool {
+        let slot = self.names.slot(channel);
+        // The common case takes no lock.
+        if !self.eras.is_pending(slot) {
+            return false;
         }
-        era
+        let mut all = self.known();
+        all.get_mut(channel).is_some_and(|known| {
+            known.enter_era(self.eras.of(slot));
+            known.needs_verification()
+        })
     }
 
-    /// Verifies the newest id of `channel` in any case, and its unverified ids.
+    /// Verifies the unverified ids of `channel`, and its newest id if `with_newest`.
     ///
     /// # Errors
     ///
@@ -132,29 +143,82 @@ impl LossDetector {
         &self,
         channel: &Channel,
         connection: &mut CommandConnection,
+        with_newest: bool,
     ) -> RedisResult<()> {
         let mut ids = Vec::new();
         if let Some(known) = self.known().get_mut(channel) {
-            known.mark_newest_unverified();
+            known.enter_era(self.eras.of(self.names.slot(channel)));
+            if with_newest {
+                known.mark_newest_unverified();
+            }
             ids.extend(with_channel((channel, known)));
         }
         self.verify_ids(&ids, connection).await
     }
 
-    /// Verifies the unverified ids of every channel.
+    /// Verifies the unverified ids of every channel of `slots`, in batches with pauses.
     ///
     /// An id stays unverified if its loss cannot be recorded, because Redis is a replica or full.
     ///
     /// # Errors
     ///
     /// The connection failed.
-    pub(super) async fn verify_all(&self, connection: &mut CommandConnection) -> RedisResult<()> {
-        let ids = self.unverified_ids();
-        self.verify_ids(&ids, connection).await
+    pub(super) async fn verify_pending(
+        &self,
+        slots: &[Slot],
+        connection: &mut CommandConnection,
+        metrics: &ShardMetrics,
+    ) -> RedisResult<()> {
+        let pending = slots.iter().copied();
+        let pending: HashMap<Slot, u64> = pending
+            .filter(|slot| self.eras.is_pending(*slot))
+            .map(|slot| (slot, self.eras.of(slot)))
+            .collect();
+        if pending.is_empty() {
+            return Ok(());
+        }
+        let ids = self.unverified_ids(&pending);
+        for (batch, nth) in ids.chunks(VERIFY_BATCH).zip(0..) {
+            metrics.set_unverified(ids.len() - nth * VERIFY_BATCH);
+            let began = Instant::now();
+            self.verify_ids(batch, connection).await?;
+            if ids.len() > VERIFY_BATCH {
+                tokio::time::sleep(began.elapsed() * PAUSE_FACTOR).await;
+            }
+        }
+        metrics.set_unverified(self.record_verified(pending));
+        Ok(())
     }
 
-    fn unverified_ids(&self) -> Vec<(Channel, UnverifiedId)> {
-        self.known().iter().flat_map(with_channel).collect()
+    fn unverified_ids(&self, slots: &HashMap<Slot, u64>) -> Vec<(Channel, UnverifiedId)> {
+        let mut all = self.known();
+        let of_slots = all.iter_mut().filter_map(|(channel, known)| {
+            let slot = self.names.slot(channel);
+            slots.contains_key(&slot).then(|| {
+                known.enter_era(self.eras.of(slot));
+                (channel, &*known)
+            })
+        });
+        of_slots.flat_map(with_channel).collect()
+    }
+
+    /// Records that the ids of `slots` were verified in these eras, except where some are left.
+    /// Returns how many channels of `slots` have such ids.
+    fn record_verified(&self, mut slots: HashMap<Slot, u64>) -> usize {
+        // Held until the end, so that no id becomes unverified meanwhile.
+        let all = self.known();
+        let unverified = all.iter().filter(|(_, known)| known.is_unverified());
+        let left: Vec<Slot> = unverified
+            .map(|(channel, _)| self.names.slot(channel))
+            .filter(|slot| slots.contains_key(slot))
+            .collect();
+        for slot in &left {
+            slots.remove(slot);
+        }
+        for (slot, era) in slots {
+            self.eras.set_verified(slot, era);
+        }
+        left.len()
     }
 
     async fn verify_ids(
@@ -170,11 +234,21 @@ impl LossDetector {
             for ((channel, unverified), reply) in batch.iter().zip(replies.into_iter().skip(1)) {
                 is_any_lost |= self.apply_reply(channel, unverified.id, reply);
             }
+            self.record_attempts(batch);
         }
         if is_any_lost {
             self.metrics.failover_loss_found();
         }
         Ok(())
+    }
+
+    fn record_attempts(&self, ids: &[(Channel, UnverifiedId)]) {
+        let mut all = self.known();
+        for (channel, _) in ids {
+            if let Some(known) = all.get_mut(channel) {
+                known.record_attempt();
+            }
+        }
     }
 
     /// Applies the reply to the verification of one id; returns whether the id is lost.
@@ -209,10 +283,6 @@ impl LossDetector {
         }
     }
 
-    fn era(&self) -> u64 {
-        self.era.load(Ordering::SeqCst)
-    }
-
     fn known(&self) -> MutexGuard<'_, HashMap<Channel, KnownIds>> {
         // No code panics while it holds this lock, and the map is valid at every step.
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
@@ -236,112 +306,4 @@ fn with_channel(
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn detector(channels_max: usize) -> LossDetector {
-        let age_max = Duration::from_hours(1);
-        LossDetector::new(Names::new("sse:"), age_max, channels_max, Metrics::new())
-    }
-
-    fn channel(number: u64) -> Channel {
-        format!("c{number}").parse().unwrap()
-    }
-
-    fn id(number: u64) -> EventId {
-        EventId::new(number, 0)
-    }
-
-    fn reply(words: &[&str]) -> Value {
-        let words = words.iter().map(|word| Value::SimpleString((*word).into()));
-        Value::Array(words.collect())
-    }
-
-    /// The milliseconds of the unverified ids of the first channel.
-    fn unverified(detector: &LossDetector) -> Vec<u64> {
-        detector.known()[&channel(1)]
-            .unverified_ids()
-            .map(|unverified| unverified.id.ms)
-            .collect()
-    }
-
-    #[test]
-    fn the_newest_channels_are_remembered_and_never_more_than_the_limit() {
-        let detector = detector(10);
-        for number in 1..=1000 {
-            detector.observe(&channel(number), id(number), 0);
-            assert!(detector.known().len() <= 10);
-        }
-        detector.observe(&channel(2000), EventId::ZERO, 0);
-        assert!(
-            detector.known().contains_key(&channel(1000))
-                && !detector.known().contains_key(&channel(2000))
-        );
-    }
-
-    #[test]
-    fn an_unverified_id_is_neither_overwritten_nor_forgotten() {
-        let detector = detector(4);
-        detector.observe(&channel(1), id(1), detector.era());
-        detector.mark_all_unverified();
-        for number in 1..100 {
-            detector.observe(&channel(number), id(100 + number), detector.era());
-        }
-        detector.mark_all_unverified();
-        assert_eq!(unverified(&detector), [1, 101]);
-        let recorded = reply(&["recorded", "200-0", "0-0"]);
-        assert!(detector.apply_reply(&channel(1), id(1), recorded));
-        assert_eq!(detector.known()[&channel(1)].newest_id(), id(200));
-        assert_eq!(unverified(&detector), [101]);
-    }
-
-    #[test]
-    fn a_reply_that_arrives_after_the_verification_is_unverified() {
-        let detector = detector(4);
-        let era = detector.era();
-        detector.observe(&channel(1), id(1), era);
-        detector.mark_all_unverified();
-        assert!(!detector.apply_reply(&channel(1), id(1), reply(&["present"])));
-        detector.observe(&channel(1), id(2), era);
-        detector.observe(&channel(1), id(3), detector.era());
-        let known = detector.known()[&channel(1)].clone();
-        let unverified = known.unverified_ids().next().unwrap();
-        assert_eq!((known.newest_id(), unverified.id), (id(3), id(2)));
-        assert_eq!(unverified.older, [id(1); 3]);
-    }
-
-    #[test]
-    fn every_era_that_is_not_verified_has_its_own_unverified_id() {
-        let detector = detector(4);
-        for number in 1..=3 {
-            detector.observe(&channel(1), id(number), detector.era());
-            detector.mark_all_unverified();
-        }
-        assert!(!detector.apply_reply(&channel(1), id(1), reply(&["present"])));
-        assert_eq!(unverified(&detector), [2, 3]);
-        for number in 4..100 {
-            detector.observe(&channel(1), id(number), detector.era());
-            detector.mark_all_unverified();
-        }
-        assert_eq!(unverified(&detector), [2, 93, 94, 95, 96, 97, 98, 99]);
-        // An id that is not older is not listed as older.
-        detector.observe(&channel(2), id(5), detector.era());
-        detector.observe(&channel(2), id(4), detector.era() - 1);
-        let known = detector.known()[&channel(2)].clone();
-        assert_eq!(
-            known.unverified_ids().next().unwrap().older,
-            [EventId::ZERO; 3]
-        );
-    }
-
-    #[test]
-    fn an_id_that_redis_cannot_verify_stays_unverified() {
-        let detector = detector(4);
-        detector.observe(&channel(1), id(1), 0);
-        detector.mark_all_unverified();
-        assert!(!detector.apply_reply(&channel(1), id(1), Value::Nil));
-        assert_eq!(unverified(&detector), [1]);
-        assert!(!detector.apply_reply(&channel(1), id(1), reply(&["trimmed"])));
-        assert!(unverified(&detector).is_empty());
-    }
-}
+mod tests;

@@ -17,9 +17,14 @@
 
 use std::{cmp::Ordering, collections::HashMap};
 
-use redis::{Cmd, RedisResult};
+use redis::{Cmd, RedisError, RedisResult};
 
-use super::{dial::CommandConnection, errors::Unusable, names::Names, slots::Slot};
+use super::{
+    dial::CommandConnection,
+    errors::Unusable,
+    names::Names,
+    slots::{Slot, Slots},
+};
 use crate::broker::{clock::now_ms, lifecycle::TOMBSTONE_LIFE};
 
 /// The format of this version.
@@ -61,10 +66,18 @@ impl FormatCheck {
         connection: &mut CommandConnection,
     ) -> RedisResult<Option<Unusable>> {
         let key = self.names.format();
-        let found: Option<String> = Cmd::get(&key).query_async(connection).await?;
+        let found: RedisResult<Option<String>> = Cmd::get(&key).query_async(connection).await;
+        let found = match found {
+            // In a Redis Cluster, only the node that has the key can be asked.
+            Err(error) if is_elsewhere(&error) => return Ok(None),
+            found => found?,
+        };
+        // No earlier version used a Redis Cluster.
+        let can_be_older = self.names.slots() == Slots::One;
         let found = match found {
             Some(found) => found.parse().unwrap_or(0),
-            None => self.format_without_number(connection).await?,
+            None if can_be_older => self.format_without_number(connection).await?,
+            None => FORMAT,
         };
         let upgrades = match self.usage {
             FormatUse::Copy if matches!(found, FORMAT | COPYING) => return Ok(None),
@@ -76,7 +89,9 @@ impl FormatCheck {
         };
         match found.cmp(&FORMAT) {
             Ordering::Equal => {}
-            Ordering::Less if upgrades && found > 0 => self.convert(connection).await?,
+            Ordering::Less if upgrades && can_be_older && found > 0 => {
+                self.convert(connection).await?;
+            }
             _ => return Ok(Some(unusable(found))),
         }
         // A replica, or a Redis without memory, gets the number later. It also stores nothing now.
@@ -134,7 +149,7 @@ impl FormatCheck {
             let due_ms = now_ms + SPREAD_MS * nth as u64 / names.len() as u64;
             for (key, score) in [
                 (self.names.channels(slot), 0),
-                (self.names.index(), 0),
+                (self.names.index(slot), 0),
                 (self.names.due(slot), due_ms),
             ] {
                 sets.entry(key).or_default().push((score, name));
@@ -159,6 +174,12 @@ impl FormatCheck {
         }
         sets
     }
+}
+
+/// Whether another node has the key, or will have it.
+fn is_elsewhere(error: &RedisError) -> bool {
+    let code = error.code();
+    code.is_some_and(|code| matches!(code, "MOVED" | "ASK" | "CLUSTERDOWN"))
 }
 
 /// The first members of a sorted set and their scores; `None` if there are none.

@@ -116,7 +116,7 @@ impl<'a> ForwardRead<'a> {
         Ok(Self {
             streams,
             channel,
-            session: streams.connection.read_session(channel).await?,
+            session: streams.shards.read_session(channel).await?,
             count,
             prefetched: None,
         })
@@ -191,8 +191,7 @@ impl<'a> ForwardRead<'a> {
         if reason == GapReason::LostTail {
             // There may be no record yet: Redis may have lost events without a reconnect, or the
             // connection has not been verified since. What this node knows may be lost too.
-            let losses = &self.streams.losses;
-            self.session.verify(self.channel, losses).await?;
+            self.session.verify(self.channel).await?;
         }
         let records = self.records_after(id).await?;
         let Some(lost) = records.into_iter().find(|lost| lost.has(id)) else {

@@ -13,6 +13,7 @@ use super::{
     errors::Unusable,
     format::FormatCheck,
     info::{ReplicationId, read_section, unsupported_version},
+    names::Names,
     replicated::{self, ReplicatedWrites},
     target::ServerAddress,
 };
@@ -44,7 +45,7 @@ pub(super) enum Handshake {
 /// Connects to `address`, and asks Redis for what must be known before the first command. Each
 /// command waits up to `limit` for its reply.
 ///
-/// If sentinels name the primary, it must have that role.
+/// A primary that sentinels or a cluster name must have that role.
 pub(super) async fn handshake(
     dialer: &Dialer,
     format: &FormatCheck,
@@ -54,7 +55,7 @@ pub(super) async fn handshake(
     let mut writes = dialer.open_commands(&address, limit).await?;
     // A Redis that is still loading its file replies with an error.
     ping(&mut writes).await?;
-    if dialer.sentinels().is_some() {
+    if dialer.needs_role() {
         check_role(&mut writes).await?;
     }
     let server_info = read_section(&mut writes, "server").await?;
@@ -70,7 +71,8 @@ pub(super) async fn handshake(
         0 => None,
         replicas => {
             let connection = open_second(dialer, &address, limit, &replication_id).await?;
-            Some(start_replicated(connection, replicas, limit))
+            let names = format.names.clone();
+            Some(start_replicated(connection, replicas, (limit, names)))
         }
     };
     Ok(Handshake::Connected(Connected {
@@ -103,10 +105,10 @@ async fn open_second(
 fn start_replicated(
     connection: CommandConnection,
     replicas: u32,
-    limit: Duration,
+    (limit, names): (Duration, Names),
 ) -> ReplicatedWrites {
     let (writes, jobs) = ReplicatedWrites::new();
-    let task = replicated::run(jobs, connection, replicas, limit);
+    let task = replicated::run(jobs, connection, replicas, (limit, names));
     tokio::spawn(supervised_task(
         "the connection that waits for replicas",
         task,

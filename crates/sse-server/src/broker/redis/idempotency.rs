@@ -50,7 +50,7 @@ pub(super) fn write_script(context: &WriteContext<'_>, write: &Write) -> Cmd {
     let waits = if context.waits { "w" } else { "" };
     let mut script = redis::cmd("EVALSHA");
     script
-        .arg(WRITE.get_hash())
+        .arg(WRITE.of(names).get_hash())
         .arg(8)
         .arg(&names.idempotency(channel))
         .arg(&names.state(channel))

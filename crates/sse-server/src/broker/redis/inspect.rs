@@ -6,6 +6,7 @@ use redis::{RedisResult, Value};
 use tokio::time::timeout;
 
 use super::{
+    cluster::find_any_primary,
     dial::{CommandConnection, Dialer},
     durability::read_warnings,
     handshake::ping,
@@ -34,7 +35,7 @@ pub struct RedisFacts {
     pub clock_skew: Option<Duration>,
 }
 
-/// Connects to a Redis, or to the primary that its sentinels name, asks it about itself, and closes
+/// Connects to a Redis, to the primary that its sentinels name, or to one of a cluster, asks it about itself, and closes
 /// the connection.
 ///
 /// # Errors
@@ -55,7 +56,10 @@ pub async fn inspect(url: &str, login: &RedisLogin, limit: Duration) -> Result<R
 }
 
 async fn read_facts(dialer: &Dialer, limit: Duration) -> Result<RedisFacts, String> {
-    let primary = dialer.find_primary().await?;
+    let primary = match dialer.cluster_nodes() {
+        Some(_) => find_any_primary(dialer).await?,
+        None => dialer.find_primary().await?,
+    };
     let connected = dialer.open_commands(&primary, limit).await;
     let mut connection = connected.map_err(|error| error.to_string())?;
     ask(dialer.address(), &mut connection)

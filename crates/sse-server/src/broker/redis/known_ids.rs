@@ -53,6 +53,10 @@ pub(super) struct KnownIds {
     verified_id: EventId,
     stable_id: EventId,
     next_stable_id: SeenId,
+    /// The era of the slot up to which the newest id was marked as unverified.
+    era: u64,
+    /// The era in which Redis could not verify an id.
+    tried: Option<u64>,
 }
 
 /// An id that may be lost.
@@ -67,7 +71,9 @@ pub(super) struct UnverifiedId {
 
 impl KnownIds {
     /// A channel of which `id` is the first id that was seen.
-    pub(super) fn new(id: EventId, at: Instant) -> Self {
+    ///
+    /// `era` is the present one.
+    pub(super) fn new(id: EventId, at: Instant, era: u64) -> Self {
         let seen = SeenId { id, at };
         Self {
             newest: seen,
@@ -75,7 +81,33 @@ impl KnownIds {
             verified_id: id,
             stable_id: id,
             next_stable_id: seen,
+            era,
+            tried: None,
         }
+    }
+
+    /// Marks the newest id as unverified if an era has ended since. `era` is the present one.
+    pub(super) fn enter_era(&mut self, era: u64) {
+        if self.era != era {
+            self.era = era;
+            self.mark_newest_unverified();
+        }
+    }
+
+    /// Whether ids must be verified before the channel is used. Ids that Redis could not verify in
+    /// this era do not keep the channel from being used.
+    pub(super) fn needs_verification(&self) -> bool {
+        !self.unverified.is_empty() && self.tried != Some(self.era)
+    }
+
+    /// Whether any id is unverified.
+    pub(super) fn is_unverified(&self) -> bool {
+        !self.unverified.is_empty()
+    }
+
+    /// Records that Redis was asked to verify all unverified ids.
+    pub(super) const fn record_attempt(&mut self) {
+        self.tried = Some(self.era);
     }
 
     /// Records that `id` was acknowledged or read.
@@ -212,7 +244,7 @@ mod tests {
     #[test]
     fn older_ids_are_known_too() {
         let start = Instant::now();
-        let mut known = KnownIds::new(id(0), start);
+        let mut known = KnownIds::new(id(0), start, 0);
         for second in 1..=45 {
             known.observe(id(second), start + Duration::from_secs(second));
         }
@@ -226,7 +258,7 @@ mod tests {
     #[test]
     fn an_older_id_does_not_replace_the_newest() {
         let now = Instant::now();
-        let mut known = KnownIds::new(id(5), now);
+        let mut known = KnownIds::new(id(5), now, 0);
         known.observe(id(4), now);
         assert_eq!(known.newest_id(), id(5));
         // No known id is older than this one.
@@ -240,7 +272,7 @@ mod tests {
     #[test]
     fn unverified_ids_are_sorted_unique_and_limited() {
         let now = Instant::now();
-        let mut known = KnownIds::new(id(1), now);
+        let mut known = KnownIds::new(id(1), now, 0);
         for number in [3, 1, 2, 3] {
             known.mark_unverified(id(number), now);
         }
@@ -259,7 +291,7 @@ mod tests {
         let mut channels: HashMap<Channel, KnownIds> = (1..=10)
             .map(|number| {
                 let channel = format!("c{number}").parse().unwrap();
-                (channel, KnownIds::new(id(number), now))
+                (channel, KnownIds::new(id(number), now, 0))
             })
             .collect();
         let quietest: Channel = "c1".parse().unwrap();

@@ -10,7 +10,7 @@ use super::{
     RedisBroker,
     channel_state::{ChannelState, parse_state, parse_tombstone},
     read_gate::ReadKind,
-    replies::{into_array, malformed, text, value_pipeline},
+    replies::{into_array, malformed, text},
     scripts::{CONFIGURE, DELETE, DELETE_WHEN_FULL, KEEP_ALIVE, random_suffix},
     session::Session,
     settings_text::settings_text,
@@ -110,18 +110,22 @@ impl RedisBroker {
 
 impl Streams {
     async fn read_state(&self, channel: &Channel) -> Result<ChannelState, BrokerError> {
-        let _place = self.enter_gate(ReadKind::History).await?;
+        let shard = self.shard(channel).await?;
+        let _place = self.enter_gate(&shard, ReadKind::History).await?;
         let [state] = self.query(channel, [self.stream_extent(channel)]).await?;
         parse_state(state)
     }
 
     async fn delete(&self, channel: &Channel) -> Result<Option<Tombstone>, BrokerError> {
-        let mut attempts = self.connection.attempts();
+        let mut attempts = self.shards.attempts(channel);
         let reply = loop {
             let session = &mut attempts.session().await?;
-            let mut deleted = self.delete_in(session, channel, &DELETE).await;
+            let mut deleted = self
+                .delete_in(session, channel, DELETE.of(&self.names))
+                .await;
             if matches!(deleted, Err(BrokerError::Full(_))) {
-                deleted = self.delete_in(session, channel, &DELETE_WHEN_FULL).await;
+                let script = DELETE_WHEN_FULL.of(&self.names);
+                deleted = self.delete_in(session, channel, script).await;
             }
             if !attempts.must_repeat(session) {
                 break deleted?;
@@ -161,7 +165,7 @@ impl Streams {
         channel: &Channel,
         settings: ChannelSettings,
     ) -> Result<bool, BrokerError> {
-        let mut attempts = self.connection.attempts();
+        let mut attempts = self.shards.attempts(channel);
         let reply = loop {
             let session = &mut attempts.session().await?;
             let configured = self.configure_in(session, publisher, channel, settings);
@@ -196,7 +200,7 @@ impl Streams {
         self.registry.register(by, channel, session).await?;
         let mut command = redis::cmd("EVALSHA");
         command
-            .arg(CONFIGURE.get_hash())
+            .arg(CONFIGURE.of(&self.names).get_hash())
             .arg(6)
             .arg(&self.names.state(channel))
             .arg(&self.names.registration(channel))
@@ -204,8 +208,8 @@ impl Streams {
             .arg(settings_text(settings))
             .arg(random_suffix())
             .arg(u8::from(session.waits_for_replicas()));
-        self.run_write(channel, (command, &CONFIGURE), session)
-            .await
+        let script = CONFIGURE.of(&self.names);
+        self.run_write(channel, (command, script), session).await
     }
 
     async fn keep_alive(
@@ -213,9 +217,9 @@ impl Streams {
         channel: &Channel,
         incarnation: Incarnation,
     ) -> Result<(), BrokerError> {
-        let mut script = KEEP_ALIVE.key(&self.names.state(channel));
+        let mut script = KEEP_ALIVE.of(&self.names).key(&self.names.state(channel));
         script.arg(incarnation.to_string());
-        let mut session = self.connection.session(channel).await?;
+        let mut session = self.shards.session(channel).await?;
         let is_kept: bool = session.run(&script).await?;
         if is_kept {
             Ok(())
@@ -252,15 +256,9 @@ impl Streams {
     }
 
     async fn list(&self, query: &ListQuery) -> Result<ListPage, BrokerError> {
-        let (from, to) = name_range(query);
-        let mut command = redis::cmd("ZRANGEBYLEX");
-        command.arg(self.names.index()).arg(from).arg(to);
-        command.arg("LIMIT").arg(0).arg(query.limit + 1);
-        let names: Vec<String> = {
-            let _place = self.enter_gate(ReadKind::History).await?;
-            let mut session = self.connection.common_read_session().await?;
-            session.query_one(command).await?
-        };
+        let kind = ReadKind::History;
+        let names = self.first_names(kind, name_range(query), query.limit + 1);
+        let names = names.await?;
         let has_more = names.len() > query.limit;
         let names: Vec<Channel> = names
             .iter()
@@ -270,12 +268,13 @@ impl Streams {
         let mut channels = Vec::with_capacity(names.len());
         for part in names.chunks(LIST_PART) {
             // Other reads at Redis have a place between two parts.
-            let _place = self.enter_gate(ReadKind::History).await?;
-            let commands = part.iter().map(|channel| self.stream_extent(channel));
-            let mut session = self.connection.common_read_session().await?;
-            let replies: Vec<Value> = session.query(&value_pipeline(commands)).await?;
+            let reads = part
+                .iter()
+                .map(|channel| (channel.clone(), [self.stream_extent(channel)]));
+            let replies = self.shards.each_channel(Some(kind), reads.collect()).await;
             for (channel, reply) in part.iter().zip(replies) {
-                channels.extend(self.describe_state(channel, parse_state(reply)?));
+                let [state] = reply?;
+                channels.extend(self.describe_state(channel, parse_state(state)?));
             }
         }
         Ok(ListPage {

@@ -10,17 +10,18 @@
 //!   several clients is looked up when the first of them has its turn.
 //! - A batch that fails is repeated after a pause that grows. A lookup waits up to its time limit.
 //!
+//! Each primary has a queue of its own, so one that is away delays only its own channels.
 //! [`LookupQueue`] knows nothing of Redis; [`run`] answers it.
 
 use std::{
     collections::{HashMap, HashSet},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
 };
 
 use sse_proto::{Channel, EventId};
 use tokio::sync::{Notify, oneshot};
 
-use super::{backoff::Backoff, streams::Streams};
+use super::{backoff::Backoff, replies::parse_last_id, scripts::stream_extent, shards::Shards};
 use crate::{
     broker::BrokerError,
     budget::{ClientNet, Turns},
@@ -64,7 +65,7 @@ struct Waiting {
 }
 
 impl LookupQueue {
-    /// Creates an empty queue, which keeps the number of its channels in `level`.
+    /// Creates an empty queue, which adds the number of its channels to `level`.
     pub(super) fn new(level: Level) -> Self {
         Self {
             waiting: Mutex::default(),
@@ -104,9 +105,11 @@ impl LookupQueue {
     /// Changes what waits, and updates the metric.
     fn change<T>(&self, change: impl FnOnce(&mut Waiting) -> T) -> T {
         let mut waiting = self.waiting();
+        let before = waiting.waiters.len();
         let result = change(&mut waiting);
-        let channels = waiting.waiters.len();
-        self.level.set(i64::try_from(channels).unwrap_or(i64::MAX));
+        let count = |channels: usize| i64::try_from(channels).unwrap_or(i64::MAX);
+        self.level
+            .inc_by(count(waiting.waiters.len()) - count(before));
         result
     }
 
@@ -169,25 +172,61 @@ impl Waiting {
     }
 }
 
-/// Answers the lookups of `streams`, for ever.
-pub(super) async fn run(streams: Arc<Streams>) {
+/// A queue that is dropped with its primary leaves nothing in the metric.
+impl Drop for LookupQueue {
+    fn drop(&mut self) {
+        self.change(|waiting| waiting.waiters.clear());
+    }
+}
+
+/// Answers the lookups of a primary, for ever.
+pub(super) async fn run(shards: Weak<Shards>, queue: Arc<LookupQueue>) {
     let mut backoff = Backoff::default();
     loop {
-        streams.lookups.wait_for_lookups().await;
-        let batch = streams.lookups.take_batch();
-        let channels = batch.iter().map(|(channel, _)| channel);
-        match streams.read_last_ids(channels).await {
+        queue.wait_for_lookups().await;
+        let batch = queue.take_batch();
+        let Some(shards) = shards.upgrade() else {
+            return;
+        };
+        match read_last_ids(&shards, &batch).await {
             Ok(ids) => {
                 backoff.reset();
                 answer(batch, ids);
             }
             Err(error) => {
                 tracing::debug!(%error, "lookups failed and are repeated");
-                streams.lookups.put_back(batch);
+                queue.put_back(batch);
+                drop(shards);
                 backoff.wait().await;
             }
         }
     }
+}
+
+/// The last ids ever assigned in the channels of a batch, or why one of them is unknown.
+///
+/// # Errors
+///
+/// `Unavailable`: there is no reply for any channel.
+async fn read_last_ids(
+    shards: &Shards,
+    batch: &[(Channel, Waiters)],
+) -> Result<Vec<Reply>, BrokerError> {
+    let channels = batch.iter().map(|(channel, _)| channel);
+    let read = |channel: &Channel| (channel.clone(), [stream_extent(&shards.names, channel)]);
+    let replies = shards
+        .each_channel(None, channels.map(read).collect())
+        .await;
+    if replies.iter().all(Result::is_err)
+        && let Some(Err(error)) = replies.first()
+    {
+        return Err(error.clone());
+    }
+    let parse = |reply: Result<[redis::Value; 1], BrokerError>| {
+        let [extent] = reply?;
+        parse_last_id(extent)
+    };
+    Ok(replies.into_iter().map(parse).collect())
 }
 
 fn answer(batch: Vec<(Channel, Waiters)>, replies: Vec<Reply>) {

@@ -13,20 +13,26 @@
 //! | `entries`, `foreign_entries` | the entries of a stream; reads past those of other programs |
 //! | `write_reply` | what the script of a write replies |
 //! | `channel_state`, `state_read` | whether a channel is closed or deleted, and what a read gets then |
-//! | `lifecycle`, `settings_text` | settings, deletion and lists of channels |
+//! | `lifecycle`, `first_names`, `settings_text` | settings, deletion and lists of channels; the first names of a list |
 //! | `format` | the number of the format of all keys |
 //! | `idempotency` | the arguments of the script that carries out a write |
 //! | `maintenance` | what time does with channels: trims and expires them, in the order of their due times |
-//! | `registry`, `slots` | the registries of channels, one per hash slot, and their limit |
+//! | `registry`, `slots`, `channel_count` | the registries of channels, one per hash slot; their limit and how many there are |
 //! | `revocations` | the stored revocations, in one hash |
+//! | `start` | starts the sessions of all primaries |
+//! | `shards`, `shard`, `topology` | the primaries, and which one has a channel |
+//! | `many_reads`, `shard_health` | reads of many channels; the check of all primaries |
+//! | `cluster`, `slot_map` | keeps the map of a Redis Cluster; the parser of the map |
 //! | `nodes` | the reports of the nodes, in one hash |
-//! | `connection`, `supervisor`, `handshake`, `tasks` | the connections for commands, which are made again for ever; the tasks |
+//! | `connection`, `supervisor`, `handshake`, `tasks` | the connections for commands to a primary, which are made again for ever; the tasks |
 //! | `target`, `sentinel` | the URL, accounts and certificates; the primary as sentinels report it |
 //! | `dial`, `reply_limit`, `reply_meter` | opens connections whose replies have a limit |
 //! | `session`, `health`, `settled` | commands that belong together, and what their failure means; when no event up to an id can be added |
-//! | `pubsub`, `subscriptions` | the connection for notifications, and a poll in case one is lost; which channels are subscribed |
+//! | `attempts`, `sending`, `unit` | the attempts of a write; sends commands once; their form |
+//! | `follow`, `redirects` | sends commands where a reply points; the parser of such replies |
+//! | `pubsub`, `subscriptions` | the connections for notifications, and a poll in case one is lost; which channels are subscribed |
 //! | `follow_limit` | how many channels a node follows, and the part of one client |
-//! | `failover` | finds events that Redis has lost, and records the loss |
+//! | `failover`, `eras` | finds events that Redis has lost, and records the loss; when that must be done |
 //! | `known_ids`, `verification` | which ids a node remembers for that; how it verifies one |
 //! | `inspect`, `copy_target` | looks at a Redis without a broker; gets a copy of a log |
 //! | `flask_sse`, `names` | the bridge to Flask-SSE; names of keys |
@@ -35,20 +41,26 @@
 //! | `page_size`, `backoff`, `outage_log` | how much a read asks for; pauses between attempts to connect; the log lines of an outage |
 //! | `scripts`, `scripts/*.lua` | the steps that must not be interrupted |
 //!
-//! The imports form no cycle: `maintenance` → `reader` → `streams` → `connection` → `session` →
-//! `failover` → the pure files.
+//! The way of a command: `maintenance`, `reader`, `append` → `streams` → `shards` → `session` → the pure
+//! files.
 
 mod append;
+mod attempts;
 mod backoff;
+mod channel_count;
 mod channel_state;
+mod cluster;
 mod connection;
 pub(crate) mod copy_target;
 mod dial;
 mod durability;
 mod entries;
+mod eras;
 mod errors;
 mod failover;
+mod first_names;
 mod flask_sse;
+mod follow;
 mod follow_limit;
 mod foreign_entries;
 mod format;
@@ -62,6 +74,7 @@ mod known_ids;
 mod lifecycle;
 mod lookups;
 mod maintenance;
+mod many_reads;
 mod names;
 mod nodes;
 mod outage_log;
@@ -69,6 +82,7 @@ mod page_size;
 mod pubsub;
 mod read_gate;
 mod reader;
+mod redirects;
 mod registry;
 mod rejections;
 mod replicated;
@@ -77,11 +91,17 @@ mod reply_limit;
 mod reply_meter;
 mod revocations;
 mod scripts;
+mod sending;
 mod sentinel;
 mod session;
 mod settings_text;
 mod settled;
+mod shard;
+mod shard_health;
+mod shards;
+mod slot_map;
 mod slots;
+mod start;
 mod state_read;
 mod streams;
 mod subscriptions;
@@ -89,6 +109,8 @@ mod supervisor;
 mod tail_reads;
 mod target;
 mod tasks;
+mod topology;
+mod unit;
 mod verification;
 mod write_reply;
 
@@ -96,30 +118,18 @@ use std::{sync::Arc, time::Duration};
 
 use sse_proto::{Channel, Event, EventId, api::Gap};
 use tokio::runtime::Handle;
-use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::sync::DropGuard;
 
 pub(crate) use self::follow_limit::FollowPermit;
-use self::{
-    dial::Dialer,
-    failover::LossDetector,
-    flask_sse::FlaskBridge,
-    follow_limit::FollowLimit,
-    format::{FormatCheck, FormatUse},
-    names::Names,
-    outage_log::OutageLog,
-    pubsub::PubSubListener,
-    read_gate::ReadKind,
-    reply_limit::reply_cost_max,
-    streams::Streams,
-    subscriptions::Subscriptions,
-    target::Target,
-    tasks::Tasks,
-};
 pub use self::{
     errors::RedisSetupError,
     inspect::{RedisFacts, inspect},
     names::parse_prefix,
     target::{Account, Password, RedisLogin, TlsFiles, check_target, without_password},
+};
+use self::{
+    flask_sse::FlaskBridge, follow_limit::FollowLimit, format::FormatUse, read_gate::ReadKind,
+    start::Started, streams::Streams,
 };
 use super::{
     Appended, BackPage, BrokerError, Page, PageLimits, Publisher, ReadFrom, Retention, Settled,
@@ -135,7 +145,6 @@ use crate::{budget::ClientNet, metrics::Metrics};
 pub struct RedisBroker {
     streams: Arc<Streams>,
     notifier: ChangeNotifier,
-    subscriptions: Arc<Subscriptions>,
     follow_limit: FollowLimit,
     flask_bridge: Option<Arc<FlaskBridge>>,
     metrics: Metrics,
@@ -180,55 +189,34 @@ impl RedisBroker {
         metrics: Metrics,
         runtime: &Handle,
     ) -> Result<Self, RedisSetupError> {
-        let dialer = dialer(&options)?;
-        let names = Names::new(options.prefix);
-        let losses = loss_detector(names.clone(), &retention, metrics.clone());
-        let tasks = Tasks {
-            runtime,
-            ended: CancellationToken::new(),
+        let usage = FormatUse::Serve {
+            upgrades: options.upgrades,
         };
+        let started = Started::start(&options, usage, &retention, &metrics, runtime)?;
+        let Started {
+            dialer,
+            shards,
+            notifier,
+            tasks,
+            primary,
+        } = started;
         let guard = tasks.ended.clone().drop_guard();
-        let format = FormatCheck {
-            names: names.clone(),
-            usage: FormatUse::Serve {
-                upgrades: options.upgrades,
-            },
-        };
-        let (connection, primary) =
-            tasks.start_connection(dialer.clone(), format, options.timeout, losses.clone());
-        connection.wait_for_first().await?;
-        let commands = connection.health.clone();
-        let notifier = ChangeNotifier::default();
+        shards.wait_for_first().await?;
+        let names = shards.names.clone();
         let mut broker = Self {
-            streams: Arc::new(Streams::new(
-                connection,
-                names.clone(),
-                retention,
-                losses,
-                &metrics,
-            )),
-            subscriptions: Arc::new(Subscriptions::new(notifier.clone())),
+            streams: Arc::new(Streams::new(shards, names, retention)),
             notifier,
             follow_limit: FollowLimit::new(options.followed_max, metrics.clone()),
             flask_bridge: None,
             metrics,
             _tasks: Arc::new(guard),
         };
-        broker.flask_bridge =
-            FlaskBridge::start(&broker, &options, (&dialer, &primary), &tasks).await;
-        tasks.start_notifications(PubSubListener {
-            dialer,
-            names,
-            notifier: broker.notifier.clone(),
-            subscriptions: broker.subscriptions.clone(),
-            outage: OutageLog::default(),
-            commands,
-            primary,
-            timeout: options.timeout,
-        });
+        if let Some(primary) = primary {
+            broker.flask_bridge =
+                FlaskBridge::start(&broker, &options, (&dialer, &primary), &tasks).await;
+        }
+        tasks.spawn(pubsub::poll_followed(broker.notifier.clone()));
         let metrics = broker.metrics.clone();
-        tasks.spawn(lookups::run(broker.streams.clone()));
-        tasks.spawn(tail_reads::run(broker.streams.clone()));
         tasks.spawn(maintenance::run(Arc::downgrade(&broker.streams), metrics));
         Ok(broker)
     }
@@ -330,31 +318,19 @@ impl RedisBroker {
 
     /// Updates the subscription of `channel` after its watchers have changed.
     pub(super) fn update_subscription(&self, channel: &Channel) {
-        self.subscriptions.update(channel);
+        let slot = self.streams.names.slot(channel);
+        if let Some(shard) = self.streams.shards.topology().owner(slot) {
+            shard.subscriptions.update(channel);
+        }
     }
 
     pub(super) fn era(&self) -> Option<u64> {
-        self.streams.connection.era()
+        self.streams.shards.era()
     }
 
     pub(super) async fn check(&self) -> Result<Vec<Warning>, BrokerError> {
-        let mut warnings = self.streams.check_health().await?;
+        let mut warnings = self.streams.shards.check_health().await?;
         warnings.extend(FlaskBridge::warning(self.flask_bridge.as_deref()));
         Ok(warnings)
     }
-}
-
-fn dialer(options: &RedisOptions<'_>) -> Result<Dialer, RedisSetupError> {
-    let target = Target::open(options.url, options.login).map_err(RedisSetupError::Target)?;
-    let reply_cost_max = reply_cost_max(options.event_bytes_max);
-    Ok(Dialer::new(target, reply_cost_max).waiting_for(options.replicas_to_wait_for))
-}
-
-fn loss_detector(names: Names, retention: &Retention, metrics: Metrics) -> Arc<LossDetector> {
-    let Retention {
-        age_max,
-        channels_max,
-        ..
-    } = *retention;
-    Arc::new(LossDetector::new(names, age_max, channels_max, metrics))
 }

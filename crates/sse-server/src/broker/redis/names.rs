@@ -29,10 +29,13 @@
 //! `sse:` is the prefix, a setting. The braces around a channel are a hash tag: in a Redis Cluster,
 //! all keys of a channel lie in the same slot. A prefix cannot contain braces, so it cannot move
 //! the hash tag.
+//!
+//! In a Redis Cluster, the registry of a slot takes the place of `names`, and `check` exists once per
+//! slot, as `sse:check:{17}`. A script that changes a channel and its registry names keys of one slot.
 
 use sse_proto::Channel;
 
-use super::slots::Slot;
+use super::slots::{Slot, Slots};
 
 /// Longest prefix in bytes.
 const PREFIX_BYTES_MAX: usize = 64;
@@ -60,13 +63,33 @@ fn is_allowed(byte: u8) -> bool {
 #[derive(Debug, Clone)]
 pub(super) struct Names {
     prefix: String,
+    slots: Slots,
 }
 
 impl Names {
     /// `prefix` must come from [`parse_prefix`].
-    pub(super) fn new(prefix: &str) -> Self {
+    pub(super) fn new(prefix: &str, slots: Slots) -> Self {
         Self {
             prefix: prefix.to_owned(),
+            slots,
+        }
+    }
+
+    /// How keys are divided into slots.
+    pub(super) const fn slots(&self) -> Slots {
+        self.slots
+    }
+
+    /// The slot by which the primary of `channel` is found.
+    pub(super) fn slot(&self, channel: &Channel) -> Slot {
+        self.slots.of_channel(channel)
+    }
+
+    /// The command that notifies the followers of a channel.
+    pub(super) const fn publish_command(&self) -> &'static str {
+        match self.slots {
+            Slots::One => "PUBLISH",
+            Slots::Cluster => "SPUBLISH",
         }
     }
 
@@ -163,7 +186,7 @@ impl Names {
     /// channels.
     pub(super) fn registration(&self, channel: &Channel) -> [String; 3] {
         let slot = Slot::of(channel);
-        [self.channels(slot), self.index(), self.due(slot)]
+        [self.channels(slot), self.index(slot), self.due(slot)]
     }
 
     /// The registry and other sets of all channels of the formats 1 and 2.
@@ -216,9 +239,12 @@ impl Names {
         keys
     }
 
-    /// All channels by name.
-    pub(super) fn index(&self) -> String {
-        format!("{}names", self.prefix)
+    /// All channels by name. In a Redis Cluster, the registry of `slot` takes its place.
+    pub(super) fn index(&self, slot: Slot) -> String {
+        match self.slots {
+            Slots::One => format!("{}names", self.prefix),
+            Slots::Cluster => self.channels(slot),
+        }
     }
 
     /// The number of the format.
@@ -236,9 +262,12 @@ impl Names {
         format!("{}nodes", self.prefix)
     }
 
-    /// The key that health checks write.
-    pub(super) fn check(&self) -> String {
-        format!("{}check", self.prefix)
+    /// The key that health checks write, in a Redis Cluster that of `slot`.
+    pub(super) fn check(&self, slot: Slot) -> String {
+        match self.slots {
+            Slots::One => format!("{}check", self.prefix),
+            Slots::Cluster => self.of_slot("check", slot),
+        }
     }
 }
 
@@ -248,7 +277,7 @@ mod tests {
 
     #[test]
     fn a_stream_name_leads_back_to_its_channel() {
-        let names = Names::new("sse:");
+        let names = Names::new("sse:", Slots::One);
         let channel: Channel = "orders:eu".parse().unwrap();
         assert_eq!(names.stream(&channel), "sse:{orders:eu}");
         assert_eq!(names.channel("sse:{orders:eu}").as_ref(), Some(&channel));
@@ -263,19 +292,19 @@ mod tests {
             names.expiries(&channel),
             names.life(&channel),
             names.deleted(&channel),
-            names.index(),
+            names.index(Slot::of(&channel)),
             names.flask_state(&channel),
             names.flask_markers(&channel),
         ] {
             assert_eq!(names.channel(&other), None);
         }
-        let other = Names::new("sse:other:");
+        let other = Names::new("sse:other:", Slots::One);
         assert_eq!(names.channel(&other.stream(&channel)), None);
     }
 
     #[test]
     fn a_channel_and_the_registry_of_its_slot_lie_in_one_slot() {
-        let names = Names::new("sse:");
+        let names = Names::new("sse:", Slots::One);
         let channel: Channel = "foo".parse().unwrap();
         let tag = Slot::of(&channel).tag();
         let [registry, index, due] = names.registration(&channel);
@@ -287,6 +316,17 @@ mod tests {
         let keys = names.maintenance(&channel);
         assert_eq!(keys[0], names.keys(&channel));
         assert_eq!(keys[2..5], names.state(&channel));
+    }
+
+    #[test]
+    fn the_keys_of_one_script_lie_in_one_slot_of_a_cluster() {
+        let names = Names::new("sse:", Slots::Cluster);
+        let channel: Channel = "orders:eu".parse().unwrap();
+        let slot = names.slot(&channel);
+        for key in names.deletion(&channel) {
+            assert_eq!(Slots::Cluster.of_key(&key), slot, "{key}");
+        }
+        assert_eq!(Slots::Cluster.of_key(&names.check(slot)), slot);
     }
 
     #[test]

@@ -29,7 +29,7 @@ impl RedisBroker {
     ) -> Result<(), BrokerError> {
         let now_ms = self.now_ms().await?;
         let key = self.streams.names.nodes();
-        let mut session = self.streams.connection.common_session().await?;
+        let mut session = self.streams.shards.key_session(&key).await?;
         let (mut set, mut expire, mut count) = (cmd("HSET"), cmd("PEXPIRE"), cmd("HLEN"));
         set.arg(&key).arg(node).arg(format!("{now_ms} {text}"));
         expire.arg(&key).arg(milliseconds(VALID));
@@ -60,7 +60,7 @@ impl RedisBroker {
     pub(in crate::broker) async fn node_reports(&self) -> Result<Vec<StoredReport>, BrokerError> {
         let now_ms = self.now_ms().await?;
         let key = self.streams.names.nodes();
-        let mut session = self.streams.connection.common_session().await?;
+        let mut session = self.streams.shards.key_session(&key).await?;
         let mut count = cmd("HLEN");
         count.arg(&key);
         let count: u64 = session.query_one(count).await?;

@@ -34,7 +34,8 @@ impl Streams {
             }
             _ => None,
         };
-        let _place = self.enter_gate(kind).await?;
+        let shard = self.shard(channel).await?;
+        let _place = self.enter_gate(&shard, kind).await?;
         let mut read = ForwardRead::open(self, channel, count).await?;
         read.prefetched = prefetched;
         let (run, end) = match read.find(from).await? {
@@ -77,7 +78,8 @@ impl Streams {
         before: Option<EventId>,
         limits: PageLimits,
     ) -> Result<BackPage, BrokerError> {
-        let _place = self.enter_gate(ReadKind::History).await?;
+        let shard = self.shard(channel).await?;
+        let _place = self.enter_gate(&shard, ReadKind::History).await?;
         let page = self.page_sizes.next_page(channel, limits);
         self.page_sizes.forget(channel);
         // One more entry shows whether more precede the page.
@@ -121,7 +123,8 @@ impl Streams {
         channel: &Channel,
         bound: EventId,
     ) -> Result<Option<Gap>, BrokerError> {
-        let _place = self.enter_gate(ReadKind::History).await?;
+        let shard = self.shard(channel).await?;
+        let _place = self.enter_gate(&shard, ReadKind::History).await?;
         let mut read = ForwardRead::open(self, channel, 1).await?;
         for lost in read.records_after(bound).await? {
             if lost.after >= bound {

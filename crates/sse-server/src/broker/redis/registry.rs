@@ -15,10 +15,13 @@ use std::{
 use sse_proto::Channel;
 
 use super::{
+    channel_count::ChannelCount,
     errors::CommandError,
     names::Names,
+    replies::parse_reply,
     scripts::{REGISTER, milliseconds},
     session::Session,
+    shards::Shards,
     slots::{SLOTS, Slot},
 };
 use crate::broker::{
@@ -42,18 +45,15 @@ pub(super) struct Registry {
     channels_max: usize,
     known_for: Duration,
     usage: ChannelUsage,
+    count: ChannelCount,
     appended: Mutex<AppendedChannels>,
 }
 
-/// The channels to which this node has appended in one era.
+/// The channels to which this node has appended, each with the era of its slot.
 ///
-/// They are registered. All ids that Redis assigns in them are above those that it has lost; step 3
-/// of `write.lua` ensures that.
-#[derive(Debug, Default)]
-struct AppendedChannels {
-    era: u64,
-    channels: HashMap<Channel, Appended>,
-}
+/// They are registered. In that era, all ids that Redis assigns in them are above those that it has
+/// lost; step 3 of `write.lua` ensures that.
+type AppendedChannels = HashMap<Channel, (Appended, u64)>;
 
 /// What a node knows of a channel to which it has appended.
 #[derive(Debug, Clone, Copy)]
@@ -78,18 +78,6 @@ impl Appended {
     }
 }
 
-impl AppendedChannels {
-    /// Forgets the appends of earlier eras.
-    fn begin_era(&mut self, era: u64) {
-        if self.era < era {
-            *self = Self {
-                era,
-                channels: HashMap::new(),
-            };
-        }
-    }
-}
-
 impl Registry {
     pub(super) fn new(names: Names, retention: &Retention) -> Self {
         Self {
@@ -97,6 +85,7 @@ impl Registry {
             channels_max: retention.channels_max,
             known_for: (retention.age_max / 4).min(KNOWN_FOR_MAX),
             usage: ChannelUsage::new(retention.channels_max),
+            count: ChannelCount::new(retention.channels_max),
             appended: Mutex::default(),
         }
     }
@@ -119,14 +108,17 @@ impl Registry {
         channel: &Channel,
         session: &mut Session<'_>,
     ) -> Result<(), BrokerError> {
-        let mut commands = redis::pipe();
-        let registry = self.names.channels(Slot::of(channel));
-        commands.cmd("ZSCORE").arg(registry).arg(channel.as_str());
-        commands.cmd("ZCARD").arg(self.names.index());
-        let (score, channels): (Option<f64>, usize) = session.query(&commands).await?;
-        if score.is_some() {
+        let slot = Slot::of(channel);
+        let (mut score, mut count) = (redis::cmd("ZSCORE"), redis::cmd("ZCARD"));
+        score.arg(self.names.channels(slot)).arg(channel.as_str());
+        count.arg(self.names.index(slot));
+        let [score, count] = session.query_values([score, count]).await?;
+        if parse_reply::<Option<f64>>(score)?.is_some() {
             return Ok(());
         }
+        let indexed: usize = parse_reply(count)?;
+        let elsewhere = self.count.elsewhere(session.shards, indexed).await?;
+        let channels = indexed + elsewhere;
         let free = self.channels_max.checked_sub(channels);
         let free = free.filter(|free| *free > 0);
         let free = free.ok_or(BrokerError::TooManyChannels(channels))?;
@@ -134,7 +126,7 @@ impl Registry {
         shares.check_new_channel(publisher, now_ms, |needed| needed <= free)?;
         // Recorded before the reply, so that channels in the making count.
         shares.record_new_channel(publisher, now_ms);
-        let added = self.add(channel, session).await;
+        let added = self.add(channel, elsewhere, session).await;
         if !matches!(added, Ok((_, 1))) {
             shares.take_back_new_channel(publisher, now_ms);
         }
@@ -142,6 +134,7 @@ impl Registry {
         if added < 0 {
             return Err(BrokerError::TooManyChannels(channels));
         }
+        self.count.record_added();
         self.usage.record_growth(channels);
         Ok(())
     }
@@ -150,13 +143,15 @@ impl Registry {
     async fn add(
         &self,
         channel: &Channel,
+        elsewhere: usize,
         session: &mut Session<'_>,
     ) -> Result<(usize, i64), BrokerError> {
         let mut script = REGISTER.key(&self.names.registration(channel));
         script
             .arg(channel.as_str())
             .arg(self.channels_max)
-            .arg(milliseconds(UNUSED_MAX));
+            .arg(milliseconds(UNUSED_MAX))
+            .arg(elsewhere);
         let reply = session.run(&script).await;
         reply.map_err(CommandError::into_query_error)
     }
@@ -167,39 +162,52 @@ impl Registry {
         self.channels_max.div_ceil(usize::from(SLOTS)) * 2 + 8
     }
 
-    /// Whether this node has appended to `channel` in `era`, and so need not register it.
-    pub(super) fn has_appended(&self, channel: &Channel, era: u64) -> bool {
-        let appended = self.appended();
-        appended.era == era && appended.channels.contains_key(channel)
+    /// Returns how many channels there are. In a Redis Cluster, the number can be a second old.
+    ///
+    /// # Errors
+    ///
+    /// `Unavailable`: no primary replies.
+    pub(super) async fn count_channels(&self, shards: &Shards) -> Result<usize, BrokerError> {
+        self.count.read(shards).await
     }
 
-    /// Returns what is known of `channel`, if it is not too old for an append without a script.
-    pub(super) fn recently_appended(&self, channel: &Channel, era: u64) -> Option<Appended> {
-        let appended = self.appended();
-        let known = appended.channels.get(channel).copied();
-        known.filter(|known| appended.era == era && known.at.elapsed() < self.known_for)
+    /// Whether this node has appended to `channel` in `era`, and so need not register it.
+    pub(super) fn has_appended(&self, channel: &Channel, era: u64) -> bool {
+        self.appended(channel, era).is_some()
+    }
+
+    /// Whether what is known of a channel is not too old for an append without a script.
+    pub(super) fn is_recent(&self, known: &Appended) -> bool {
+        known.at.elapsed() < self.known_for
+    }
+
+    /// Returns what is known of `channel`, to which this node has appended in `era`.
+    pub(super) fn appended(&self, channel: &Channel, era: u64) -> Option<Appended> {
+        let (known, of_append) = self.lock().get(channel).copied()?;
+        (of_append == era).then_some(known)
     }
 
     /// Forgets what is known of `channel`, because it was closed or deleted.
     pub(super) fn forget_append(&self, channel: &Channel) {
-        self.appended().channels.remove(channel);
+        self.lock().remove(channel);
     }
 
     /// Records that this node has appended to `channel` in `era`.
     pub(super) fn record_append(&self, channel: &Channel, known: Appended, era: u64) {
-        let mut appended = self.appended();
-        appended.begin_era(era);
-        if appended.era == era {
-            appended.channels.insert(channel.clone(), known);
+        let mut appended = self.lock();
+        let earlier = appended.get(channel).map_or(0, |(_, of_append)| *of_append);
+        // A late reply is of an era that has ended.
+        if era >= earlier {
+            appended.insert(channel.clone(), (known, era));
         }
     }
 
     /// Forgets all appends, so that every channel is looked up again.
     pub(super) fn forget_appends(&self) {
-        self.appended().channels.clear();
+        self.lock().clear();
     }
 
-    fn appended(&self) -> MutexGuard<'_, AppendedChannels> {
+    fn lock(&self) -> MutexGuard<'_, AppendedChannels> {
         self.appended.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -210,6 +218,7 @@ mod tests {
 
     use super::*;
     use crate::broker::idempotency::KeyLimits;
+    use crate::broker::redis::slots::Slots;
 
     #[test]
     fn an_append_counts_in_its_own_era_only() {
@@ -224,7 +233,7 @@ mod tests {
                 bytes_max: 1,
             },
         };
-        let registry = Registry::new(Names::new("sse:"), &retention);
+        let registry = Registry::new(Names::new("sse:", Slots::One), &retention);
         let (a, b): (Channel, Channel) = ("a".parse().unwrap(), "b".parse().unwrap());
         let known = Appended {
             incarnation: Incarnation(1),
@@ -237,8 +246,8 @@ mod tests {
         registry.record_append(&b, known, 2);
         assert!(registry.has_appended(&b, 2) && !registry.has_appended(&a, 2));
         // A reply that is late, from an era that has ended.
-        registry.record_append(&a, known, 1);
-        assert!(!registry.has_appended(&a, 1) && !registry.has_appended(&a, 2));
+        registry.record_append(&b, known, 1);
+        assert!(registry.has_appended(&b, 2) && !registry.has_appended(&b, 1));
         registry.forget_appends();
         assert!(!registry.has_appended(&b, 2));
     }

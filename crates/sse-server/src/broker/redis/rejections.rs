@@ -29,6 +29,9 @@ pub(super) enum Reaction {
     /// Gives up the connection, because this Redis is no primary now. With sentinels, a publish is
     /// sent to the new primary, until `--redis-timeout` has passed.
     FindPrimary,
+    /// In a Redis Cluster, sends the command where the reply points, or again after a pause, until
+    /// `--redis-timeout` has passed.
+    Follow,
     /// Checks the connection, and reconnects if the check fails.
     Check,
 }
@@ -39,13 +42,13 @@ const fn row(code: &str, response: Response, reaction: Reaction) -> (&str, Meani
 
 /// Every error reply that this server knows.
 const TABLE: [(&str, Meaning); 16] = {
-    use Reaction::{Check, FindPrimary, None};
+    use Reaction::{Check, FindPrimary, Follow, None};
     use Response::{Full, Unavailable, Unknown};
     [
-        row("MOVED", Unavailable, None),
-        row("ASK", Unavailable, None),
-        row("TRYAGAIN", Unavailable, None),
-        row("CLUSTERDOWN", Unavailable, None),
+        row("MOVED", Unavailable, Follow),
+        row("ASK", Unavailable, Follow),
+        row("TRYAGAIN", Unavailable, Follow),
+        row("CLUSTERDOWN", Unavailable, Follow),
         row("MASTERDOWN", Unavailable, FindPrimary),
         row("READONLY", Unavailable, FindPrimary),
         row("LOADING", Unavailable, FindPrimary),
@@ -60,9 +63,6 @@ const TABLE: [(&str, Meaning); 16] = {
         row("UNBLOCKED", Unknown, Check),
     ]
 };
-
-/// Codes of the replies of a Redis Cluster.
-const CLUSTER: [&str; 4] = ["MOVED", "ASK", "TRYAGAIN", "CLUSTERDOWN"];
 
 /// Returns what the error reply with this code means.
 pub(super) fn meaning_of(code: &str) -> Meaning {
@@ -79,9 +79,8 @@ pub(super) fn meaning_of(code: &str) -> Meaning {
 /// Returns what to do about a reply with this code, if that is not obvious.
 pub(super) fn advice(code: &str) -> &'static str {
     match code {
-        code if CLUSTER.contains(&code) => {
-            "; this Redis is part of a Redis Cluster, which is not supported"
-        }
+        "MOVED" | "ASK" => "; if --redis-url names one Redis, write redis+cluster://",
+        "CLUSTERDOWN" => "; no node of the Redis Cluster serves this channel",
         "NOPERM" => "; docs/operations/redis.md has the commands that the user needs",
         _ => "",
     }
@@ -105,7 +104,7 @@ mod tests {
                 Response::Unknown => ("| unknown |", "503 `outcome_unknown`"),
             };
             assert!(line.contains(stored) && line.contains(response), "{line}");
-            let is_retried = meaning.reaction == Reaction::FindPrimary;
+            let is_retried = matches!(meaning.reaction, Reaction::FindPrimary | Reaction::Follow);
             assert_eq!(
                 line.contains("until `--redis-timeout`"),
                 is_retried,
@@ -118,6 +117,6 @@ mod tests {
     fn an_unknown_code_means_that_nothing_was_stored() {
         assert_eq!(meaning_of("WRONGTYPE").response, Response::Unavailable);
         assert_eq!(meaning_of("OOM").response, Response::Full);
-        assert!(advice("MOVED").contains("Cluster") && advice("OOM").is_empty());
+        assert!(advice("MOVED").contains("cluster") && advice("OOM").is_empty());
     }
 }

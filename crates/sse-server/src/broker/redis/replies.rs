@@ -49,6 +49,16 @@ pub(super) fn split_replies<const N: usize>(replies: Vec<Value>) -> Replies<N> {
         .map_err(|_| malformed("the wrong number of replies"))
 }
 
+/// Parses the reply to a command that changes no event.
+///
+/// # Errors
+///
+/// `Unavailable` or `Full`: what an error reply means, or the reply has another type.
+pub(super) fn parse_reply<T: redis::FromRedisValue>(reply: Value) -> Result<T, BrokerError> {
+    redis::from_redis_value(check_rejection(reply)?)
+        .map_err(|error| BrokerError::Unavailable(format!("Redis sent an invalid reply: {error}")))
+}
+
 /// Converts an error reply into the error that it means.
 pub(super) fn check_rejection(reply: Value) -> Result<Value, BrokerError> {
     match reply {

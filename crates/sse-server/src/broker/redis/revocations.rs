@@ -26,8 +26,8 @@ impl RedisBroker {
         &self,
         change: RevocationChange,
     ) -> Result<(), BrokerError> {
-        let mut session = self.streams.connection.common_session().await?;
         let key = self.streams.names.revocations();
+        let mut session = self.streams.shards.key_session(&key).await?;
         if !change.remove.is_empty() {
             let mut remove = cmd("HDEL");
             remove.arg(&key).arg(&change.remove);
@@ -45,8 +45,8 @@ impl RedisBroker {
         &self,
         known: Option<&str>,
     ) -> Result<Option<RevocationSet>, BrokerError> {
-        let mut session = self.streams.connection.common_session().await?;
         let key = self.streams.names.revocations();
+        let mut session = self.streams.shards.key_session(&key).await?;
         let mut version = cmd("HGET");
         version.arg(&key).arg(VERSION);
         let version: Option<String> = session.query_one(version).await?;

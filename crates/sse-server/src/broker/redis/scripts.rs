@@ -5,6 +5,8 @@
 //! Redis at the same time, each with its own scripts. A reply may therefore change, but not the
 //! names and values of keys and fields without a new number of the `format`.
 //!
+//! In a Redis Cluster, notifications are sharded: its nodes would send an ordinary one to all others.
+//!
 //! | script | caller | step |
 //! |---|---|---|
 //! | `write.lua` | `idempotency` | carries out a write: a condition, items whose key is not known, the end |
@@ -24,63 +26,94 @@
 use std::{sync::LazyLock, time::Duration};
 
 use rand::RngExt as _;
-use redis::Script;
+use redis::{Cmd, Script};
+use sse_proto::Channel;
+
+use super::{names::Names, slots::Slots};
+
+/// A script that notifies, for each topology.
+pub(super) struct NotifyingScript {
+    one: Notifying,
+    cluster: Notifying,
+}
+
+/// A script and its text.
+pub(super) struct Notifying {
+    pub(super) script: Script,
+    pub(super) text: String,
+}
+
+impl NotifyingScript {
+    fn new(text: String) -> Self {
+        let sharded = text
+            .replace("'PUBLISH'", "'SPUBLISH'")
+            .replace("'NUMSUB'", "'SHARDNUMSUB'");
+        let notifying = |text: String| Notifying {
+            script: Script::new(&text),
+            text,
+        };
+        Self {
+            one: notifying(text),
+            cluster: notifying(sharded),
+        }
+    }
+
+    /// The script for the topology of `names`.
+    pub(super) fn of(&self, names: &Names) -> &Script {
+        &self.with_text(names).script
+    }
+
+    /// The script for the topology of `names`, and its text for `SCRIPT LOAD`.
+    pub(super) const fn with_text(&self, names: &Names) -> &Notifying {
+        match names.slots() {
+            Slots::One => &self.one,
+            Slots::Cluster => &self.cluster,
+        }
+    }
+}
 
 const EXPIRE_KEYS_TEXT: &str = include_str!("scripts/expire_keys.lua");
 const FIRST_ID_TEXT: &str = include_str!("scripts/first_id.lua");
 
-/// The text of `record_loss.lua`, for `SCRIPT LOAD`.
-pub(super) const RECORD_LOSS_TEXT: &str = include_str!("scripts/record_loss.lua");
+const RECORD_LOSS_TEXT: &str = include_str!("scripts/record_loss.lua");
 
 const NOW_TEXT: &str = include_str!("scripts/now.lua");
 const LIFE_TEXT: &str = include_str!("scripts/life.lua");
 
-/// The text of `write.lua`, for `SCRIPT LOAD`.
-pub(super) static WRITE_TEXT: LazyLock<String> = LazyLock::new(|| {
+pub(super) static WRITE: LazyLock<NotifyingScript> = LazyLock::new(|| {
     let write = include_str!("scripts/write.lua");
-    [EXPIRE_KEYS_TEXT, LIFE_TEXT, FIRST_ID_TEXT, write].concat()
+    NotifyingScript::new([EXPIRE_KEYS_TEXT, LIFE_TEXT, FIRST_ID_TEXT, write].concat())
 });
 
-pub(super) static WRITE: LazyLock<Script> = LazyLock::new(|| Script::new(&WRITE_TEXT));
-
-/// The text of `delete.lua`, for `SCRIPT LOAD`.
-pub(super) static DELETE_TEXT: LazyLock<String> =
+pub(super) static DELETE: LazyLock<NotifyingScript> =
     LazyLock::new(|| on_channel(include_str!("scripts/delete.lua")));
 
-pub(super) static DELETE: LazyLock<Script> = LazyLock::new(|| Script::new(&DELETE_TEXT));
-
 /// The same, for a Redis 7 at its `maxmemory`, which allows it because it frees memory.
-pub(super) static DELETE_WHEN_FULL: LazyLock<Script> = LazyLock::new(|| {
+pub(super) static DELETE_WHEN_FULL: LazyLock<NotifyingScript> = LazyLock::new(|| {
     let delete = include_str!("scripts/delete.lua");
-    Script::new(&["#!lua flags=allow-oom\n", NOW_TEXT, LIFE_TEXT, delete].concat())
+    NotifyingScript::new(["#!lua flags=allow-oom\n", NOW_TEXT, LIFE_TEXT, delete].concat())
 });
 
-/// The text of `configure.lua`, for `SCRIPT LOAD`.
-pub(super) static CONFIGURE_TEXT: LazyLock<String> =
+pub(super) static CONFIGURE: LazyLock<NotifyingScript> =
     LazyLock::new(|| on_channel(include_str!("scripts/configure.lua")));
 
-pub(super) static CONFIGURE: LazyLock<Script> = LazyLock::new(|| Script::new(&CONFIGURE_TEXT));
+pub(super) static COPY: LazyLock<NotifyingScript> =
+    LazyLock::new(|| on_channel(include_str!("scripts/copy.lua")));
 
-pub(super) static COPY: LazyLock<Script> =
-    LazyLock::new(|| Script::new(&on_channel(include_str!("scripts/copy.lua"))));
-
-pub(super) static KEEP_ALIVE: LazyLock<Script> =
-    LazyLock::new(|| Script::new(&on_channel(include_str!("scripts/keep_alive.lua"))));
+pub(super) static KEEP_ALIVE: LazyLock<NotifyingScript> =
+    LazyLock::new(|| on_channel(include_str!("scripts/keep_alive.lua")));
 
 pub(super) static REGISTER: LazyLock<Script> =
     LazyLock::new(|| Script::new(&[NOW_TEXT, include_str!("scripts/register.lua")].concat()));
 
-/// The text of `maintain.lua`, for `SCRIPT LOAD`.
-pub(super) static MAINTAIN_TEXT: LazyLock<String> = LazyLock::new(|| {
+pub(super) static MAINTAIN: LazyLock<NotifyingScript> = LazyLock::new(|| {
     let maintain = include_str!("scripts/maintain.lua");
-    [EXPIRE_KEYS_TEXT, LIFE_TEXT, maintain].concat()
+    NotifyingScript::new([EXPIRE_KEYS_TEXT, LIFE_TEXT, maintain].concat())
 });
 
-pub(super) static MAINTAIN: LazyLock<Script> = LazyLock::new(|| Script::new(&MAINTAIN_TEXT));
-
-/// The text of a script that reads the state of a channel.
-fn on_channel(text: &str) -> String {
-    [NOW_TEXT, LIFE_TEXT, text].concat()
+/// A script that reads the state of a channel.
+fn on_channel(text: &str) -> NotifyingScript {
+    NotifyingScript::new([NOW_TEXT, LIFE_TEXT, text].concat())
 }
 
 pub(super) static FLASK_APPEND: LazyLock<Script> = LazyLock::new(|| {
@@ -94,13 +127,22 @@ pub(super) static FLASK_LEASE: LazyLock<Script> =
 pub(super) static FLASK_PUBLISH: LazyLock<Script> =
     LazyLock::new(|| Script::new(include_str!("scripts/flask_publish.lua")));
 
-pub(super) static RECORD_LOSS: LazyLock<Script> = LazyLock::new(|| Script::new(RECORD_LOSS_TEXT));
+pub(super) static RECORD_LOSS: LazyLock<NotifyingScript> =
+    LazyLock::new(|| NotifyingScript::new(RECORD_LOSS_TEXT.to_owned()));
+
+/// `stream_extent.lua`, for `parse_state` and `parse_last_id`.
+pub(super) fn stream_extent(names: &Names, channel: &Channel) -> Cmd {
+    let mut command = redis::cmd("EVAL");
+    command.arg(STREAM_EXTENT_TEXT.as_str()).arg(3);
+    command.arg(&names.state(channel));
+    command
+}
 
 /// The text of `stream_extent.lua`, for `EVAL`.
 ///
 /// A pipeline that only reads cannot repeat an `EVALSHA` of a script that Redis does not know. The
 /// text is sent each time, so it has no comments.
-pub(super) static STREAM_EXTENT_TEXT: LazyLock<String> =
+static STREAM_EXTENT_TEXT: LazyLock<String> =
     LazyLock::new(|| without_comments(include_str!("scripts/stream_extent.lua")));
 
 /// The lines of a script that are neither empty nor a comment.
@@ -124,6 +166,15 @@ pub(super) fn milliseconds(duration: Duration) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_script_for_a_cluster_sends_only_sharded_notifications() {
+        for script in [&WRITE, &DELETE, &MAINTAIN, &RECORD_LOSS] {
+            let text = &script.cluster.text;
+            assert!(text.contains("SPUBLISH") && !text.contains("'PUBLISH'"));
+            assert!(!script.one.text.contains("SPUBLISH"));
+        }
+    }
 
     #[test]
     fn a_script_without_comments_has_all_of_its_code() {

@@ -1,63 +1,128 @@
-//! A session: commands that belong together, all on one connection and under one deadline.
+//! A session: commands that belong together, on the connection of one primary and under one deadline.
 //!
-//! A session never sends a command twice. What a failure means depends on when it happens:
+//! A session never sends a command twice, unless the reply proves that Redis did nothing. What a
+//! failure means depends on when it happens:
 //!
 //! ```text
 //! no connection before the deadline   nothing was sent     Unavailable
 //! deadline passed before a command    nothing was sent     Unavailable
 //! sent, no reply before the deadline  unknown              OutcomeUnknown; connection is suspect
 //! sent, the connection failed         unknown              OutcomeUnknown; connection is suspect
-//! sent, Redis replied with an error   nothing was stored   by the error's code, see `errors`
+//! sent, Redis replied with an error   nothing was stored   by the error's code, see `rejections`
 //! ```
 //!
-//! Only the caller knows whether commands with an unknown outcome may be sent again.
+//! Only the caller knows whether commands with an unknown outcome may be sent again. `follow` sends
+//! commands where the replies of a Redis Cluster point.
 
-use redis::{Cmd, FromRedisValue, Pipeline, RedisResult, Script, ScriptInvocation, Value};
+use std::sync::Arc;
+
+use redis::{Cmd, FromRedisValue, Script, ScriptInvocation, Value};
 use sse_proto::Channel;
 use tokio::time::{Instant, timeout_at};
 
 use super::{
     dial::CommandConnection,
-    errors::{CommandError, is_unknown_script, needs_primary, needs_primary_reply},
+    errors::{CommandError, needs_check, needs_primary_reply},
     failover::LossDetector,
+    follow::Followed,
     health::Health,
     replicated::{Append, NotConfirmed, ReplicatedWrites},
-    replies::{Replies, split_replies, value_pipeline},
+    replies::{Replies, parse_reply, split_replies, value_pipeline},
+    sending::send_unit,
+    shard::{Purpose, Routed, Shard},
+    shards::Shards,
+    slots::Slot,
+    unit::Unit,
 };
 use crate::broker::BrokerError;
 
 /// Commands that belong together; see the [module](self).
 #[derive(Debug)]
 pub(super) struct Session<'a> {
-    health: &'a Health,
-    deadline: Instant,
-    connection: CommandConnection,
+    pub(super) shards: &'a Shards,
+    pub(super) shard: Arc<Shard>,
+    pub(super) subject: Subject<'a>,
+    pub(super) purpose: Purpose,
+    pub(super) deadline: Instant,
+    pub(super) connection: CommandConnection,
+    /// The era of the slot in which the session uses this connection; see `LossDetector::observe`.
     era: u64,
-    was_rejected_by_replica: bool,
+    /// Whether commands follow a slot that has moved. The appends of a write do not: the first one at
+    /// another primary differs.
+    pub(super) follows_moves: bool,
+    /// Whether Redis rejected the last commands because another Redis must carry them out.
+    pub(super) must_repeat: bool,
+    pub(super) retries: Retries,
     /// The way of appends, if replicas must confirm them.
     replicated: Option<ReplicatedWrites>,
 }
 
+/// What happens to a command that Redis cannot carry out yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Retries {
+    /// It is sent again until the deadline.
+    UntilDeadline,
+    /// It is given up.
+    Never,
+    /// It was given up.
+    GaveUp,
+}
+
+/// What the commands of a session concern.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Subject<'a> {
+    /// One channel, which is verified before its first use.
+    Channel(&'a Channel, Slot),
+    /// Keys of a slot.
+    Slot(Slot),
+    /// The primary itself.
+    Primary,
+}
+
+impl Subject<'_> {
+    pub(super) const fn slot(self) -> Option<Slot> {
+        match self {
+            Self::Channel(_, slot) | Self::Slot(slot) => Some(slot),
+            Self::Primary => None,
+        }
+    }
+}
+
 impl<'a> Session<'a> {
-    /// `era` is the one in which `connection` was verified; see [`LossDetector::observe`].
     pub(super) fn new(
-        health: &'a Health,
+        shards: &'a Shards,
+        subject: Subject<'a>,
+        (routed, purpose): (Routed, Purpose),
         deadline: Instant,
-        (connection, era): (CommandConnection, u64),
     ) -> Self {
-        Self {
-            health,
-            deadline,
-            connection,
+        let Routed {
+            shard,
+            connections,
             era,
-            was_rejected_by_replica: false,
+        } = routed;
+        Self {
+            shards,
+            shard,
+            subject,
+            purpose,
+            deadline,
+            connection: purpose.choose(&connections),
+            era,
+            follows_moves: true,
+            must_repeat: false,
+            retries: Retries::UntilDeadline,
             replicated: None,
         }
     }
 
-    /// Sends appends by `replicated`, if replicas must confirm them.
-    pub(super) fn with_replicated(self, replicated: Option<ReplicatedWrites>) -> Self {
-        Self { replicated, ..self }
+    /// Sends appends by `replicated`, if replicas must confirm them. Nothing follows a slot that has
+    /// moved.
+    pub(super) fn for_writes(self, replicated: Option<ReplicatedWrites>) -> Self {
+        Self {
+            replicated,
+            follows_moves: false,
+            ..self
+        }
     }
 
     /// Whether replicas must confirm appends.
@@ -65,56 +130,61 @@ impl<'a> Session<'a> {
         self.replicated.is_some()
     }
 
-    /// Whether Redis rejected the last commands because it is no primary. It stored nothing then.
-    pub(super) const fn was_rejected_by_replica(&self) -> bool {
-        self.was_rejected_by_replica
+    /// Whether Redis rejected the last commands because another Redis must carry them out. It stored
+    /// nothing then.
+    pub(super) const fn must_repeat(&self) -> bool {
+        self.must_repeat
     }
 
-    /// The era of the session's connection; see [`LossDetector::observe`].
+    /// The era of the session's slot; see [`LossDetector::observe`].
     pub(super) const fn era(&self) -> u64 {
         self.era
     }
 
-    /// Sends commands once and waits for their replies.
+    fn health(&self) -> &Health {
+        &self.shard.connection.health
+    }
+
+    /// Uses the primary that owns the slot now.
+    pub(super) async fn use_route(&mut self, routed: Routed) -> Result<(), BrokerError> {
+        self.connection = self.purpose.choose(&routed.connections);
+        self.shard = routed.shard;
+        self.era = routed.era;
+        self.verify_first_use().await
+    }
+
+    /// Verifies the channel if this is its first use in the era.
+    pub(super) async fn verify_first_use(&mut self) -> Result<(), BrokerError> {
+        match self.subject {
+            Subject::Channel(channel, _) if self.shards.losses.needs_verification(channel) => {
+                self.verify_unverified(channel).await
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Runs a script once and waits for its reply.
+    ///
+    /// A Redis that does not know the script gets it first. This is not a second attempt, because
+    /// such a Redis did nothing.
     ///
     /// # Errors
     ///
     /// - `NoReply(Unavailable)`: nothing was sent.
     /// - `NoReply(OutcomeUnknown)`: no reply came.
     /// - `Rejected`: Redis replied with an error.
-    pub(super) async fn send<T: FromRedisValue>(
-        &mut self,
-        commands: &Pipeline,
-    ) -> Result<T, CommandError> {
-        let reply = commands.query_async(&mut self.connection);
-        let reply = send_before(self.health, self.deadline, reply).await;
-        self.note(reply)
-    }
-
-    /// Runs a script once and waits for its reply, with the errors of [`send`](Self::send).
-    ///
-    /// A Redis that does not know the script gets it first. This is not a second attempt, because
-    /// such a Redis did nothing.
     pub(super) async fn run<T: FromRedisValue>(
         &mut self,
         script: &ScriptInvocation<'_>,
     ) -> Result<T, CommandError> {
-        let reply = script.invoke_async(&mut self.connection);
-        let reply = send_before(self.health, self.deadline, reply).await;
-        self.note(reply)
+        let reply = self.follow_script(script).await;
+        if let Err(CommandError::Rejected(error)) = &reply {
+            self.must_repeat = super::errors::needs_primary(error);
+        }
+        reply
     }
 
-    /// Sends commands whose error replies are values, with the errors of [`send`](Self::send).
-    pub(super) async fn send_values(
-        &mut self,
-        commands: &Pipeline,
-    ) -> Result<Vec<Value>, CommandError> {
-        let replies: Vec<Value> = self.send(commands).await?;
-        self.note_replies(&replies);
-        Ok(replies)
-    }
-
-    /// Runs the `EVALSHA` of `script` once, with the errors of [`send`](Self::send).
+    /// Runs the `EVALSHA` of `script` once, with the errors of [`run`](Self::run).
     ///
     /// A Redis that does not know the script did nothing, so it gets the script and the command
     /// again.
@@ -123,18 +193,42 @@ impl<'a> Session<'a> {
         command: Cmd,
         script: &Script,
     ) -> Result<Value, CommandError> {
-        let mut commands = redis::pipe();
-        commands.add_command(command);
-        let reply: Result<(Value,), _> = self.send(&commands).await;
-        let reply = match reply {
-            Err(CommandError::Rejected(error)) if is_unknown_script(&error) => {
-                let loaded = script.load_async(&mut self.connection);
-                let _: String = send_before(self.health, self.deadline, loaded).await?;
-                self.send(&commands).await
+        let unit = Unit::of_script(command, script);
+        let replies = loop {
+            match self.follow_unit(&unit).await? {
+                Followed::Done(replies) => break replies,
+                Followed::Restart => {}
             }
-            reply => reply,
         };
-        reply.map(|(reply,)| reply)
+        self.note_replies(&replies);
+        match replies.into_iter().next() {
+            Some(Value::ServerError(error)) => Err(CommandError::Rejected(error.into())),
+            Some(reply) => Ok(reply),
+            None => Err(self.health().no_reply("no reply to a script")),
+        }
+    }
+
+    /// Appends once: the commands of `append` as one step, and then its notification. Returns the
+    /// replies to the commands, or the error that rejected all of them.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`run`](Self::run).
+    pub(super) async fn append(
+        &mut self,
+        append: Append,
+        notification: Cmd,
+    ) -> Result<Vec<Value>, CommandError> {
+        let is_atomic = append.is_atomic;
+        let all = Unit::of_append(append).followed_by(notification);
+        let mut replies = self.send_once(&all).await?;
+        // A failed notification does not fail the publish: a node that misses it polls.
+        replies.truncate(all.len() - 1);
+        if self.must_follow(&replies) {
+            replies = self.follow_append(&all, replies).await?;
+        }
+        self.note_replies(&replies);
+        Ok(Unit::results(replies, is_atomic))
     }
 
     /// Sends an append once, and waits until replicas confirm it. Error replies are values.
@@ -148,62 +242,73 @@ impl<'a> Session<'a> {
         append: Append,
     ) -> Result<Vec<Value>, CommandError> {
         let Some(replicated) = &self.replicated else {
-            return Err(self.health.not_sent());
+            return Err(self.health().not_sent());
         };
         match replicated.send(append, self.deadline).await {
             Ok(replies) => {
                 self.note_replies(&replies);
+                self.note_move(&replies);
                 Ok(replies)
             }
             Err(NotConfirmed::NotSent(reason)) => {
-                Err(CommandError::NoReply(self.health.unavailable(reason)))
+                Err(CommandError::NoReply(self.health().unavailable(reason)))
             }
-            Err(NotConfirmed::Unknown(reason)) => Err(self.health.no_reply(&reason)),
+            Err(NotConfirmed::Unknown(reason)) => Err(self.health().no_reply(&reason)),
         }
     }
 
-    fn note_replies(&mut self, replies: &[Value]) {
-        self.was_rejected_by_replica = replies.iter().any(needs_primary_reply);
-        if self.was_rejected_by_replica {
-            self.health.not_primary.notify_one();
+    /// Passes what error replies show about the connection to its supervisor.
+    pub(super) fn note_replies(&mut self, replies: &[Value]) {
+        let health = &self.shard.connection.health;
+        if replies.iter().any(needs_primary_reply) {
+            self.must_repeat = true;
+            health.not_primary.notify_one();
+        }
+        let is_suspect = |reply: &Value| matches!(reply, Value::ServerError(error) if needs_check(&error.clone().into()));
+        if replies.iter().any(is_suspect) {
+            health.suspect.notify_one();
         }
     }
 
-    fn note<T>(&mut self, reply: Result<T, CommandError>) -> Result<T, CommandError> {
-        let is_rejected =
-            matches!(&reply, Err(CommandError::Rejected(error)) if needs_primary(error));
-        self.was_rejected_by_replica = is_rejected;
-        reply
-    }
-
-    /// Sends commands that change no event: without a reply, no outcome is unknown.
+    /// Sends commands that change no event: without a reply, no outcome is unknown. An error reply to
+    /// one of them is a value, which the parsers of `replies` find.
     ///
     /// # Errors
     ///
-    /// - `Unavailable`: no reply came, or Redis rejected a command.
-    /// - `Full`: Redis is at its memory limit.
-    pub(super) async fn query<T: FromRedisValue>(
+    /// `Unavailable`: no reply came.
+    pub(super) async fn query_all(
         &mut self,
-        commands: &Pipeline,
-    ) -> Result<T, BrokerError> {
-        let reply = self.send(commands).await;
-        reply.map_err(CommandError::into_query_error)
+        commands: impl IntoIterator<Item = Cmd>,
+    ) -> Result<Vec<Value>, BrokerError> {
+        let replies = self.follow_all(value_pipeline(commands)).await;
+        let replies = replies.map_err(CommandError::into_query_error)?;
+        self.note_replies(&replies);
+        Ok(replies)
     }
 
-    /// Sends one command that changes no event, with the errors of [`query`](Self::query).
+    /// Sends one command that changes no event.
+    ///
+    /// # Errors
+    ///
+    /// - `Unavailable`: no reply came, or Redis rejected the command.
+    /// - `Full`: Redis is at its memory limit.
     pub(super) async fn query_one<T: FromRedisValue>(
         &mut self,
         command: Cmd,
     ) -> Result<T, BrokerError> {
-        let (reply,) = self.query(redis::pipe().add_command(command)).await?;
-        Ok(reply)
+        let [reply] = self.query_values([command]).await?;
+        parse_reply(reply)
     }
 
-    /// Sends commands that change no event. An error reply to one of them is a value, which the
-    /// parsers of `replies` find.
+    /// Sends commands that change no event, like [`query_all`](Self::query_all).
     pub(super) async fn query_values<const N: usize>(&mut self, commands: [Cmd; N]) -> Replies<N> {
-        let replies = self.send_values(&value_pipeline(commands)).await;
-        split_replies(replies.map_err(CommandError::into_query_error)?)
+        split_replies(self.query_all(commands).await?)
+    }
+
+    /// Sends a unit on the session's connection. Error replies are values.
+    pub(super) async fn send_once(&mut self, unit: &Unit<'_>) -> Result<Vec<Value>, CommandError> {
+        let health = &self.shard.connection.health;
+        send_unit(health, self.deadline, unit, &mut self.connection).await
     }
 
     /// Verifies the newest ids of `channel`, and records a loss if Redis has lost them.
@@ -211,91 +316,26 @@ impl<'a> Session<'a> {
     /// # Errors
     ///
     /// `Unavailable`: the channel could not be verified.
-    pub(super) async fn verify(
+    pub(super) async fn verify(&mut self, channel: &Channel) -> Result<(), BrokerError> {
+        self.verify_ids(channel, &self.shards.losses, true).await
+    }
+
+    /// Verifies the unverified ids of `channel`, with the errors of [`verify`](Self::verify).
+    pub(super) async fn verify_unverified(&mut self, channel: &Channel) -> Result<(), BrokerError> {
+        self.verify_ids(channel, &self.shards.losses, false).await
+    }
+
+    async fn verify_ids(
         &mut self,
         channel: &Channel,
         losses: &LossDetector,
+        with_newest: bool,
     ) -> Result<(), BrokerError> {
-        let verified = losses.verify(channel, &mut self.connection);
+        let verified = losses.verify(channel, &mut self.connection, with_newest);
         match timeout_at(self.deadline, verified).await {
             Ok(Ok(())) => Ok(()),
-            Ok(Err(error)) => Err(self.health.unavailable(&error.to_string())),
-            Err(_) => Err(self.health.unavailable("no response in time")),
+            Ok(Err(error)) => Err(self.health().unavailable(&error.to_string())),
+            Err(_) => Err(self.health().unavailable("no response in time")),
         }
-    }
-}
-
-/// Sends commands by polling `reply`, unless `deadline` has passed, and waits for the reply until
-/// then.
-async fn send_before<T>(
-    health: &Health,
-    deadline: Instant,
-    reply: impl Future<Output = RedisResult<T>>,
-) -> Result<T, CommandError> {
-    if Instant::now() >= deadline {
-        return Err(health.not_sent());
-    }
-    receive(health, deadline, reply).await
-}
-
-/// Waits for `reply` until `deadline`, and passes what a failure shows about the connection to its
-/// supervisor.
-async fn receive<T>(
-    health: &Health,
-    deadline: Instant,
-    reply: impl Future<Output = RedisResult<T>>,
-) -> Result<T, CommandError> {
-    let Ok(reply) = timeout_at(deadline, reply).await else {
-        return Err(health.no_reply(&health.timed_out()));
-    };
-    reply.map_err(|error| health.command_error(error))
-}
-
-#[cfg(test)]
-mod tests {
-    use std::{
-        io::{Error, ErrorKind},
-        time::Duration,
-    };
-
-    use tokio::sync::Notify;
-
-    use super::*;
-
-    fn health() -> Health {
-        Health::new("localhost:6379".to_owned(), Duration::from_secs(2))
-    }
-
-    async fn is_notified(notify: &Notify) -> bool {
-        tokio::time::timeout(Duration::ZERO, notify.notified())
-            .await
-            .is_ok()
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn without_a_reply_the_outcome_is_unknown_and_the_connection_suspect() {
-        let health = health();
-        let deadline = Instant::now() + health.timeout;
-        let silent = receive::<()>(&health, deadline, std::future::pending()).await;
-        let broken = async { Err(Error::from(ErrorKind::ConnectionReset).into()) };
-        let broken = receive::<()>(&health, deadline, broken).await;
-        for reply in [silent, broken] {
-            assert!(matches!(
-                reply,
-                Err(CommandError::NoReply(BrokerError::OutcomeUnknown(_)))
-            ));
-        }
-        assert!(is_notified(&health.suspect).await && !is_notified(&health.not_primary).await);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_read_only_reply_makes_the_supervisor_reconnect() {
-        let health = health();
-        let deadline = Instant::now() + health.timeout;
-        let reply = redis::parse_redis_value(b"-READONLY You can't write against a replica.\r\n")
-            .and_then(redis::Value::extract_error);
-        let reply = receive(&health, deadline, async { reply }).await;
-        assert!(matches!(reply, Err(CommandError::Rejected(_))));
-        assert!(is_notified(&health.not_primary).await && !is_notified(&health.suspect).await);
     }
 }

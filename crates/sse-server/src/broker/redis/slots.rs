@@ -2,7 +2,8 @@
 //!
 //! A key with a hash tag lies in the slot of its tag, and the tag of a channel's keys is its name. The
 //! registry of a slot is one key for many channels, so it needs a tag of its own: the smallest decimal
-//! number that hashes to the slot. A single Redis has the same keys, although it has no slots.
+//! number that hashes to the slot. A single Redis has the same keys, although it has no slots: one
+//! primary has all of them.
 
 use std::sync::LazyLock;
 
@@ -21,9 +22,19 @@ impl Slot {
         Self(number % SLOTS)
     }
 
+    /// Returns the slot that a Redis Cluster numbers so; `None` if there is none.
+    pub(super) fn from_number(number: u16) -> Option<Self> {
+        (number < SLOTS).then_some(Self(number))
+    }
+
     /// Returns the slot of all keys of `channel`.
     pub(super) fn of(channel: &Channel) -> Self {
         Self::of_tag(channel.as_str())
+    }
+
+    /// Returns the slot of a key.
+    fn of_key(key: &str) -> Self {
+        Self::of_tag(hash_tag(key))
     }
 
     fn of_tag(tag: &str) -> Self {
@@ -35,10 +46,76 @@ impl Slot {
         self.0
     }
 
+    /// Returns its number as an index.
+    pub(super) const fn index(self) -> usize {
+        self.0 as usize
+    }
+
     /// Returns the hash tag of the keys that belong to the slot as a whole.
     pub(super) fn tag(self) -> u32 {
         TAGS.get(usize::from(self.0)).copied().unwrap_or_default()
     }
+}
+
+/// How the keys are divided among primaries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Slots {
+    /// One primary has all keys, so slot 0 represents all slots on the way to it.
+    One,
+    /// A Redis Cluster assigns each slot to a primary.
+    Cluster,
+}
+
+impl Slots {
+    /// Returns how many slots have a primary of their own.
+    pub(super) const fn count(self) -> usize {
+        match self {
+            Self::One => 1,
+            Self::Cluster => SLOTS as usize,
+        }
+    }
+
+    /// Returns the slots that have a primary of their own.
+    pub(super) fn all(self) -> impl Iterator<Item = Slot> {
+        let count = match self {
+            Self::One => 1,
+            Self::Cluster => SLOTS,
+        };
+        (0..count).map(Slot)
+    }
+
+    /// Returns the slot by which the primary of `slot` is found.
+    pub(super) const fn route(self, slot: Slot) -> Slot {
+        match self {
+            Self::One => Slot(0),
+            Self::Cluster => slot,
+        }
+    }
+
+    /// Returns the slot by which the primary of `channel` is found.
+    pub(super) fn of_channel(self, channel: &Channel) -> Slot {
+        match self {
+            Self::One => Slot(0),
+            Self::Cluster => Slot::of(channel),
+        }
+    }
+
+    /// Returns the slot by which the primary of a key is found.
+    pub(super) fn of_key(self, key: &str) -> Slot {
+        match self {
+            Self::One => Slot(0),
+            Self::Cluster => Slot::of_key(key),
+        }
+    }
+}
+
+/// The part of a key that determines its slot: the first text in braces, if it is not empty.
+fn hash_tag(key: &str) -> &str {
+    let tag = key
+        .split_once('{')
+        .and_then(|(_, rest)| rest.split_once('}'))
+        .map(|(tag, _)| tag);
+    tag.filter(|tag| !tag.is_empty()).unwrap_or(key)
 }
 
 /// The tag of each slot.
@@ -103,5 +180,30 @@ mod tests {
             assert!(tags.insert(slot.tag()));
         }
         assert_eq!(tags.len(), usize::from(SLOTS));
+    }
+    #[test]
+    fn a_key_lies_in_the_slot_of_the_first_text_in_braces() {
+        for (key, slot) in [
+            ("foo", 12_182),
+            ("sse:{foo}", 12_182),
+            ("sse:{foo}:gaps", 12_182),
+            ("{}foo", Slot::of_tag("{}foo").0),
+        ] {
+            assert_eq!(Slots::Cluster.of_key(key), Slot(slot), "{key}");
+        }
+        let channel: Channel = "foo".parse().unwrap();
+        assert_eq!(Slots::Cluster.of_channel(&channel), Slot(12_182));
+    }
+
+    #[test]
+    fn all_slots_of_a_single_redis_have_one_primary() {
+        assert_eq!(Slots::One.of_key("foo"), Slot(0));
+        assert_eq!(Slots::One.route(Slot(7)), Slot(0));
+        assert_eq!(Slots::Cluster.route(Slot(7)), Slot(7));
+        assert_eq!(Slots::One.all().count(), Slots::One.count());
+        assert_eq!(
+            (Slot::from_number(16_383), Slot::from_number(16_384)),
+            (Some(Slot(16_383)), None)
+        );
     }
 }

@@ -4,36 +4,35 @@
 
 use std::sync::Arc;
 
-use redis::{Cmd, Value};
+use redis::Cmd;
 use sse_proto::{Channel, EventId};
 use tokio::sync::SemaphorePermit;
 
 use super::{
     channel_state::parse_state,
-    connection::Connection,
-    durability,
     failover::LossDetector,
     foreign_entries::ForeignEntryLog,
-    lookups::LookupQueue,
     maintenance::{Pace, hints::Hints},
     names::Names,
     page_size::PageSizes,
-    read_gate::{ReadGate, ReadKind},
+    read_gate::ReadKind,
     registry::Registry,
-    replies::{Replies, parse_last_id, parse_time_ms, value_pipeline},
-    scripts::STREAM_EXTENT_TEXT,
+    replies::{Replies, parse_time_ms},
+    scripts::stream_extent,
     settled::judge_settled,
-    tail_reads::TailReads,
+    shard::Shard,
+    shards::Shards,
+    slots::Slot,
 };
 use crate::broker::{
-    BrokerError, Retention, Settled, Warning, client_shares::ClientShares, lifecycle::Classes,
+    BrokerError, Retention, Settled, client_shares::ClientShares, clock, lifecycle::Classes,
 };
-use crate::{budget::ClientNet, metrics::Metrics};
+use crate::budget::ClientNet;
 
-/// The streams of one Redis.
+/// The streams of all primaries.
 #[derive(Debug)]
 pub(super) struct Streams {
-    pub(super) connection: Connection,
+    pub(super) shards: Arc<Shards>,
     pub(super) names: Names,
     pub(super) retention: Retention,
     pub(super) classes: Classes,
@@ -42,38 +41,26 @@ pub(super) struct Streams {
     pub(super) page_sizes: PageSizes,
     pub(super) losses: Arc<LossDetector>,
     pub(super) foreign_log: ForeignEntryLog,
-    pub(super) lookups: LookupQueue,
     pub(super) pace: Pace,
     pub(super) hints: Hints,
-    pub(super) tail_reads: TailReads,
-    gate: ReadGate,
 }
 
 impl Streams {
-    pub(super) fn new(
-        connection: Connection,
-        names: Names,
-        retention: Retention,
-        losses: Arc<LossDetector>,
-        metrics: &Metrics,
-    ) -> Self {
+    pub(super) fn new(shards: Arc<Shards>, names: Names, retention: Retention) -> Self {
         let registry = Registry::new(names.clone(), &retention);
         let pace = Pace::new(retention.age_max, registry.known_for());
         Self {
-            connection,
             registry,
             pace,
             hints: Hints::new(pace.scan()),
             shares: ClientShares::new(&retention),
+            losses: shards.losses.clone(),
+            shards,
             names,
             retention,
             classes: Classes::default(),
             page_sizes: PageSizes::default(),
-            losses,
             foreign_log: ForeignEntryLog::default(),
-            lookups: LookupQueue::new(metrics.redis_lookups_waiting()),
-            tail_reads: TailReads::default(),
-            gate: ReadGate::new(metrics.redis_reads_waiting()),
         }
     }
 
@@ -85,15 +72,16 @@ impl Streams {
     /// Whether no event up to `bound` can be added to `channel` any more.
     ///
     /// Redis assigns ids by its own clock, one command after another. Every command after this
-    /// `TIME` gets a later id.
+    /// `TIME` gets a later id. The channel may move to the primary whose clock is slowest.
     pub(super) async fn check_settled(
         &self,
         channel: &Channel,
         bound: EventId,
     ) -> Result<Settled, BrokerError> {
-        let _place = self.enter_gate(ReadKind::History).await?;
+        let shard = self.shard(channel).await?;
+        let _place = self.enter_gate(&shard, ReadKind::History).await?;
         let (now_ms, newest) = self.clock_and_newest_id(channel).await?;
-        Ok(judge_settled(bound, now_ms, newest))
+        Ok(judge_settled(bound, self.slowest_clock(now_ms), newest))
     }
 
     /// Redis' clock, and then the id of the newest record of `channel`.
@@ -103,46 +91,58 @@ impl Streams {
         Ok((parse_time_ms(time)?, parse_state(extent)?.newest()))
     }
 
+    /// The slowest clock of all primaries, if that of one of them shows `now_ms`.
+    fn slowest_clock(&self, now_ms: u64) -> u64 {
+        let slowest = self.slowest_of_cluster();
+        slowest.map_or(now_ms, |slowest| slowest.min(now_ms))
+    }
+
+    /// The slowest clock of the primaries of a Redis Cluster; `None` if none is known.
+    fn slowest_of_cluster(&self) -> Option<u64> {
+        let topology = self.shards.topology();
+        let offsets = topology.shards.iter().filter_map(|shard| shard.clock.get());
+        let slowest = offsets.min().filter(|_| self.shards.is_cluster());
+        slowest.and_then(|offset| clock::now_ms().checked_add_signed(offset))
+    }
+
     /// The last id ever assigned in `channel`, looked up for `client` if it is known.
     pub(super) async fn last_id(
         &self,
         channel: &Channel,
         client: Option<ClientNet>,
     ) -> Result<EventId, BrokerError> {
-        let reply = self.lookups.add(client, channel);
-        match self.connection.within_limit(reply).await? {
-            Ok(reply) => reply,
-            Err(_) => Err(BrokerError::Unavailable(
-                "the server is stopping".to_owned(),
-            )),
-        }
+        let lookup = async {
+            loop {
+                let lookup = self.shard(channel).await?.lookups.add(client, channel);
+                // A queue ends with its primary.
+                if let Ok(reply) = lookup.await {
+                    return reply;
+                }
+            }
+        };
+        self.shards.within_limit(lookup).await?
     }
 
     /// Whether this node has appended to `channel` since it is connected.
     pub(super) fn has_appended(&self, channel: &Channel) -> bool {
-        let era = self.connection.era();
-        era.is_some_and(|era| self.registry.has_appended(channel, era))
+        let era = self.losses.eras.of(self.names.slot(channel));
+        self.shards.era().is_some() && self.registry.has_appended(channel, era)
     }
 
-    /// The last ids ever assigned in `channels`, or why one of them is unknown.
-    pub(super) async fn read_last_ids<'a>(
-        &self,
-        channels: impl Iterator<Item = &'a Channel>,
-    ) -> Result<Vec<Result<EventId, BrokerError>>, BrokerError> {
-        let commands = channels.map(|channel| self.stream_extent(channel));
-        let pipeline = value_pipeline(commands);
-        let mut session = self.connection.common_read_session().await?;
-        let replies: Vec<Value> = session.query(&pipeline).await?;
-        Ok(replies.into_iter().map(parse_last_id).collect())
+    /// The primary of `channel`, once one is known.
+    pub(super) async fn shard(&self, channel: &Channel) -> Result<Arc<Shard>, BrokerError> {
+        self.shards.owner(self.names.slot(channel)).await
     }
 
-    /// Waits for a place at the gate, but not while there is no connection.
-    pub(super) async fn enter_gate(
+    /// Waits for a place at the gate of a primary, but not while there is no connection.
+    pub(super) async fn enter_gate<'a>(
         &self,
+        shard: &'a Shard,
         kind: ReadKind,
-    ) -> Result<Option<SemaphorePermit<'_>>, BrokerError> {
-        self.connection.common_read_session().await?;
-        self.connection.within_limit(self.gate.enter(kind)).await
+    ) -> Result<Option<SemaphorePermit<'a>>, BrokerError> {
+        let deadline = self.shards.deadline();
+        shard.connection.wait_until_up(deadline, || true).await?;
+        self.shards.enter_gate(shard, kind).await
     }
 
     /// Sends commands that only read `channel`, in a session of their own.
@@ -151,16 +151,13 @@ impl Streams {
         channel: &Channel,
         commands: [Cmd; N],
     ) -> Replies<N> {
-        let session = self.connection.read_session(channel).await;
+        let session = self.shards.read_session(channel).await;
         session?.query_values(commands).await
     }
 
     /// `stream_extent.lua`, for `parse_state` and `parse_last_id`.
     pub(super) fn stream_extent(&self, channel: &Channel) -> Cmd {
-        let mut command = redis::cmd("EVAL");
-        command.arg(STREAM_EXTENT_TEXT.as_str()).arg(3);
-        command.arg(&self.names.state(channel));
-        command
+        stream_extent(&self.names, channel)
     }
 
     /// `XRANGE` of up to `count` entries from `start` on.
@@ -178,26 +175,14 @@ impl Streams {
         Cmd::xrange(self.names.gaps(channel), start.to_string(), "+")
     }
 
-    /// Redis' clock: milliseconds since the Unix epoch.
+    /// Redis' clock: milliseconds since the Unix epoch. In a Redis Cluster, it is the slowest clock of
+    /// the primaries.
     pub(super) async fn now_ms(&self) -> Result<u64, BrokerError> {
-        let mut session = self.connection.common_session().await?;
+        if let Some(slowest) = self.slowest_of_cluster() {
+            return Ok(slowest);
+        }
+        let mut session = self.shards.slot_session(Slot::new(0)).await?;
         parse_time_ms(session.query_one(redis::cmd("TIME")).await?)
-    }
-
-    /// Writes, and reads how Redis is set up. The write fails on a replica, if the memory is full,
-    /// and if Redis cannot write its disk.
-    pub(super) async fn check_health(&self) -> Result<Vec<Warning>, BrokerError> {
-        let mut session = self.connection.common_session().await?;
-        session.query_one::<()>(self.check_write()).await?;
-        let replies = session.query(&durability::setup_commands()).await?;
-        Ok(durability::parse_warnings(replies))
-    }
-
-    /// `SET` of the key of health checks.
-    fn check_write(&self) -> Cmd {
-        let mut command = redis::cmd("SET");
-        command.arg(self.names.check()).arg(1).arg("PX").arg(1000);
-        command
     }
 
     /// Forgets what another node or the passing of time may have made stale: which channels are

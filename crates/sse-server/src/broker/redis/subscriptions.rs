@@ -16,15 +16,18 @@ use std::{
 use sse_proto::Channel;
 use tokio::sync::Notify;
 
+use super::{slots::Slot, topology::Ownership};
 use crate::broker::notify::ChangeNotifier;
 
 /// Channels per command.
 const BATCH: usize = 128;
 
-/// The subscriptions of a node.
+/// The subscriptions of a node at one primary, to the channels that the primary has.
 #[derive(Debug)]
 pub(super) struct Subscriptions {
     notifier: ChangeNotifier,
+    /// `None` if the primary has all channels.
+    owned: Option<Ownership>,
     difference: Mutex<Difference>,
     changed: Notify,
 }
@@ -47,19 +50,20 @@ pub(super) struct ChangeBatch {
 
 impl Subscriptions {
     /// Subscribes to what is followed according to `notifier`.
-    pub(super) fn new(notifier: ChangeNotifier) -> Self {
+    pub(super) fn new(notifier: ChangeNotifier, owned: Option<Ownership>) -> Self {
         Self {
             notifier,
+            owned,
             difference: Mutex::default(),
             changed: Notify::new(),
         }
     }
 
-    /// The followers of `channel` may have changed.
+    /// The followers of `channel` or its primary may have changed.
     pub(super) fn update(&self, channel: &Channel) {
         let mut difference = self.difference();
         // Asked under the lock, so that the last of several updates knows the final answer.
-        let is_followed = self.notifier.is_followed(channel);
+        let is_followed = self.has(channel) && self.notifier.is_followed(channel);
         if difference.update(channel, is_followed) {
             self.changed.notify_one();
         }
@@ -69,10 +73,38 @@ impl Subscriptions {
     pub(super) fn restart(&self) {
         let mut difference = self.difference();
         *difference = Difference {
-            to_subscribe: self.notifier.followed().into_iter().collect(),
+            to_subscribe: self.followed().collect(),
             ..Difference::default()
         };
         self.changed.notify_one();
+    }
+
+    fn followed(&self) -> impl Iterator<Item = Channel> {
+        let followed = self.notifier.followed().into_iter();
+        followed.filter(|channel| self.has(channel))
+    }
+
+    fn has(&self, channel: &Channel) -> bool {
+        self.owned.as_ref().is_none_or(|owned| owned.has(channel))
+    }
+
+    /// Records that Redis has ended the subscription of `channel`, or has refused it. Returns true if
+    /// this was not asked for.
+    pub(super) fn record_end(&self, channel: &Channel) -> bool {
+        self.difference().subscribed.remove(channel)
+    }
+
+    /// Records that Redis has refused subscriptions in `slot`, because the slot has moved.
+    pub(super) fn record_moved(&self, slot: Slot) {
+        let Some(owned) = &self.owned else { return };
+        let mut difference = self.difference();
+        let is_elsewhere = |channel: &Channel| owned.names.slot(channel) == slot;
+        difference
+            .subscribed
+            .retain(|channel| !is_elsewhere(channel));
+        difference
+            .to_unsubscribe
+            .retain(|channel| !is_elsewhere(channel));
     }
 
     /// Waits until there are changes to send. The future may be dropped at any time.
@@ -191,7 +223,7 @@ mod tests {
 
     #[test]
     fn only_what_differs_is_sent() {
-        let subscriptions = Subscriptions::new(ChangeNotifier::default());
+        let subscriptions = Subscriptions::new(ChangeNotifier::default(), None);
         let (a, b) = (channel(1), channel(2));
         let first = follow(&subscriptions, &a);
         let second = follow(&subscriptions, &a);
@@ -215,7 +247,7 @@ mod tests {
 
     #[test]
     fn a_new_connection_subscribes_to_everything_that_is_followed() {
-        let subscriptions = Subscriptions::new(ChangeNotifier::default());
+        let subscriptions = Subscriptions::new(ChangeNotifier::default(), None);
         let (a, b) = (channel(1), channel(2));
         let (_follower, other) = (follow(&subscriptions, &a), follow(&subscriptions, &b));
         subscriptions.take_batch();
@@ -227,7 +259,7 @@ mod tests {
 
     #[tokio::test]
     async fn many_changes_are_sent_in_batches_and_leave_no_memory_behind() {
-        let subscriptions = Subscriptions::new(ChangeNotifier::default());
+        let subscriptions = Subscriptions::new(ChangeNotifier::default(), None);
         let channels: Vec<Channel> = (0..1000).map(channel).collect();
         let followers: Vec<_> = channels
             .iter()

@@ -1,22 +1,25 @@
-//! The task that makes the connections for commands and watches them.
+//! The task that makes the connections for commands to one primary and watches them.
 //!
-//! It reconnects for ever, notices a dead peer, and finds lost events before a connection is used
-//! for anything else:
+//! It reconnects for ever, notices a dead peer, and begins a new era of the primary's slots before a
+//! connection is used:
 //!
 //! ```text
-//! ┌──► connect ──► verify all channels ──► Up ──► check each second ──┐
-//! │       │                 │                          ▲    │         │ no reply, a write rejected
-//! │       │ unusable        │ failed                   └────┘         │ as read-only, or another
-//! │       ▼                 ▼            a changed replication id     │ primary takes over
-//! │   Unusable            Down           begins a new era           Down
-//! │       └─────────────────┴──────┬──────────────────────────────────┘
-//! └──────────── backoff ◄──────────┘
+//! ┌──► connect ──► new era ──► Up ──► check each second ──────────────┐
+//! │       │                     ▲          ▲    │    verify the known │ no reply, a write rejected
+//! │       │ unusable            │          └────┘    ids of all slots │ as read-only, or another
+//! │       ▼                     └─ new era: a changed replication id  │ primary takes over
+//! │   Unusable                                                      Down
+//! │       └──────────────────────────────┬────────────────────────────┘
+//! └──────────── backoff ◄────────────────┘
 //! ```
 
 use std::{sync::Arc, time::Duration};
 
 use futures::FutureExt as _;
-use tokio::{sync::watch, time::timeout};
+use tokio::{
+    sync::{Notify, watch},
+    time::{Instant, sleep, timeout},
+};
 
 use super::{
     backoff::{Backoff, with_timeout},
@@ -29,9 +32,15 @@ use super::{
     handshake::{Connected, Connections, Handshake, check_role, handshake, ping},
     health::Health,
     info::ReplicationId,
+    replies::parse_time_ms,
+    shard::ClockOffset,
     target::ServerAddress,
+    topology::Ownership,
 };
-use crate::broker::Warning;
+use crate::{
+    broker::{Warning, clock::now_ms},
+    metrics::ShardMetrics,
+};
 
 /// Pause between two checks of the connection.
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
@@ -42,6 +51,11 @@ pub(super) struct Supervisor {
     format: FormatCheck,
     health: Arc<Health>,
     losses: Arc<LossDetector>,
+    owned: Ownership,
+    clock: Arc<ClockOffset>,
+    metrics: Arc<ShardMetrics>,
+    /// Notified when the connection breaks: another Redis may be the primary by now.
+    broken: Arc<Notify>,
     state: watch::Sender<State>,
     /// The address of the primary that is in use, for the notifications.
     primary: watch::Sender<Option<ServerAddress>>,
@@ -49,19 +63,39 @@ pub(super) struct Supervisor {
     reported: Vec<Warning>,
 }
 
+/// What a supervisor needs to know of its primary.
+pub(super) struct Supervised {
+    pub(super) losses: Arc<LossDetector>,
+    pub(super) owned: Ownership,
+    pub(super) clock: Arc<ClockOffset>,
+    pub(super) metrics: Arc<ShardMetrics>,
+    pub(super) broken: Arc<Notify>,
+}
+
 impl Supervisor {
     pub(super) fn new(
         (dialer, format): (Dialer, FormatCheck),
         health: Arc<Health>,
-        losses: Arc<LossDetector>,
+        supervised: Supervised,
         state: watch::Sender<State>,
     ) -> Self {
         let (primary, _) = watch::channel(dialer.fixed_address());
+        let Supervised {
+            losses,
+            owned,
+            clock,
+            metrics,
+            broken,
+        } = supervised;
         Self {
             dialer,
             format,
             health,
             losses,
+            owned,
+            clock,
+            metrics,
+            broken,
             state,
             primary,
             reported: Vec::new(),
@@ -78,7 +112,9 @@ impl Supervisor {
         let mut backoff = Backoff::default();
         loop {
             let down = self.run_connection(&mut backoff).await;
+            self.metrics.set_up(false);
             self.state.send_replace(down);
+            self.broken.notify_one();
             backoff.wait().await;
         }
     }
@@ -100,22 +136,19 @@ impl Supervisor {
         State::Down(why)
     }
 
-    /// Connects, verifies every channel, and publishes the connection to the sessions.
+    /// Connects, begins a new era, and publishes the connection to the sessions.
     ///
     /// The error is the state in which that leaves the connection.
     async fn establish(&mut self) -> Result<Connected, State> {
         let mut connected = self.connect().await?;
         let writes = &mut connected.connections.writes;
         // Before anything is published or read on this connection. Otherwise the ids that it
-        // returns would hide that older ones are lost.
-        let era = self.losses.mark_all_unverified();
-        self.losses
-            .verify_all(writes)
-            .await
-            .map_err(|error| State::Down(error.to_string()))?;
+        // returns would hide that older ones are lost. Sessions verify a channel before its first use.
+        self.losses.eras.begin_era(&self.owned.slots());
         self.report_durability(writes).await;
         self.state
-            .send_replace(State::Up(connected.connections.clone(), era));
+            .send_replace(State::Up(connected.connections.clone()));
+        self.metrics.set_up(true);
         self.follow_primary(&connected.address);
         Ok(connected)
     }
@@ -186,8 +219,10 @@ impl Supervisor {
         let address = connected.address.clone();
         // A late reply on the connection before this one says nothing about this one.
         let _ = self.health.not_primary.notified().now_or_never();
+        let background = connected.connections.writes.clone();
         tokio::select! {
             why = self.monitor(connected) => why,
+            why = self.verify_all(background) => why,
             () = self.health.not_primary.notified() => "it is a read-only replica".to_owned(),
             why = self.dialer.wait_for_another(&address) => why,
         }
@@ -205,32 +240,62 @@ impl Supervisor {
         }
     }
 
+    /// Verifies the known ids of all channels, again and again: an id stays unverified while Redis is
+    /// a replica or full. Returns why the connection is given up.
+    async fn verify_all(&self, mut connection: CommandConnection) -> String {
+        loop {
+            let slots = self.owned.slots();
+            if let Err(error) = self
+                .losses
+                .verify_pending(&slots, &mut connection, &self.metrics)
+                .await
+            {
+                return error.to_string();
+            }
+            sleep(CHECK_INTERVAL).await;
+        }
+    }
+
     /// Waits until the next check is due.
     async fn wait_for_check(&self) {
         // Both outcomes lead to the same check.
         let _ = timeout(CHECK_INTERVAL, self.health.suspect.notified()).await;
     }
 
-    /// One check: does Redis reply, is it on the same history, and is every channel verified?
+    /// One check: does Redis reply, what is its time, and is it on the same history?
     async fn check(&self, connected: &mut Connected) -> Result<(), String> {
         let limit = self.health.timeout;
         let Connections { writes, reads, .. } = &mut connected.connections;
+        let began = Instant::now();
         with_timeout(limit, ping(reads)).await?;
-        if self.dialer.sentinels().is_some() {
+        self.metrics.set_round_trip(began.elapsed());
+        if self.dialer.needs_role() {
             with_timeout(limit, check_role(reads)).await?;
         }
+        self.measure_clock(reads).await;
         let replication_id = with_timeout(limit, ReplicationId::read(writes)).await?;
         if replication_id != connected.replication_id {
             // Redis may lack what it had, as on a new connection. The connections themselves stay,
             // because a primary that gets its first replica also begins a new history, and that
             // primary has lost nothing.
             connected.replication_id = replication_id;
-            let era = self.losses.mark_all_unverified();
-            let up = State::Up(connected.connections.clone(), era);
+            self.losses.eras.begin_era(&self.owned.slots());
+            let up = State::Up(connected.connections.clone());
             self.state.send_replace(up);
         }
-        // Again each second: an id stays unverified while Redis is a replica or full.
-        let writes = &mut connected.connections.writes;
-        with_timeout(limit, self.losses.verify_all(writes)).await
+        Ok(())
+    }
+
+    /// A user who may not read the time leaves the offset unknown. A connection that fails here is
+    /// found to be broken by the next command.
+    async fn measure_clock(&self, connection: &mut CommandConnection) {
+        let time = redis::cmd("TIME");
+        let reply = with_timeout(self.health.timeout, time.query_async(connection)).await;
+        let theirs = reply.ok().and_then(|reply| parse_time_ms(reply).ok());
+        let ours = i64::try_from(now_ms()).ok();
+        let theirs = theirs.and_then(|theirs| i64::try_from(theirs).ok());
+        if let (Some(theirs), Some(ours)) = (theirs, ours) {
+            self.clock.set(theirs - ours);
+        }
     }
 }

@@ -11,7 +11,7 @@ use sse_proto::{Channel, EventId, api::Lost};
 use super::{
     known_ids::UnverifiedId,
     names::Names,
-    scripts::{RECORD_LOSS, RECORD_LOSS_TEXT, milliseconds, random_suffix},
+    scripts::{RECORD_LOSS, milliseconds, random_suffix},
 };
 
 /// Gap records that the index of a channel keeps. A subscriber at an id that an older record
@@ -50,7 +50,8 @@ pub(super) fn verification_commands(
 ) -> Pipeline {
     let mut commands = redis::pipe();
     commands.ignore_errors();
-    commands.cmd("SCRIPT").arg("LOAD").arg(RECORD_LOSS_TEXT);
+    let text = &RECORD_LOSS.with_text(names).text;
+    commands.cmd("SCRIPT").arg("LOAD").arg(text);
     for (channel, unverified) in ids {
         commands.add_command(verification_command(names, age_max, channel, unverified));
     }
@@ -65,7 +66,7 @@ fn verification_command(
 ) -> Cmd {
     let mut command = redis::cmd("EVALSHA");
     command
-        .arg(RECORD_LOSS.get_hash())
+        .arg(RECORD_LOSS.of(names).get_hash())
         .arg(7)
         .arg(names.stream(channel))
         .arg(names.gaps(channel))
@@ -117,6 +118,7 @@ mod tests {
     use std::time::Instant;
 
     use super::*;
+    use crate::broker::redis::slots::Slots;
 
     fn reply(words: &[&str]) -> Result<Verification, String> {
         let words = words.iter().map(|word| Value::BulkString((*word).into()));
@@ -165,7 +167,7 @@ mod tests {
         };
         let channel: Channel = "orders".parse().unwrap();
         let command = verification_command(
-            &Names::new("sse:"),
+            &Names::new("sse:", Slots::One),
             Duration::from_hours(1),
             &channel,
             &unverified,

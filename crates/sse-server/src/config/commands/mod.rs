@@ -67,7 +67,7 @@ pub(super) enum Command {
     /// Create an API key, or a key that signs tickets
     #[command(subcommand)]
     Key(KeyCommand),
-    /// Restore the log from a copy into an empty data directory
+    /// Restore the log from a copy into a data directory that has none
     Restore(RestoreCommand),
     /// Create a ticket, or report what a token grants
     Token(TokenCommand),

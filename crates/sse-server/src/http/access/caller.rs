@@ -37,6 +37,7 @@ use crate::{
         AccessControl, AccessVersion, CredentialError, CredentialSource, Identity, Pattern,
         RejectionWord, Right, ServerRight,
     },
+    budget::ClientNet,
     fanout::stream_caller::StreamCaller,
     http::{
         audit::AuditNote,
@@ -85,13 +86,14 @@ impl FromRequest for Caller {
             Err(error) => return Either::Left(ready(Err(error))),
         };
         let (text, source) = (presented.text, presented.source);
+        let client = ClientNet::of_request(request);
         // A credential that was verified before needs no wait.
-        if let Some(caller) = Self::identify(state, &text, source).now_or_never() {
+        if let Some(caller) = Self::identify(state, &text, source, client).now_or_never() {
             return Either::Left(ready(caller.map(|caller| caller.audited_by(audit))));
         }
         let (state, text) = (state.clone(), text.into_owned());
         let identified = async move {
-            let caller = Self::identify(&state, &text, source).await;
+            let caller = Self::identify(&state, &text, source, client).await;
             caller.map(|caller| caller.audited_by(audit))
         };
         Either::Right(identified.boxed_local())
@@ -133,9 +135,14 @@ impl Caller {
         }
     }
 
-    async fn identify(state: &AppState, text: &str, source: CredentialSource) -> ApiResult<Self> {
+    async fn identify(
+        state: &AppState,
+        text: &str,
+        source: CredentialSource,
+        client: Option<ClientNet>,
+    ) -> ApiResult<Self> {
         let version = state.access.version();
-        match state.access.identify(text, source).await {
+        match state.access.identify(text, source, client).await {
             Ok(identity) => Ok(Self {
                 control: state.access.clone(),
                 identity,

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use super::permission::check_permission;
 use crate::{
     access::{CredentialError, CredentialSource, Identity, Pattern, Right, ServerRight},
+    budget::ClientNet,
     http::{
         access::caller::Caller,
         error::{ApiError, ApiResult},
@@ -41,7 +42,11 @@ pub(crate) async fn check(
         return Err(ApiError::InvalidRequest(why.to_owned()));
     }
     let token = asked.token.trim();
-    let verdict = match state.access.identify(token, CredentialSource::Header).await {
+    let client = ClientNet::of_request(&request);
+    let identified = state
+        .access
+        .identify(token, CredentialSource::Header, client);
+    let verdict = match identified.await {
         Ok(identity) => describe(&identity),
         Err(CredentialError::Rejected(word)) => json!({
             "accepted": false,

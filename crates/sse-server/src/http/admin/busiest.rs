@@ -10,11 +10,13 @@ use serde_json::{Value, json};
 use super::permission::check_permission;
 use crate::{
     access::ServerRight,
+    budget::ClientNet,
     http::{access::caller::Caller, error::ApiResult, request::query::Params, state::AppState},
 };
 
 /// Channels per response, which is also the number without `limit`.
 const LIMIT_MAX: usize = 200;
+const JSON: &str = "application/json";
 
 /// Lists the busiest channels.
 pub(crate) async fn busiest(
@@ -26,6 +28,10 @@ pub(crate) async fn busiest(
     let params = Params::parse_any(request.query_string())?;
     params.check_known(&["limit"])?;
     let limit = params.number("limit", 1..=LIMIT_MAX)?;
+    let permit = state
+        .history_budget
+        .acquire(ClientNet::of_request(&request));
+    let permit = permit.await?;
     let busiest = state.metrics.busiest().top(limit.unwrap_or(LIMIT_MAX));
     let live = state.streams.list().await;
     let channels: Vec<Value> = busiest
@@ -39,7 +45,9 @@ pub(crate) async fn busiest(
             })
         })
         .collect();
-    Ok(HttpResponse::Ok().json(json!({ "channels": channels })))
+    let body = json!({ "channels": channels }).to_string();
+    let body = permit.body(body.into_bytes()).await?;
+    Ok(HttpResponse::Ok().content_type(JSON).body(body))
 }
 
 /// Rounds a rate to thousandths.

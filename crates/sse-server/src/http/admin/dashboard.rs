@@ -12,12 +12,13 @@ use std::{
 use bytes::Bytes;
 use serde::Serialize;
 use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore, broadcast},
+    sync::broadcast,
     time::{MissedTickBehavior, interval},
 };
 use tokio_util::sync::CancellationToken;
 
 use super::{
+    feed_places::FeedPlaces,
     lag::measure_lag,
     nodes::NodeAddress,
     printed_settings::PrintedSettings,
@@ -27,17 +28,10 @@ use super::{
 };
 use crate::{
     epoch::milliseconds,
-    http::{
-        HistoryBudget,
-        error::{ApiError, ApiResult},
-        error_status::ErrorCode,
-        state::AppState,
-    },
+    http::{HistoryBudget, error::ApiError, error_status::ErrorCode, state::AppState},
     metrics::{recent::Incident, totals::Totals},
 };
 
-/// Dashboards that may be open on a node.
-const FEEDS_MAX: usize = 32;
 /// Blocks that wait for a slow client. It misses the older ones.
 const BLOCKS_KEPT: usize = 8;
 
@@ -69,7 +63,8 @@ struct Shared {
     settings: PrintedSettings,
     address: NodeAddress,
     blocks: broadcast::Sender<Bytes>,
-    places: Arc<Semaphore>,
+    places: FeedPlaces,
+    trace_places: FeedPlaces,
     found: Mutex<Found>,
 }
 
@@ -83,12 +78,6 @@ struct Found {
     incidents_seen: u64,
 }
 
-/// The place of one feed, and the blocks that it is sent.
-pub(super) struct FeedPlace {
-    pub(super) blocks: broadcast::Receiver<Bytes>,
-    _permit: OwnedSemaphorePermit,
-}
-
 impl Dashboard {
     /// Creates what the dashboards of a node with these settings share.
     #[must_use]
@@ -99,7 +88,8 @@ impl Dashboard {
             settings,
             address,
             blocks: broadcast::Sender::new(BLOCKS_KEPT),
-            places: Arc::new(Semaphore::new(FEEDS_MAX)),
+            places: FeedPlaces::of_dashboards(),
+            trace_places: FeedPlaces::of_traces(),
             found: Mutex::default(),
         }))
     }
@@ -117,16 +107,19 @@ impl Dashboard {
         self.0.started_ms
     }
 
-    /// Takes a place for one more feed.
-    pub(super) fn open_feed(&self) -> ApiResult<FeedPlace> {
-        let permit = self.0.places.clone().try_acquire_owned();
-        Ok(FeedPlace {
-            _permit: permit.map_err(|_| ApiError::TooManyFeeds {
-                what: "dashboards",
-                max: FEEDS_MAX,
-            })?,
-            blocks: self.0.blocks.subscribe(),
-        })
+    /// The places of dashboards.
+    pub(super) fn places(&self) -> &FeedPlaces {
+        &self.0.places
+    }
+
+    /// The places of traces.
+    pub(super) fn trace_places(&self) -> &FeedPlaces {
+        &self.0.trace_places
+    }
+
+    /// Returns the blocks that a feed is sent from now on.
+    pub(super) fn blocks(&self) -> broadcast::Receiver<Bytes> {
+        self.0.blocks.subscribe()
     }
 
     /// Checks the broker, and counts the streams that are far behind.

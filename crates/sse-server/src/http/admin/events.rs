@@ -17,10 +17,10 @@ use actix_web::{HttpRequest, HttpResponse, body::BodyStream};
 use actix_web_lab::extract::LocalData;
 use bytes::Bytes;
 use futures::stream;
-use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::broadcast::{Receiver, error::RecvError};
 use tokio_util::sync::CancellationToken;
 
-use super::{dashboard::FeedPlace, permission::check_permission};
+use super::{feed_places::FeedPlace, permission::check_permission};
 use crate::{
     access::ServerRight,
     http::{
@@ -32,7 +32,8 @@ use crate::{
 /// One open feed.
 struct Feed {
     opening: Option<Bytes>,
-    place: FeedPlace,
+    blocks: Receiver<Bytes>,
+    _place: FeedPlace,
     caller: Caller,
     stopping: CancellationToken,
 }
@@ -45,11 +46,13 @@ pub(crate) async fn events(
 ) -> ApiResult<HttpResponse> {
     check_permission(&request, &state, &caller, ServerRight::Observe)?;
     Params::parse_any(request.query_string())?.check_known(&[])?;
-    let place = state.dashboard.open_feed()?;
+    let place = state.dashboard.places().take(&request)?;
+    let blocks = state.dashboard.blocks();
     state.dashboard.inspect(&state).await;
     let feed = Feed {
         opening: Some(state.dashboard.opening(&state)),
-        place,
+        blocks,
+        _place: place,
         caller,
         stopping: state.streams.stopping.clone(),
     };
@@ -69,7 +72,7 @@ impl Feed {
         loop {
             let received = self
                 .stopping
-                .run_until_cancelled(self.place.blocks.recv())
+                .run_until_cancelled(self.blocks.recv())
                 .await?;
             if !self.caller.still_has(ServerRight::Observe) {
                 return None;

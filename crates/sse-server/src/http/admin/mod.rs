@@ -15,6 +15,7 @@
 //! | `access` | `POST /admin/access`: what a credential grants |
 //! | `page` | `GET /` for browsers: the dashboard, and its files |
 //! | `dashboard` | what all dashboards share, and the task that feeds them |
+//! | `feed_places` | how many dashboards and traces may be open |
 //! | `lag` | how far streams are behind |
 //! | `samples`, `problems` | the last 15 minutes; sentences about what is wrong now |
 //! | `permission` | who may use these routes if there are no access rules |
@@ -24,6 +25,7 @@ pub(crate) mod backup;
 pub(crate) mod busiest;
 pub(crate) mod dashboard;
 pub(crate) mod events;
+mod feed_places;
 mod lag;
 pub(crate) mod log;
 pub(crate) mod nodes;

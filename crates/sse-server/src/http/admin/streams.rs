@@ -1,8 +1,9 @@
 //! The open streams and streaming publishes of this node: a list, and closing them.
 //!
-//! The list is made in several steps while streams open and close, so it is not a snapshot. A
-//! stream has an id, an address and a principal only if there are access rules; without them a
-//! stream keeps nothing of its caller. A streaming publish always has an id.
+//! The list is made in several steps while streams open and close, so it is not a snapshot. A page of
+//! it can have as many bytes as one of history, so both use the same budget. A stream has an id, an
+//! address and a principal only if there are access rules; without them a stream keeps nothing of its
+//! caller. A streaming publish always has an id.
 
 use std::{net::IpAddr, sync::Arc, time::SystemTime};
 
@@ -15,8 +16,13 @@ use sse_proto::Channel;
 use super::permission::check_permission;
 use crate::{
     access::{NamedCaller, ServerRight},
+    budget::ClientNet,
     epoch::milliseconds,
-    fanout::{publish_list::OpenPublish, stream_caller::StreamCaller, streams::StreamInfo},
+    fanout::{
+        publish_list::OpenPublish,
+        stream_caller::StreamCaller,
+        streams::{LiveList, StreamInfo},
+    },
     http::{
         access::caller::Caller,
         error::{ApiError, ApiResult},
@@ -30,10 +36,11 @@ const LIMIT_DEFAULT: usize = 100;
 const LIMIT_MAX: usize = 1000;
 /// Largest value of `skip`.
 const SKIP_MAX: usize = 10_000_000;
+const JSON: &str = "application/json";
 
 /// What is listed.
-enum Listed {
-    Stream(StreamInfo),
+enum Listed<'l> {
+    Stream(&'l StreamInfo),
     Publish(Arc<OpenPublish>),
 }
 
@@ -48,27 +55,36 @@ pub(crate) async fn list(
     params.check_known(&["limit", "skip"])?;
     let limit = params.number("limit", 1..=LIMIT_MAX)?;
     let skip = params.number("skip", 0..=SKIP_MAX)?.unwrap_or_default();
-    let mut streams = list_all(&state).await;
-    let now_ms = milliseconds(SystemTime::now());
-    streams.sort_by_key(|listed| std::cmp::Reverse(listed.lag_ms(now_ms)));
-    let total = streams.len();
-    let page = streams
-        .iter()
-        .skip(skip)
-        .take(limit.unwrap_or(LIMIT_DEFAULT));
-    let page: Vec<Value> = page.map(|listed| listed.describe(now_ms)).collect();
-    Ok(HttpResponse::Ok().json(json!({ "total": total, "streams": page })))
+    let permit = state
+        .history_budget
+        .acquire(ClientNet::of_request(&request));
+    let permit = permit.await?;
+    let live = state.streams.list().await;
+    let limit = limit.unwrap_or(LIMIT_DEFAULT);
+    let page = page_of(list_all(&state, &live), skip, limit).to_string();
+    // Clients may read slowly.
+    drop(live);
+    let body = permit.body(page.into_bytes()).await?;
+    Ok(HttpResponse::Ok().content_type(JSON).body(body))
 }
 
-async fn list_all(state: &AppState) -> Vec<Listed> {
-    let live = state.streams.list().await;
+/// Returns a page of the list, the slowest streams first.
+fn page_of(mut streams: Vec<Listed<'_>>, skip: usize, limit: usize) -> Value {
+    let now_ms = milliseconds(SystemTime::now());
+    streams.sort_by_key(|listed| std::cmp::Reverse(listed.lag_ms(now_ms)));
+    let page = streams.iter().skip(skip).take(limit);
+    let page: Vec<Value> = page.map(|listed| listed.describe(now_ms)).collect();
+    json!({ "total": streams.len(), "streams": page })
+}
+
+fn list_all<'l>(state: &AppState, live: &'l LiveList) -> Vec<Listed<'l>> {
     let publishes = state.streams.publishes.publishes();
     let publishes = publishes.into_iter().map(Listed::Publish);
-    let streams = live.streams.iter().cloned().map(Listed::Stream);
+    let streams = live.streams.iter().map(Listed::Stream);
     streams.chain(publishes).collect()
 }
 
-impl Listed {
+impl Listed<'_> {
     /// How far it is behind; zero for a publish.
     fn lag_ms(&self, now_ms: u64) -> u64 {
         match self {
@@ -200,8 +216,9 @@ pub(crate) async fn close_all(
     Ok(HttpResponse::Ok().json(json!({ "closed": closed })))
 }
 
-async fn close_matching(state: &AppState, matches: impl Fn(&Listed) -> bool) -> usize {
-    let listed = list_all(state).await;
+async fn close_matching(state: &AppState, matches: impl Fn(&Listed<'_>) -> bool) -> usize {
+    let live = state.streams.list().await;
+    let listed = list_all(state, &live);
     let matching = listed.iter().filter(|listed| matches(listed));
     matching.filter(|listed| listed.close()).count()
 }

@@ -24,6 +24,7 @@ use serde_json::{Value, json};
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep_until};
 
 use super::{
+    feed_places::FeedPlace,
     permission::check_permission,
     streams::{describe, lag_ms, named_caller},
 };
@@ -41,7 +42,7 @@ use crate::{
         },
         state::AppState,
     },
-    trace::{Actor, OpenTrace, Subject, TRACES_MAX},
+    trace::{Actor, OpenTrace, Subject},
 };
 
 /// The longest trace, which is also the one without `for`, in milliseconds.
@@ -56,6 +57,7 @@ const STREAMS_INTERVAL: u64 = 5;
 /// One open trace and its client.
 struct Feed {
     trace: OpenTrace,
+    _place: FeedPlace,
     caller: Caller,
     state: AppState,
     ends: Instant,
@@ -77,14 +79,13 @@ pub(crate) async fn trace(
     let subject = parse_subject(&params)?;
     let lasts_ms = params.parsed("for", parse_duration)?.unwrap_or(FOR_MAX_MS);
     caller.note_target(|| request.query_string().to_owned());
+    let place = state.dashboard.trace_places().take(&request)?;
     let trace = state.traces.open(subject);
     let mut ticks = interval(Duration::from_secs(1));
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let feed = Feed {
-        trace: trace.ok_or(ApiError::TooManyFeeds {
-            what: "traces",
-            max: TRACES_MAX,
-        })?,
+        trace,
+        _place: place,
         caller,
         state: (*state).clone(),
         ends: Instant::now() + Duration::from_millis(lasts_ms),

@@ -1,5 +1,5 @@
-//! Limits of `GET /events`, `GET /channels` and `GET /admin/log/…`: responses that are prepared at a time, and the memory
-//! of all responses.
+//! Limits of `GET /events`, `GET /channels` and the lists of `/admin`: responses that are prepared at a
+//! time, and the memory of all responses.
 //!
 //! A response is complete before its first byte is sent, because its head states whether there is
 //! more. So a slow client decides how long its memory is used: the memory counts until the last

@@ -19,3 +19,4 @@ pub(crate) mod stream;
 pub(crate) mod tokens;
 
 pub use history_memory::HistoryBudget;
+pub use streaming_publish::KeepAliveRate;

@@ -255,7 +255,7 @@ fn multiplexed(request: &HttpRequest) -> Option<MultiplexedStream> {
 }
 
 /// Whether the connection has room for one more stream.
-pub(super) fn may_stream(request: &HttpRequest) -> bool {
+pub(in crate::http) fn may_stream(request: &HttpRequest) -> bool {
     socket_of(request).is_none_or(DetachableSocket::may_stream)
         && multiplexed(request).is_none_or(|stream| stream.claim_place())
 }

@@ -11,6 +11,7 @@ mod network;
 mod proxy;
 mod raw_http;
 pub(crate) mod redis_acl;
+pub(crate) mod redis_cluster;
 mod redis_server;
 mod skipped;
 mod subscriber;

@@ -7,14 +7,18 @@ pub(crate) const USER: &str = "sse";
 /// Password of the users.
 pub(crate) const PASSWORD: &str = "geheim";
 
-/// The rules of the user at Redis, as words, with those that the bridge to Flask-SSE needs.
+/// The rules of the user at Redis, as words, with those that the bridge to Flask-SSE needs, and those
+/// that a Redis Cluster needs.
 pub(crate) fn redis_rules() -> Vec<String> {
-    let (_, bridge) = PAGE
-        .split_once("also needs `")
-        .expect("rules of the bridge");
-    let bridge = bridge.split('`').next().unwrap_or_default();
-    let bridge = bridge.split_whitespace().map(str::to_owned);
-    rules("~sse:*").into_iter().chain(bridge).collect()
+    let mut all = rules("~sse:*");
+    for (place, what) in [("also needs `", "the bridge"), ("also need `", "a cluster")] {
+        let (_, more) = PAGE
+            .split_once(place)
+            .unwrap_or_else(|| panic!("rules of {what}"));
+        let more = more.split('`').next().unwrap_or_default();
+        all.extend(more.split_whitespace().map(str::to_owned));
+    }
+    all
 }
 
 /// The rules of the user at the sentinels, as words.

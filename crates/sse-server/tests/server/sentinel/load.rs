@@ -15,7 +15,7 @@ use crate::common::{TestServer, until};
 const PUBLISHERS: usize = 8;
 
 /// Publishers that run until they are stopped.
-pub(super) struct Load {
+pub(crate) struct Load {
     shared: Arc<Shared>,
     publishers: Vec<JoinHandle<Outcomes>>,
 }
@@ -28,19 +28,25 @@ struct Shared {
 
 /// What became of the publishes.
 #[derive(Debug, Default)]
-pub(super) struct Outcomes {
+pub(crate) struct Outcomes {
     acknowledged: Vec<String>,
     /// Publishes that may or may not be stored.
-    pub(super) unknown: usize,
+    pub(crate) unknown: usize,
 }
 
 impl Load {
-    /// Starts publishers on all nodes.
-    pub(super) fn start(nodes: &[TestServer]) -> Self {
+    /// Starts publishers on all nodes, to the default channel.
+    pub(crate) fn start(nodes: &[TestServer]) -> Self {
+        Self::start_in(nodes, "sse")
+    }
+
+    /// Starts publishers on all nodes, to this channel.
+    pub(crate) fn start_in(nodes: &[TestServer], channel: &str) -> Self {
         let shared = Arc::new(Shared::default());
+        let path = format!("/event/click?channel={channel}");
         let publishers = (0..PUBLISHERS).map(|number| {
             let node = &nodes[number % nodes.len()];
-            let (http, url) = (node.http.clone(), node.at("/event/click"));
+            let (http, url) = (node.http.clone(), node.at(&path));
             tokio::spawn(publish(http, url, shared.clone()))
         });
         Self {
@@ -49,18 +55,18 @@ impl Load {
         }
     }
 
-    pub(super) fn acknowledged(&self) -> usize {
+    pub(crate) fn acknowledged(&self) -> usize {
         self.shared.acknowledged.load(Ordering::SeqCst)
     }
 
-    pub(super) async fn until_acknowledged(&self, count: usize) {
+    pub(crate) async fn until_acknowledged(&self, count: usize) {
         until("publishes are acknowledged", async || {
             (self.acknowledged() >= count).then_some(())
         })
         .await;
     }
 
-    pub(super) async fn stop(self) -> Outcomes {
+    pub(crate) async fn stop(self) -> Outcomes {
         self.shared.is_over.store(true, Ordering::SeqCst);
         let mut all = Outcomes::default();
         for publisher in self.publishers {
@@ -74,7 +80,7 @@ impl Load {
 
 impl Outcomes {
     /// Fails unless everything that was acknowledged was received.
-    pub(super) fn assert_all_in(&self, received: &[String]) {
+    pub(crate) fn assert_all_in(&self, received: &[String]) {
         let received: HashSet<&String> = received.iter().collect();
         let missing = self.acknowledged.iter();
         let missing: Vec<_> = missing.filter(|data| !received.contains(data)).collect();

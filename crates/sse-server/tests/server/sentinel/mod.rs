@@ -6,7 +6,8 @@ mod load;
 
 use reqwest::StatusCode;
 
-use self::{deployment::Sentinels, load::Load};
+use self::deployment::Sentinels;
+pub(crate) use self::load::Load;
 use crate::common::{Subscriber, TestServer, refusal, until};
 
 /// The data that a stream got up to `last`, and how many gaps.

@@ -61,7 +61,10 @@ enum BackupFailure {
 /// The copies of one log.
 #[derive(Debug, Default)]
 pub(super) struct Backups {
+    /// Never locked while the disk is used: requests for the status must not wait for it.
     last: Mutex<Option<LastBackup>>,
+    /// The copy whose directory is being created.
+    starting: Mutex<Option<BackupName>>,
     is_stopping: Arc<AtomicBool>,
 }
 
@@ -95,6 +98,53 @@ impl Backups {
 
     fn lock(&self) -> MutexGuard<'_, Option<LastBackup>> {
         lock(&self.last)
+    }
+
+    /// Claims the start of a copy, if no other one is started or made.
+    fn claim_start(&self, name: &BackupName) -> Result<StartingBackup<'_>, BackupError> {
+        let mut starting = lock(&self.starting);
+        if let Some(other) = &*starting {
+            return Err(BackupError::Running(other.to_string()));
+        }
+        if let Some(backup) = self.lock().as_mut() {
+            backup.finish_if_ended();
+            if backup.status.state == BackupState::Running {
+                return Err(BackupError::Running(backup.status.name.clone()));
+            }
+        }
+        *starting = Some(name.clone());
+        Ok(StartingBackup(self))
+    }
+}
+
+/// A copy that is being started, until this is dropped.
+struct StartingBackup<'b>(&'b Backups);
+
+impl StartingBackup<'_> {
+    /// Starts the thread, unless the log is being closed.
+    fn spawn(
+        self,
+        status: BackupStatus,
+        copied: Arc<AtomicU64>,
+        work: impl FnOnce() -> Result<(), BackupFailure> + Send + 'static,
+    ) -> Result<BackupStatus, BackupFailure> {
+        let mut last = self.0.lock();
+        if self.0.is_stopping.load(Ordering::Relaxed) {
+            return Err(BackupFailure::Stopping);
+        }
+        let thread = Builder::new().name("log-backup".to_owned()).spawn(work)?;
+        *last = Some(LastBackup {
+            status: status.clone(),
+            copied,
+            thread: Some(thread),
+        });
+        Ok(status)
+    }
+}
+
+impl Drop for StartingBackup<'_> {
+    fn drop(&mut self) {
+        *lock(&self.0.starting) = None;
     }
 }
 
@@ -149,13 +199,7 @@ fn start_backup(
 ) -> Result<BackupStatus, BackupError> {
     let directory = settings.directory.clone();
     let directory = directory.ok_or(BackupError::NotSupported(NO_DIRECTORY))?;
-    let mut last = shared.backups.lock();
-    if let Some(backup) = last.as_mut() {
-        backup.finish_if_ended();
-        if backup.status.state == BackupState::Running {
-            return Err(BackupError::Running(backup.status.name.clone()));
-        }
-    }
+    let start = shared.backups.claim_start(name)?;
     let copied = Arc::new(AtomicU64::new(0));
     let target = Target::create(directory.clone(), name, settings.mode)?;
     let pace = Pace::new(
@@ -176,13 +220,8 @@ fn start_backup(
         message: None,
     };
     let work = move || make_copy(&snapshot, target, &pace);
-    let thread = Builder::new().name("log-backup".to_owned()).spawn(work);
-    *last = Some(LastBackup {
-        status: status.clone(),
-        copied,
-        thread: Some(thread.map_err(|error| failed(&error.into()))?),
-    });
-    Ok(status)
+    let started = start.spawn(status, copied, work);
+    started.map_err(|failure| failed(&failure))
 }
 
 fn failed(failure: &BackupFailure) -> BackupError {
@@ -204,4 +243,41 @@ fn make_copy(snapshot: &ReadTransaction, target: Target, pace: &Pace) -> Result<
         }
     }
     result
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_copy_is_started_at_a_time_and_the_status_does_not_wait_for_it() {
+        let backups = Backups::default();
+        let name: BackupName = "first".parse().unwrap();
+        let other: BackupName = "second".parse().unwrap();
+        let start = backups.claim_start(&name).unwrap();
+        assert!(backups.status().is_none());
+        assert!(matches!(
+            backups.claim_start(&other),
+            Err(BackupError::Running(running)) if running == "first"
+        ));
+        drop(start);
+        assert!(backups.claim_start(&other).is_ok());
+    }
+
+    #[test]
+    fn no_copy_begins_when_the_log_is_being_closed() {
+        let backups = Backups::default();
+        let start = backups.claim_start(&"name".parse().unwrap()).unwrap();
+        backups.stop();
+        let status = BackupStatus {
+            name: "name".to_owned(),
+            state: BackupState::Running,
+            copied_bytes: 0,
+            total_bytes: 0,
+            message: None,
+        };
+        let started = start.spawn(status, Arc::default(), || Ok(()));
+        assert!(matches!(started, Err(BackupFailure::Stopping)));
+        assert!(backups.status().is_none());
+    }
 }

@@ -12,12 +12,16 @@
 mod plan;
 mod step;
 
-use std::time::{Duration, Instant};
+use std::{
+    num::NonZeroUsize,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use redis::{Cmd, Value, cmd};
 use sse_proto::Channel;
 use tokio::{runtime::Handle, time::sleep};
-use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::sync::DropGuard;
 
 use self::step::{COPIED, copy_script, parse_reply};
 pub(crate) use self::{
@@ -25,23 +29,21 @@ pub(crate) use self::{
     step::{Step, StepReply},
 };
 use super::{
+    RedisOptions,
     channel_state::{parse_state, parse_tombstone},
-    connection::Connection,
-    dial::Dialer,
     errors::RedisSetupError,
-    failover::LossDetector,
-    format::{COPYING, FORMAT, FormatCheck, FormatUse},
-    names::Names,
+    format::{COPYING, FORMAT, FormatUse},
     nodes::{parse_fields, report},
     replies::{check_rejection, into_array, malformed, parse_time_ms, text},
-    reply_limit::reply_cost_max,
     revocations::add_command,
-    scripts::{COPY, STREAM_EXTENT_TEXT},
-    target::{RedisLogin, Target},
-    tasks::Tasks,
+    scripts::{COPY, stream_extent},
+    shards::Shards,
+    slots::{Slot, Slots},
+    start::Started,
+    target::RedisLogin,
 };
 use crate::{
-    broker::{BrokerError, revocations::StoredRevocation},
+    broker::{BrokerError, Retention, idempotency::KeyLimits, revocations::StoredRevocation},
     metrics::Metrics,
 };
 
@@ -50,6 +52,19 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const RETRY_INTERVAL: Duration = Duration::from_millis(200);
 /// Bytes of the largest reply, which is the list of the nodes.
 const REPLY_BYTES_MAX: usize = 1 << 20;
+
+/// A copy trims nothing, and remembers no ids that it would have to verify.
+const NO_RETENTION: Retention = Retention {
+    events_max: NonZeroUsize::MIN,
+    age_max: Duration::from_hours(1),
+    bytes_max: 1,
+    channels_max: 1,
+    keys: KeyLimits {
+        window: Duration::from_mins(1),
+        keys_max: 1,
+        bytes_max: 1,
+    },
+};
 
 /// Which Redis a log is copied to.
 #[derive(Debug, Clone)]
@@ -64,8 +79,7 @@ pub(crate) struct CopyTargetOptions {
 /// A Redis that gets a copy.
 #[derive(Debug)]
 pub(crate) struct CopyTarget {
-    connection: Connection,
-    names: Names,
+    shards: Arc<Shards>,
     _tasks: DropGuard,
 }
 
@@ -86,51 +100,57 @@ impl CopyTarget {
     ///
     /// The URL, an account or a certificate cannot be used, or the Redis has keys of another format.
     pub(crate) async fn connect(options: &CopyTargetOptions) -> Result<Self, RedisSetupError> {
-        let target = Target::open(&options.url, &options.login).map_err(RedisSetupError::Target)?;
-        let dialer = Dialer::new(target, reply_cost_max(REPLY_BYTES_MAX));
-        let names = Names::new(&options.prefix);
-        // The target knows no ids, so there is nothing to verify.
-        let losses = LossDetector::new(
-            names.clone(),
-            Duration::from_hours(1),
-            1,
-            Metrics::default(),
-        );
+        let redis = RedisOptions {
+            url: &options.url,
+            login: &options.login,
+            prefix: &options.prefix,
+            timeout: options.timeout,
+            replicas_to_wait_for: 0,
+            followed_max: 1,
+            upgrades: false,
+            flask_sse: &[],
+            event_bytes_max: REPLY_BYTES_MAX,
+        };
         let runtime = Handle::current();
-        let tasks = Tasks {
-            runtime: &runtime,
-            ended: CancellationToken::new(),
-        };
-        let guard = tasks.ended.clone().drop_guard();
-        let format = FormatCheck {
-            names: names.clone(),
-            usage: FormatUse::Copy,
-        };
-        let (connection, _) =
-            tasks.start_connection(dialer, format, options.timeout, losses.into());
-        connection.wait_for_first().await?;
+        let metrics = Metrics::default();
+        let started = Started::start(&redis, FormatUse::Copy, &NO_RETENTION, &metrics, &runtime)?;
+        let guard = started.tasks.ended.clone().drop_guard();
+        started.shards.wait_for_first().await?;
         Ok(Self {
-            connection,
-            names,
+            shards: started.shards,
             _tasks: guard,
         })
     }
 
     /// Looks at who uses the target.
     pub(crate) async fn inspect(&self) -> Result<TargetUse, BrokerError> {
-        let (time, mut nodes, mut channels) = (cmd("TIME"), cmd("HGETALL"), cmd("ZCARD"));
-        nodes.arg(self.names.nodes());
-        channels.arg(self.names.index());
-        let commands = [time, nodes, channels, Cmd::get(self.names.format())];
-        let [time, nodes, channels, format] = self.query(commands).await?;
+        let names = &self.shards.names;
+        let (node_key, format_key) = (names.nodes(), names.format());
+        let mut nodes = cmd("HGETALL");
+        nodes.arg(&node_key);
+        let [time, nodes] = self.query(&node_key, [cmd("TIME"), nodes]).await?;
+        let [format] = self.query(&format_key, [Cmd::get(&format_key)]).await?;
         let now_ms = parse_time_ms(time)?;
         let nodes = parse_fields(nodes)?.into_iter();
         let running = nodes.filter_map(|(node, value)| report(node, &value, now_ms));
         Ok(TargetUse {
             nodes: running.map(|report| report.node).collect(),
-            has_channels: check_rejection(channels)? != Value::Int(0),
+            has_channels: self.has_channels().await?,
             is_unfinished: text(check_rejection(format)?) == Some(COPYING.to_string()),
         })
+    }
+
+    /// Whether the target has channels. A Redis Cluster has no set of all channels.
+    async fn has_channels(&self) -> Result<bool, BrokerError> {
+        let names = &self.shards.names;
+        if names.slots() == Slots::Cluster {
+            return Ok(true);
+        }
+        let index = names.index(Slot::new(0));
+        let mut count = cmd("ZCARD");
+        count.arg(&index);
+        let [channels] = self.query(&index, [count]).await?;
+        Ok(check_rejection(channels)? != Value::Int(0))
     }
 
     /// Marks the target as a copy that is not complete, so that no node starts.
@@ -144,7 +164,8 @@ impl CopyTarget {
     }
 
     async fn set_format(&self, format: u32) -> Result<(), BrokerError> {
-        let [reply] = self.query([Cmd::set(self.names.format(), format)]).await?;
+        let key = self.shards.names.format();
+        let [reply] = self.query(&key, [Cmd::set(&key, format)]).await?;
         check_rejection(reply).map(drop)
     }
 
@@ -154,8 +175,8 @@ impl CopyTarget {
         revocations: &[StoredRevocation],
     ) -> Result<(), BrokerError> {
         for part in revocations.chunks(1000) {
-            let command = add_command(&self.names.revocations(), part);
-            let [reply] = self.query([command]).await?;
+            let key = self.shards.names.revocations();
+            let [reply] = self.query(&key, [add_command(&key, part)]).await?;
             check_rejection(reply)?;
         }
         Ok(())
@@ -163,12 +184,11 @@ impl CopyTarget {
 
     /// Looks at what the target has of a channel.
     pub(crate) async fn find(&self, channel: &Channel) -> Result<Found, BrokerError> {
-        let (mut extent, mut mark, mut tombstone) = (cmd("EVAL"), cmd("HGET"), cmd("ZRANGE"));
-        extent.arg(STREAM_EXTENT_TEXT.as_str()).arg(3);
-        extent.arg(&self.names.state(channel));
-        mark.arg(self.names.life(channel)).arg("copied");
-        tombstone.arg(self.names.deleted(channel)).arg(-1).arg(-1);
-        let commands = [extent, mark, tombstone];
+        let names = &self.shards.names;
+        let (mut mark, mut tombstone) = (cmd("HGET"), cmd("ZRANGE"));
+        mark.arg(names.life(channel)).arg("copied");
+        tombstone.arg(names.deleted(channel)).arg(-1).arg(-1);
+        let commands = [stream_extent(names, channel), mark, tombstone];
         let [state, mark, tombstone] = retry(|| self.query_in(channel, commands.clone())).await?;
         let state = parse_state(state)?;
         let is_marked = check_rejection(mark)? != Value::Nil;
@@ -187,15 +207,16 @@ impl CopyTarget {
 
     /// Carries out a step. A step whose outcome is unknown is sent again, and has no second effect.
     pub(crate) async fn write(&self, step: &Step<'_>) -> Result<StepReply, BrokerError> {
-        let command = copy_script(&self.names, step);
+        let command = copy_script(&self.shards.names, step);
         let channel = &step.channel.channel;
         let reply = retry(|| self.run_in(channel, command.clone())).await?;
         parse_reply(check_rejection(reply)?)
     }
 
     async fn run_in(&self, channel: &Channel, command: Cmd) -> Result<Value, BrokerError> {
-        let mut session = self.connection.session(channel).await?;
-        Ok(session.run_command(command, &COPY).await?)
+        let mut session = self.shards.session(channel).await?;
+        let script = COPY.of(&self.shards.names);
+        Ok(session.run_command(command, script).await?)
     }
 
     async fn query_in<const N: usize>(
@@ -203,13 +224,18 @@ impl CopyTarget {
         channel: &Channel,
         commands: [Cmd; N],
     ) -> Result<[Value; N], BrokerError> {
-        let mut session = self.connection.session(channel).await?;
+        let mut session = self.shards.session(channel).await?;
         session.query_values(commands).await
     }
 
-    async fn query<const N: usize>(&self, commands: [Cmd; N]) -> Result<[Value; N], BrokerError> {
+    /// Sends commands on one key that belongs to no channel.
+    async fn query<const N: usize>(
+        &self,
+        key: &str,
+        commands: [Cmd; N],
+    ) -> Result<[Value; N], BrokerError> {
         retry(async || {
-            let mut session = self.connection.common_session().await?;
+            let mut session = self.shards.key_session(key).await?;
             session.query_values(commands.clone()).await
         })
         .await

@@ -72,7 +72,7 @@ pub(super) fn copy_script(names: &Names, step: &Step<'_>) -> Cmd {
     let optional = |id: Option<EventId>| id.map_or_else(String::new, |id| id.to_string());
     let mut script = redis::cmd("EVALSHA");
     script
-        .arg(COPY.get_hash())
+        .arg(COPY.of(names).get_hash())
         .arg(11)
         .arg(&names.deletion(channel))
         .arg(channel.as_str())

@@ -95,7 +95,7 @@ impl FlaskBridge {
         for marker in &markers {
             command.arg(marker.as_str());
         }
-        let mut session = self.streams.connection.session(&channel.name).await?;
+        let mut session = self.streams.shards.session(&channel.name).await?;
         let counts: Vec<Option<u64>> = session.query_one(command).await?;
         let mut queue = channel.queue();
         for (marker, count) in markers.iter().zip(counts) {
@@ -116,7 +116,7 @@ impl FlaskBridge {
             return Ok(());
         };
         let streams = &self.streams;
-        let mut session = streams.connection.session(&channel.name).await?;
+        let mut session = streams.shards.session(&channel.name).await?;
         let publisher = Publisher::default();
         let is_first = streams
             .prepare_append(publisher, &channel.name, &mut session)

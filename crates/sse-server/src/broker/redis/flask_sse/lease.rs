@@ -78,7 +78,7 @@ impl FlaskBridge {
             .arg(milliseconds(LEASE))
             .arg(milliseconds(IDLE_MAX))
             .arg(&channel.markers);
-        let mut session = self.streams.connection.session(&channel.name).await?;
+        let mut session = self.streams.shards.session(&channel.name).await?;
         parse_lease(session.run(&script).await?)
     }
 
@@ -101,7 +101,7 @@ impl FlaskBridge {
     ) -> Result<(), BrokerError> {
         let mut command = redis::cmd("PUBLISH");
         command.arg(&channel.markers).arg(marker.as_str());
-        let mut session = self.streams.connection.session(&channel.name).await?;
+        let mut session = self.streams.shards.session(&channel.name).await?;
         session.query_one(command).await
     }
 }

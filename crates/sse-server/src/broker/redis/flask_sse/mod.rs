@@ -140,7 +140,7 @@ impl FlaskBridge {
         broker: &RedisBroker,
         options: &RedisOptions<'_>,
         (dialer, primary): (&Dialer, &watch::Receiver<Option<ServerAddress>>),
-        tasks: &Tasks<'_>,
+        tasks: &Tasks,
     ) -> Option<Arc<Self>> {
         if options.flask_sse.is_empty() {
             return None;

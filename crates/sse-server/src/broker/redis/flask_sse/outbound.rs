@@ -113,7 +113,7 @@ impl FlaskBridge {
         for message in &page.messages {
             script.arg(message);
         }
-        let mut session = self.streams.connection.session(&channel.name).await?;
+        let mut session = self.streams.shards.session(&channel.name).await?;
         let progress = parse_progress(session.run(&script).await?, page.last)?;
         if matches!(progress, Progress::Sent(_)) {
             self.reports.count_sent(page.messages.len());

@@ -136,7 +136,7 @@ impl PubSubDecoder {
         };
         if length > self.text_max {
             buffer.advance(header);
-            self.skip = length as u64 + 2;
+            self.skip = (length as u64).saturating_add(2);
             self.skip(buffer);
             return Step::Read(Element::TooLarge);
         }
@@ -256,6 +256,17 @@ mod tests {
             decode_all(&mut decoder, &mut buffer),
             [("sse".to_owned(), text("a"))]
         );
+    }
+
+    #[test]
+    fn a_text_of_any_length_is_skipped() {
+        let header = format!("*3\r\n$7\r\nmessage\r\n$3\r\nsse\r\n${}\r\n", u64::MAX);
+        let mut decoder = PubSubDecoder::new(10);
+        let mut buffer = BytesMut::from(&*header);
+        let found = decode_all(&mut decoder, &mut buffer);
+        assert_eq!(found, [("sse".to_owned(), Payload::TooLarge)]);
+        buffer.extend_from_slice(b"*3\r\n$7\r\nmessage\r\n$3\r\nsse\r\n$1\r\na\r\n");
+        assert!(decode_all(&mut decoder, &mut buffer).is_empty());
     }
 
     #[test]

@@ -5,7 +5,7 @@
 
 use std::time::{Duration, Instant};
 
-use redis::{Cmd, Value};
+use redis::Cmd;
 
 use super::{
     Maintainer, QUIET,
@@ -50,7 +50,8 @@ impl Maintainer {
         while to_forget > 0 && slots_left > 0 {
             slots_left = slots_left.saturating_sub(BATCH);
             let slots = self.next_to_search();
-            let quiet = slots.iter().map(|slot| quiet_command(streams, *slot));
+            let quiet = slots.iter();
+            let quiet = quiet.map(|slot| (*slot, quiet_command(streams, *slot)));
             let channels = parse_channels(streams.query_slots(quiet).await?);
             let visit = Visit {
                 may_expire: false,
@@ -94,12 +95,7 @@ const fn channels_to_forget(registered: usize, channels_max: usize) -> usize {
 impl Streams {
     /// How many channels are registered.
     pub(super) async fn count_channels(&self) -> Result<usize, BrokerError> {
-        let count = Cmd::zcard(self.names.index());
-        let replies = self.query_slots([count]).await?;
-        match replies.first() {
-            Some(Value::Int(count)) => Ok(usize::try_from(*count).unwrap_or_default()),
-            _ => Ok(0),
-        }
+        self.registry.count_channels(&self.shards).await
     }
 }
 

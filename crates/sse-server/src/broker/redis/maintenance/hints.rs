@@ -94,7 +94,7 @@ impl Maintainer {
             let mut command = redis::cmd("SPOP");
             let hints = streams.names.hints(partition.first_slot());
             command.arg(hints).arg(HINTS_BATCH);
-            command
+            (partition.first_slot(), command)
         });
         let commands = send_commands(streams, &others);
         let sent = commands.len();
@@ -111,7 +111,7 @@ impl Maintainer {
     }
 }
 
-fn send_commands(streams: &Streams, slots: &[Slot]) -> Vec<Cmd> {
+fn send_commands(streams: &Streams, slots: &[Slot]) -> Vec<(Slot, Cmd)> {
     let mut by_partition: HashMap<Partition, Cmd> = HashMap::new();
     for slot in slots {
         let partition = Partition::of(*slot);
@@ -122,7 +122,10 @@ fn send_commands(streams: &Streams, slots: &[Slot]) -> Vec<Cmd> {
         });
         command.arg(slot.number());
     }
-    by_partition.into_values().collect()
+    let commands = by_partition.into_iter();
+    commands
+        .map(|(partition, command)| (partition.first_slot(), command))
+        .collect()
 }
 
 fn parse_slots(reply: Value) -> Vec<Slot> {

@@ -17,6 +17,8 @@
 //! - The slots form [`PARTITIONS`](partitions::PARTITIONS) partitions. One node at a time maintains a
 //!   partition, the one that holds its lease. Work that two nodes do is harmless.
 //! - A channel is *quiet* if nothing is due before its next write. It costs nothing until then.
+//! - In a Redis Cluster, a partition can lie on several primaries. While one of them is away, the
+//!   channels of the others are maintained.
 //! - Work is done in batches with pauses between them, so that Redis has most of its time for others.
 //!
 //! | file | contents |
@@ -47,7 +49,7 @@ use tokio::time::sleep;
 
 use self::{agenda::Agenda, full::ForgetCursor, partitions::Leases, size::SizeMeter};
 use super::{
-    replies::{check_rejection, into_array, parse_time_ms, text, value_pipeline},
+    replies::{check_rejection, into_array, text},
     slots::{SLOTS, Slot},
     streams::Streams,
 };
@@ -158,7 +160,7 @@ impl Maintainer {
         let mut hinted = self.exchange_hints(streams).await?;
         if self.leases.holds_any() {
             hinted.extend(self.next_scanned());
-            self.index_by_rules(streams, false).await?;
+            self.index_by_rules(streams, false).await;
             self.read_due_times(streams, &hinted).await?;
             self.visit_due(streams).await?;
         }
@@ -166,7 +168,7 @@ impl Maintainer {
             self.round_at = Instant::now() + self.pace.round;
             streams.forget_cached();
             self.size.measure(streams).await?;
-            self.index_by_rules(streams, true).await?;
+            self.index_by_rules(streams, true).await;
             self.forget_dead(streams).await?;
         }
         Ok(())
@@ -196,7 +198,8 @@ impl Maintainer {
         slots: &[Slot],
     ) -> Result<(), BrokerError> {
         for slots in slots.chunks(SLOTS_BATCH) {
-            let commands = slots.iter().map(|slot| earliest_command(streams, *slot));
+            let commands = slots.iter();
+            let commands = commands.map(|slot| (*slot, earliest_command(streams, *slot)));
             let replies = streams.query_slots(commands).await?;
             for (slot, reply) in slots.iter().zip(replies) {
                 self.agenda.set(*slot, parse_earliest(reply));
@@ -230,26 +233,11 @@ impl Streams {
     /// Sends commands on keys of slots, and returns their replies, errors among them.
     async fn query_slots(
         &self,
-        commands: impl IntoIterator<Item = Cmd>,
+        commands: impl IntoIterator<Item = (Slot, Cmd)>,
     ) -> Result<Vec<Value>, BrokerError> {
-        let pipeline = value_pipeline(commands);
-        if pipeline.is_empty() {
-            return Ok(Vec::new());
-        }
-        let mut session = self.connection.common_session().await?;
-        let replies = session.send_values(&pipeline).await;
-        replies.map_err(super::errors::CommandError::into_query_error)
-    }
-
-    /// Redis' clock, and the replies to `commands`.
-    async fn query_slots_at(
-        &self,
-        commands: impl IntoIterator<Item = Cmd>,
-    ) -> Result<(u64, Vec<Value>), BrokerError> {
-        let commands = std::iter::once(redis::cmd("TIME")).chain(commands);
-        let mut replies = self.query_slots(commands).await?.into_iter();
-        let now_ms = parse_time_ms(replies.next().unwrap_or(Value::Nil))?;
-        Ok((now_ms, replies.collect()))
+        self.shards
+            .each_command(commands.into_iter().collect())
+            .await
     }
 }
 

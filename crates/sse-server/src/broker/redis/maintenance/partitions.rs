@@ -109,7 +109,10 @@ impl Leases {
         if now < self.renew_at {
             return Ok(());
         }
-        let commands = Partition::all().map(|partition| self.acquire_command(streams, partition));
+        let commands = Partition::all().map(|partition| {
+            let command = self.acquire_command(streams, partition);
+            (partition.first_slot(), command)
+        });
         let replies = streams.query_slots(commands).await?;
         self.renew_at = now + self.interval;
         for (until, reply) in self.held_until.iter_mut().zip(replies) {

@@ -5,7 +5,7 @@
 //! configuration by which it was indexed. The node that maintains it compares, and makes its channels
 //! due, spread over a minute.
 
-use std::fmt::Write as _;
+use std::{collections::HashMap, fmt::Write as _, time::Instant};
 
 use redis::{Cmd, Value};
 
@@ -13,7 +13,7 @@ use super::{Maintainer, partitions::Partition};
 use crate::broker::{
     BrokerError,
     redis::{
-        replies::{into_array, text},
+        replies::{check_rejection, into_array, text},
         scripts::milliseconds,
         settings_text::settings_text,
         slots::Slot,
@@ -26,30 +26,42 @@ const BATCH: usize = 64;
 /// Time over which the channels become due.
 const SPREAD_MS: u64 = 60_000;
 
-/// The version of the classes by which this node has compared each partition.
+/// What this node has compared.
 #[derive(Debug, Default)]
-pub(super) struct IndexedRules(std::collections::HashMap<Partition, u64>);
+pub(super) struct IndexedRules {
+    /// The version of the classes by which it has compared each partition.
+    versions: HashMap<Partition, u64>,
+    /// When it tries again after Redis rejected a command, for example because its memory is full.
+    retry_at: Option<Instant>,
+}
 
 impl Maintainer {
     /// Makes the channels of partitions due that were indexed by another configuration.
     ///
-    /// Until the classes of the configuration are known, only a round compares.
-    pub(super) async fn index_by_rules(
-        &mut self,
-        streams: &Streams,
-        is_round: bool,
-    ) -> Result<(), BrokerError> {
+    /// Until the classes of the configuration are known, only a round compares. A failure delays no
+    /// other maintenance.
+    pub(super) async fn index_by_rules(&mut self, streams: &Streams, is_round: bool) {
         let version = streams.classes.version();
-        if version == 0 && !is_round {
-            return Ok(());
+        let must_wait = |until: Instant| Instant::now() < until;
+        if version == 0 && !is_round || self.rules.retry_at.is_some_and(must_wait) {
+            return;
         }
+        let indexed = self.index_held(streams, version).await;
+        self.rules.retry_at = indexed.err().map(|error| {
+            tracing::debug!(%error, "channels are not compared with the settings at present");
+            Instant::now() + self.pace.round
+        });
+    }
+
+    async fn index_held(&mut self, streams: &Streams, version: u64) -> Result<(), BrokerError> {
         let held = self.leases.held();
-        self.rules.0.retain(|partition, _| held.contains(partition));
+        let versions = &mut self.rules.versions;
+        versions.retain(|partition, _| held.contains(partition));
         for partition in held {
-            if self.rules.0.get(&partition) != Some(&version) {
+            if self.rules.versions.get(&partition) != Some(&version) {
                 let changed = index_partition(streams, partition).await?;
                 self.read_due_times(streams, &changed).await?;
-                self.rules.0.insert(partition, version);
+                self.rules.versions.insert(partition, version);
             }
         }
         Ok(())
@@ -63,7 +75,9 @@ async fn index_partition(
 ) -> Result<Vec<Slot>, BrokerError> {
     let key = streams.names.rules(partition.first_slot());
     let rules = rules_text(streams);
-    let (now_ms, replies) = streams.query_slots_at([Cmd::get(&key)]).await?;
+    let first = partition.first_slot();
+    let now_ms = streams.now_ms().await?;
+    let replies = query_all(streams, [(first, Cmd::get(&key))]).await?;
     let stored = replies.into_iter().next().and_then(text);
     if stored.as_deref() == Some(rules.as_str()) {
         return Ok(Vec::new());
@@ -75,7 +89,7 @@ async fn index_partition(
             changed.extend(index_slots(streams, slots, now_ms).await?);
         }
     }
-    streams.query_slots([Cmd::set(&key, rules)]).await?;
+    query_all(streams, [(first, Cmd::set(&key, rules))]).await?;
     Ok(changed)
 }
 
@@ -87,16 +101,26 @@ async fn index_slots(
 ) -> Result<Vec<Slot>, BrokerError> {
     let registries = slots.iter().map(|slot| {
         let registry = streams.names.channels(*slot);
-        Cmd::zrange(registry, 0, -1)
+        (*slot, Cmd::zrange(registry, 0, -1))
     });
-    let replies = streams.query_slots(registries).await?;
+    let replies = query_all(streams, registries).await?;
     let due = slots.iter().zip(replies).filter_map(|(slot, names)| {
         let command = due_command(streams, *slot, names, now_ms)?;
         Some((*slot, command))
     });
-    let (changed, commands): (Vec<Slot>, Vec<Cmd>) = due.unzip();
-    streams.query_slots(commands).await?;
+    let due: Vec<(Slot, Cmd)> = due.collect();
+    let changed = due.iter().map(|(slot, _)| *slot).collect();
+    query_all(streams, due).await?;
     Ok(changed)
+}
+
+/// Sends commands on keys of slots. A partition is indexed only if all of them succeed.
+async fn query_all(
+    streams: &Streams,
+    commands: impl IntoIterator<Item = (Slot, Cmd)>,
+) -> Result<Vec<Value>, BrokerError> {
+    let replies = streams.query_slots(commands).await?;
+    replies.into_iter().map(check_rejection).collect()
 }
 
 /// Makes the channels `names` of a slot due; returns `None` if there is none.

@@ -5,12 +5,19 @@
 
 use std::time::{Duration, Instant};
 
+use rand::RngExt as _;
 use redis::{Cmd, Value};
 use sse_proto::Channel;
 
-use super::visit::parse_channels;
+use super::{SLOTS_BATCH, visit::parse_channels};
 use crate::{
-    broker::{BrokerError, redis::streams::Streams},
+    broker::{
+        BrokerError,
+        redis::{
+            slots::{SLOTS, Slot},
+            streams::Streams,
+        },
+    },
     metrics::{LogSize, Metrics},
 };
 
@@ -44,12 +51,15 @@ impl SizeMeter {
         }
         let registered = streams.count_channels().await?;
         let channels = sample(streams, registered).await?;
-        if channels.len() > BATCH {
+        if channels.len() > BATCH || streams.shards.is_cluster() {
             self.next = now + INTERVAL_MIN;
         }
         let mut sums = [0; 3];
         for batch in channels.chunks(BATCH) {
-            let commands = batch.iter().flat_map(|channel| commands(streams, channel));
+            let commands = batch.iter().flat_map(|channel| {
+                let slot = Slot::of(channel);
+                commands(streams, channel).map(|command| (slot, command))
+            });
             let replies = streams.query_slots(commands).await?;
             for (reply, nth) in replies.iter().zip((0..sums.len()).cycle()) {
                 sums[nth] += number(reply);
@@ -63,7 +73,11 @@ impl SizeMeter {
 
 /// All channels, or some of them by chance.
 async fn sample(streams: &Streams, registered: usize) -> Result<Vec<Channel>, BrokerError> {
-    let index = streams.names.index();
+    if streams.shards.is_cluster() {
+        return sample_slots(streams).await;
+    }
+    let slot = Slot::new(0);
+    let index = streams.names.index(slot);
     let command = if registered <= SAMPLE {
         Cmd::zrange(index, 0, -1)
     } else {
@@ -71,7 +85,29 @@ async fn sample(streams: &Streams, registered: usize) -> Result<Vec<Channel>, Br
         command.arg(index).arg(SAMPLE);
         command
     };
-    Ok(parse_channels(streams.query_slots([command]).await?))
+    Ok(parse_channels(
+        streams.query_slots([(slot, command)]).await?,
+    ))
+}
+
+/// All channels of a Redis Cluster, or those of some slots. Names are spread over slots by chance.
+async fn sample_slots(streams: &Streams) -> Result<Vec<Channel>, BrokerError> {
+    let first = rand::rng().random_range(0..SLOTS);
+    let slots: Vec<Slot> = (0..SLOTS)
+        .map(|nth| Slot::new((first + nth) % SLOTS))
+        .collect();
+    let mut channels = Vec::new();
+    for slots in slots.chunks(SLOTS_BATCH) {
+        let registries = slots.iter().map(|slot| {
+            let registry = streams.names.channels(*slot);
+            (*slot, Cmd::zrange(registry, 0, -1))
+        });
+        channels.extend(parse_channels(streams.query_slots(registries).await?));
+        if channels.len() >= SAMPLE {
+            break;
+        }
+    }
+    Ok(channels)
 }
 
 /// The questions about one channel: events, bytes, keys.

@@ -1,6 +1,9 @@
 //! Visits: `scripts/maintain.lua` for the channels that are due, in batches.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use redis::{Cmd, ServerError, Value};
 use sse_proto::Channel;
@@ -11,10 +14,10 @@ use crate::broker::{
     BrokerError,
     lifecycle::EXPIRE_PER_SECOND_MAX,
     redis::{
-        errors::CommandError,
         replies::{into_array, text},
-        scripts::{MAINTAIN, MAINTAIN_TEXT, milliseconds},
+        scripts::{MAINTAIN, milliseconds},
         settings_text::settings_text,
+        shard::Shard,
         slots::Slot,
         streams::Streams,
     },
@@ -43,7 +46,7 @@ pub(super) struct Visit {
 impl Maintainer {
     /// Visits the channels that are due, slot by slot.
     pub(super) async fn visit_due(&mut self, streams: &Streams) -> Result<(), BrokerError> {
-        let (now_ms, _) = streams.query_slots_at([]).await?;
+        let now_ms = streams.now_ms().await?;
         let may_expire = self.guard.observe(now_ms, Instant::now());
         let visit = Visit {
             may_expire,
@@ -72,11 +75,15 @@ impl Maintainer {
     ) -> Result<(), BrokerError> {
         let due = slots.iter().map(|slot| {
             let due = streams.names.due(*slot);
-            Cmd::zrangebyscore_limit(due, "-inf", now_ms, 0, PER_SLOT)
+            (
+                *slot,
+                Cmd::zrangebyscore_limit(due, "-inf", now_ms, 0, PER_SLOT),
+            )
         });
         let channels = parse_channels(streams.query_slots(due).await?);
         self.visit_channels(streams, &channels, visit).await?;
-        let earliest = slots.iter().map(|slot| earliest_command(streams, *slot));
+        let earliest = slots.iter();
+        let earliest = earliest.map(|slot| (*slot, earliest_command(streams, *slot)));
         let replies = streams.query_slots(earliest).await?;
         for (slot, reply) in slots.iter().zip(replies) {
             // A channel that is still due could not be maintained, or there are many more.
@@ -116,31 +123,26 @@ impl Maintainer {
         channels: &[Channel],
         visit: Visit,
     ) -> Result<Vec<Value>, BrokerError> {
-        let mut session = streams.connection.common_session().await?;
-        let mut commands = redis::pipe();
-        commands.ignore_errors();
-        let must_load = self.loaded != Some(session.era());
-        if must_load {
-            let mut load = redis::cmd("SCRIPT");
-            load.arg("LOAD").arg(MAINTAIN_TEXT.as_str());
-            commands.add_command(load);
-        }
+        let era = streams.shards.era();
+        let must_load = era.is_none() || self.loaded != era;
+        let mut commands = if must_load {
+            load_commands(streams)
+        } else {
+            Vec::new()
+        };
+        let loads = commands.len();
         for channel in channels {
-            commands.add_command(self.command(streams, channel, visit));
+            commands.push((Slot::of(channel), self.command(streams, channel, visit)));
         }
-        let replies = session.send_values(&commands).await;
-        let replies = replies.map_err(CommandError::into_query_error)?;
-        self.loaded = Some(session.era());
-        if replies.iter().any(is_unknown_script) {
-            self.loaded = None;
-        }
-        Ok(replies.into_iter().skip(usize::from(must_load)).collect())
+        let replies = streams.query_slots(commands).await?;
+        self.loaded = era.filter(|_| !replies.iter().any(is_unknown_script));
+        Ok(replies.into_iter().skip(loads).collect())
     }
 
     fn command(&self, streams: &Streams, channel: &Channel, visit: Visit) -> Cmd {
         let mut command = redis::cmd("EVALSHA");
         command
-            .arg(MAINTAIN.get_hash())
+            .arg(MAINTAIN.of(&streams.names).get_hash())
             .arg(11)
             .arg(&streams.names.maintenance(channel))
             .arg(channel.as_str())
@@ -152,6 +154,19 @@ impl Maintainer {
             .arg(streams.tombstones_max());
         command
     }
+}
+
+/// The commands that load the script into each primary.
+fn load_commands(streams: &Streams) -> Vec<(Slot, Cmd)> {
+    let topology = streams.shards.topology();
+    let of_shard = |shard: &Arc<Shard>| {
+        let slot = *topology.slots_of(&shard.address).first()?;
+        let mut load = redis::cmd("SCRIPT");
+        load.arg("LOAD")
+            .arg(&MAINTAIN.with_text(&streams.names).text);
+        Some((slot, load))
+    };
+    topology.shards.iter().filter_map(of_shard).collect()
 }
 
 fn is_unknown_script(reply: &Value) -> bool {
@@ -182,6 +197,6 @@ async fn handle_failure(
     let now_ms = streams.now_ms().await?;
     let due = streams.names.due(Slot::of(channel));
     let later = Cmd::zadd(due, channel.as_str(), now_ms + BROKEN_MS);
-    streams.query_slots([later]).await?;
+    streams.query_slots([(Slot::of(channel), later)]).await?;
     Ok(())
 }

@@ -7,7 +7,8 @@ use redis::{Pipeline, Value};
 use super::{Append, Confirmed, Job, Jobs, NotConfirmed};
 use crate::broker::redis::{
     dial::CommandConnection,
-    scripts::{CONFIGURE_TEXT, DELETE_TEXT, WRITE_TEXT},
+    names::Names,
+    scripts::{CONFIGURE, DELETE, WRITE},
 };
 
 /// Sends the appends of `jobs`, until the last sender is gone.
@@ -17,14 +18,15 @@ pub(in crate::broker::redis) async fn run(
     mut jobs: Jobs,
     mut connection: CommandConnection,
     replicas: u32,
-    timeout: Duration,
+    (timeout, names): (Duration, Names),
 ) {
     let wait_ms = u64::try_from(timeout.as_millis() * 4 / 5)
         .unwrap_or(u64::MAX)
         .max(1);
     let mut load_scripts = redis::pipe();
-    for text in [&WRITE_TEXT, &DELETE_TEXT, &CONFIGURE_TEXT] {
-        load_scripts.cmd("SCRIPT").arg("LOAD").arg(text.as_str());
+    for script in [&WRITE, &DELETE, &CONFIGURE] {
+        let text = &script.with_text(&names).text;
+        load_scripts.cmd("SCRIPT").arg("LOAD").arg(text);
     }
     // If this fails, so do the writes that need a script.
     let _: redis::RedisResult<()> = load_scripts.query_async(&mut connection).await;
@@ -34,7 +36,7 @@ pub(in crate::broker::redis) async fn run(
         }
         let commands = group_commands(&group, replicas, wait_ms);
         let replies = commands.query_async(&mut connection).await;
-        let notifications = notifications(&group);
+        let notifications = notifications(&group, &names);
         answer(group, replies, replicas);
         // A failed notification fails nothing: a node that misses it polls.
         let _: redis::RedisResult<Vec<Value>> = notifications.query_async(&mut connection).await;
@@ -60,11 +62,11 @@ fn group_commands(group: &[Job], replicas: u32, wait_ms: u64) -> Pipeline {
 }
 
 /// One notification per stream.
-fn notifications(group: &[Job]) -> Pipeline {
+fn notifications(group: &[Job], names: &Names) -> Pipeline {
     let mut commands = redis::pipe();
     let streams: HashSet<&str> = group.iter().map(|job| job.append.stream.as_str()).collect();
     for stream in streams {
-        commands.cmd("PUBLISH").arg(stream).arg("");
+        commands.cmd(names.publish_command()).arg(stream).arg("");
     }
     commands.ignore_errors();
     commands

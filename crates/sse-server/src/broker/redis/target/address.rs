@@ -3,7 +3,7 @@
 use std::{fmt, path::PathBuf};
 
 /// Where a Redis or a sentinel listens.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(in crate::broker::redis) enum ServerAddress {
     Tcp { host: String, port: u16 },
     Socket(PathBuf),

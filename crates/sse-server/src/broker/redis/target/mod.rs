@@ -72,12 +72,12 @@ impl Target {
 fn check_purpose(url: &RedisUrl, login: &RedisLogin) -> Result<(), String> {
     if !url.has_tls && login.tls != TlsFiles::default() {
         return Err(
-            "--redis-ca, --redis-cert and --redis-key have no effect without TLS: write rediss:// \
-             or rediss+sentinel:// in --redis-url"
+            "--redis-ca, --redis-cert and --redis-key have no effect without TLS: write rediss://, \
+             rediss+sentinel:// or rediss+cluster:// in --redis-url"
                 .to_owned(),
         );
     }
-    if matches!(url.servers, Servers::One(_)) && login.sentinels != Account::default() {
+    if !matches!(url.servers, Servers::Sentinels { .. }) && login.sentinels != Account::default() {
         return Err(
             "the account of the sentinels has no effect without sentinels: write \
              redis+sentinel:// in --redis-url"
@@ -90,12 +90,16 @@ fn check_purpose(url: &RedisUrl, login: &RedisLogin) -> Result<(), String> {
 /// The servers without secrets, for messages.
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let list = |addresses: &[ServerAddress]| {
+            let addresses: Vec<String> = addresses.iter().map(ToString::to_string).collect();
+            addresses.join(",")
+        };
         match &self.servers {
             Servers::One(address) => address.fmt(f),
             Servers::Sentinels { addresses, primary } => {
-                let addresses: Vec<String> = addresses.iter().map(ToString::to_string).collect();
-                write!(f, "{primary} of the sentinels {}", addresses.join(","))
+                write!(f, "{primary} of the sentinels {}", list(addresses))
             }
+            Servers::Cluster(addresses) => write!(f, "the cluster of {}", list(addresses)),
         }
     }
 }

@@ -1,10 +1,10 @@
-//! Parses `--redis-url`, which names one Redis or the sentinels of a primary.
+//! Parses `--redis-url`, which names one Redis, the sentinels of a primary, or nodes of a Redis Cluster.
 //!
 //! ```text
 //! redis://[user:password@]host[:6379][/database]                       rediss:// for TLS
 //! redis+unix:///path/to/socket
 //! redis+sentinel://[user:password@]host[:26379],…/primary[/database]   rediss+sentinel:// for TLS
-//! redis+cluster://…                                                    recognised and rejected
+//! redis+cluster://[user:password@]host[:6379],…                        rediss+cluster:// for TLS
 //! ```
 //!
 //! The user and the password are those of Redis. Sentinels have settings of their own.
@@ -16,13 +16,18 @@ use redis::{ConnectionAddr, ConnectionInfo, RedisConnectionInfo};
 use super::{ServerAddress, redact::without_password};
 
 const SENTINEL_PORT: u16 = 26379;
+const CLUSTER_PORT: u16 = 6379;
 
 const FORMS: &str = "redis://[user:password@]host[:port][/database] (rediss:// for TLS), \
-                     redis+unix:///path/to/socket, or \
+                     redis+unix:///path/to/socket, \
                      redis+sentinel://[user:password@]host[:26379],…/primary[/database] \
-                     (rediss+sentinel:// for TLS)";
+                     (rediss+sentinel:// for TLS), or \
+                     redis+cluster://[user:password@]host[:6379],… (rediss+cluster:// for TLS)";
 const SENTINEL_FORM: &str = "redis+sentinel://[user:password@]host[:26379],…/primary[/database], where primary is the \
      name under which the sentinels know it (rediss+sentinel:// for TLS)";
+
+const CLUSTER_FORM: &str = "redis+cluster://[user:password@]host[:6379],… with some nodes of the cluster, and without a \
+     database (rediss+cluster:// for TLS)";
 
 /// A parsed `--redis-url`.
 #[derive(Debug, Clone)]
@@ -43,6 +48,8 @@ pub(in crate::broker::redis) enum Servers {
         addresses: Vec<ServerAddress>,
         primary: String,
     },
+    /// Some nodes of a Redis Cluster, which report all others.
+    Cluster(Vec<ServerAddress>),
 }
 
 impl RedisUrl {
@@ -61,13 +68,13 @@ impl RedisUrl {
             ("", _) if !scheme.is_empty() => parse_one(&format!("redis://{rest}")),
             ("+unix" | "unix", false) => parse_one(text),
             ("+sentinel", _) => parse_sentinels(rest),
-            ("+cluster", _) => return Err(reject_cluster(text)),
+            ("+cluster", _) => parse_cluster(rest),
             _ => None,
         };
-        let form = if family == "+sentinel" {
-            SENTINEL_FORM
-        } else {
-            FORMS
+        let form = match family {
+            "+sentinel" => SENTINEL_FORM,
+            "+cluster" => CLUSTER_FORM,
+            _ => FORMS,
         };
         let (servers, login) = parsed.ok_or_else(|| {
             let shown = without_password(text);
@@ -79,14 +86,6 @@ impl RedisUrl {
             login,
         })
     }
-}
-
-fn reject_cluster(text: &str) -> String {
-    format!(
-        "{:?} names a Redis Cluster, which is not supported: use one Redis (redis://host) or \
-         sentinels (redis+sentinel://host,host,host/primary)",
-        without_password(text)
-    )
 }
 
 fn parse_one(url: &str) -> Option<(Servers, RedisConnectionInfo)> {
@@ -107,20 +106,34 @@ fn parse_sentinels(rest: &str) -> Option<(Servers, RedisConnectionInfo)> {
     let (authority, path) = rest.split_once('/')?;
     let (path, query) = path.split_once('?').unwrap_or((path, ""));
     let (primary, database) = path.split_once('/').unwrap_or((path, ""));
-    let (user, hosts) = match authority.rsplit_once('@') {
-        Some((user, hosts)) => (format!("{user}@"), hosts),
-        None => (String::new(), authority),
-    };
-    let addresses = hosts
-        .split(',')
-        .map(|host| ServerAddress::parse(host, SENTINEL_PORT))
-        .collect::<Option<Vec<_>>>()?;
+    let (user, addresses) = parse_hosts(authority, SENTINEL_PORT)?;
     // The rest has the form and the rules of the URL of one Redis.
     let (_, login) = parse_one(&format!("redis://{user}host/{database}?{query}"))?;
     is_primary_name(primary).then(|| {
         let primary = primary.to_owned();
         (Servers::Sentinels { addresses, primary }, login)
     })
+}
+
+/// Parses what follows `redis+cluster://`. A cluster has no numbered databases.
+fn parse_cluster(rest: &str) -> Option<(Servers, RedisConnectionInfo)> {
+    let authority = rest.strip_suffix('/').unwrap_or(rest);
+    let (user, addresses) = parse_hosts(authority, CLUSTER_PORT)?;
+    let (_, login) = parse_one(&format!("redis://{user}host"))?;
+    Some((Servers::Cluster(addresses), login))
+}
+
+/// Parses `[user:password@]host[:port],…`. Returns what ends with the `@`, and the addresses.
+fn parse_hosts(authority: &str, default_port: u16) -> Option<(String, Vec<ServerAddress>)> {
+    let (user, hosts) = match authority.rsplit_once('@') {
+        Some((user, hosts)) => (format!("{user}@"), hosts),
+        None => (String::new(), authority),
+    };
+    let addresses = hosts
+        .split(',')
+        .map(|host| ServerAddress::parse(host, default_port))
+        .collect::<Option<Vec<_>>>()?;
+    Some((user, addresses))
 }
 
 /// Whether sentinels accept this name of a primary.
@@ -178,6 +191,17 @@ mod tests {
     }
 
     #[test]
+    fn a_url_of_a_cluster_has_the_addresses_of_some_nodes() {
+        let url = parse("rediss+cluster://me:secret@a,[::1]:7,c:8");
+        let addresses = vec![tcp("a", 6379), tcp("::1", 7), tcp("c", 8)];
+        assert_eq!(url.servers, Servers::Cluster(addresses));
+        assert!(url.has_tls);
+        let login = url.login;
+        assert_eq!((login.db(), login.password()), (0, Some("secret")));
+        assert!(!parse("redis+cluster://a/").has_tls);
+    }
+
+    #[test]
     fn an_error_shows_the_expected_form_and_no_secret() {
         for (bad, expected) in [
             ("", "redis://[user"),
@@ -194,8 +218,10 @@ mod tests {
             ),
             ("redis+sentinel://me:secret@a/m/x", "redis+sentinel://[user"),
             ("redis+sentinel://me:sec/ret@a/m", "redis+sentinel://[user"),
-            ("redis+cluster://me:secret@a:1,b", "redis+sentinel://host"),
-            ("rediss+cluster://a", "not supported"),
+            ("redis+cluster://me:secret@a,,b", "redis+cluster://[user"),
+            ("redis+cluster://me:secret@a/3", "without a database"),
+            ("redis+cluster://me:sec/ret@a", "redis+cluster://[user"),
+            ("rediss+cluster://", "redis+cluster://[user"),
         ] {
             let error = RedisUrl::parse(bad).unwrap_err();
             assert!(error.contains(expected), "{bad}: {error}");

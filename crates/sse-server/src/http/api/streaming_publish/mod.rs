@@ -36,6 +36,7 @@ use tokio::{
     time::sleep_until,
 };
 
+pub use self::keep_alive::KeepAliveRate;
 use self::{
     chain::Chain,
     ends::Ends,
@@ -97,6 +98,7 @@ pub(super) async fn publish(
         groups: LineGroups::new(body, quota, state.limits, target.principal),
         chain: Chain::new(target),
         progress: Progress::default(),
+        client,
         keep_alive: None,
         in_flight: None,
         is_over: false,
@@ -162,6 +164,7 @@ where
     chain: Chain,
     groups: LineGroups<'a, S>,
     progress: Progress,
+    client: Option<ClientNet>,
     /// How the channel is kept alive; `None` if it has no time to live, or does not exist yet.
     keep_alive: Option<KeepAlive>,
     /// The append in progress. A client that is gone does not cancel it.
@@ -241,7 +244,7 @@ where
         self.progress.add(&stored);
         self.groups.body().release();
         if is_first && !is_last {
-            self.keep_alive = KeepAlive::of(&self.state, &self.chain).await?;
+            self.keep_alive = KeepAlive::of(&self.state, &self.chain, self.client).await?;
         }
         Ok(())
     }
