@@ -6,7 +6,7 @@
 //! `budget` and `metrics`; `server` and `fanout` use `connections`; `server`, `http` and `fanout`
 //! use `access_log`; `server`, `http` and `fanout` use `trace`; `server` and `http` use `audit_log`; `config`, `server`, `http` and `fanout` use `quota`; `server` and `fanout` use
 //! `tls`; `http`, `fanout`, `config` and `server` use `access`; `main` uses `diagnosis`, which checks a `config`, and
-//! `config` the part of it that asks a server. `main` and `server` use `config`, which names the settings of the layers.
+//! `config` the part of it that asks a server; `config` uses `transfer`, which copies a log and uses `broker`. `main` and `server` use `config`, which names the settings of the layers.
 
 pub mod access;
 pub mod access_log;
@@ -31,6 +31,7 @@ mod open_files;
 mod retry;
 mod server;
 mod supervised;
+mod transfer;
 
 pub use diagnosis::check::check;
 pub use listen_address::{Endpoint, ListenAddress};

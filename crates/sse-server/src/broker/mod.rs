@@ -21,8 +21,7 @@
 //!   forwards from its end reports them.
 //! - A log that lost its newest events gets a *gap record* in their place, if a node knew of the
 //!   events, or a restore from a copy: an entry of the type `gap` whose data is a `Gap`.
-//! - [`check_settled`](Broker::check_settled) guarantees that no event up to an id can still
-//!   appear.
+//! - [`check_settled`](Broker::check_settled) guarantees that no event up to an id can appear.
 //! - A channel can be closed and deleted, and a write can have a condition: see [`lifecycle`].
 //! - A [`Watcher`] of a channel ([`follow`](Broker::follow)) is notified after every append to the
 //!   channel, by any node. A notification may be spurious. A caller that follows before it reads
@@ -48,6 +47,7 @@ mod publisher;
 pub mod redis;
 mod retention;
 pub mod revocations;
+pub(crate) mod transfer;
 mod types;
 
 use std::sync::Weak;

@@ -11,13 +11,15 @@
 //! | memory | a map; it ends with the process |
 //! | Redis | the hash `sse:revocations`: the texts, each with its time, and the `version` |
 
+use serde::{Deserialize, Serialize};
+
 use super::{Broker, BrokerError};
 
 /// Texts that the set may have. Beyond it a further text is rejected.
 pub const TEXTS_MAX: usize = 100_000;
 
 /// A text of the set, and when it may be removed.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StoredRevocation {
     /// What is revoked, in the form of `access`.
     pub text: String,

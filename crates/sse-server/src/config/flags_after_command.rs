@@ -1,4 +1,4 @@
-//! `check`, `config print` and `restore` accept the server's flags behind them as well as before them.
+//! `check`, `config print`, `copy` and `restore` accept the server's flags behind them as well as before them.
 //!
 //! They concern the settings of a server, so people write them in front of the flags of that
 //! server: `sse-server check --data-dir D`. The grammar knows these flags before a command only.
@@ -7,7 +7,7 @@ use std::ffi::OsString;
 
 use clap::Command;
 
-const COMMANDS: [&[&str]; 3] = [&["check"], &["config", "print"], &["restore"]];
+const COMMANDS: [&[&str]; 4] = [&["check"], &["config", "print"], &["copy"], &["restore"]];
 
 /// Moves one of these commands, with its own flags, to the end of the command line `args` if that
 /// begins with it.
@@ -93,6 +93,10 @@ mod tests {
             (
                 "sse restore --data-dir=D --data-mode 0750 COPY",
                 "sse --data-dir=D --data-mode 0750 restore COPY",
+            ),
+            (
+                "sse copy --from D --redis-ca F --to U --redis-prefix a:",
+                "sse --redis-ca F --redis-prefix a: copy --from D --to U",
             ),
             ("sse config check FILE", "sse config check FILE"),
             ("sse token check TOKEN", "sse token check TOKEN"),

@@ -7,9 +7,9 @@
 //! | `invocation` | what the command line asks for |
 //! | `environment`, `file` | how flags, variables and the file are read together; the file |
 //! | `access`, `channel_classes` | the tables `[access]` and `[[channel]]` of the file |
-//! | `commands`, `tls_pairs` | `backup`, `check`, `config`, `health`, `key`, `restore` and `token`, which print and exit; certificates |
+//! | `commands`, `tls_pairs` | `backup`, `check`, `config`, `copy`, `health`, `key`, `restore` and `token`, which print and exit; certificates |
 //! | `print`, `sources`, `unprinted` | `config print`, where a value comes from, and values that may contain secrets |
-//! | `flags_after_command` | `check`, `config print` and `restore` in front of the settings |
+//! | `flags_after_command` | `check`, `config print`, `copy` and `restore` in front of the settings |
 //! | `bind_hint`, `validate` | advice for `--host` and `--port`; rules that concern several settings |
 //! | `broker_choice`, `values` | which broker is chosen; the forms of single values |
 //!

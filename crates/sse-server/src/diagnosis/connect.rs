@@ -32,7 +32,7 @@ pub(crate) struct Trust {
 
 impl Connection {
     /// Creates a client for the requests of `command`.
-    pub(super) fn client(&self, command: &str) -> Result<Client, String> {
+    pub(crate) fn client(&self, command: &str) -> Result<Client, String> {
         self.build(command).map_err(|error| describe_error(&error))
     }
 
@@ -77,15 +77,23 @@ fn build_without_system_certificates(
     }
 }
 
-pub(super) async fn read_body(mut response: Response) -> Result<Vec<u8>, String> {
+pub(super) async fn read_body(response: Response) -> Result<Vec<u8>, String> {
+    read_body_up_to(response, RESPONSE_BYTES_MAX).await
+}
+
+/// Reads a body of at most `bytes_max`.
+pub(crate) async fn read_body_up_to(
+    mut response: Response,
+    bytes_max: usize,
+) -> Result<Vec<u8>, String> {
     let mut body = Vec::new();
     while let Some(chunk) = response
         .chunk()
         .await
         .map_err(|error| describe_error(&error))?
     {
-        if body.len() + chunk.len() > RESPONSE_BYTES_MAX {
-            return Err("it is longer than 64 KiB".to_owned());
+        if body.len() + chunk.len() > bytes_max {
+            return Err(format!("it is longer than {} KiB", bytes_max >> 10));
         }
         body.extend_from_slice(&chunk);
     }
@@ -93,7 +101,7 @@ pub(super) async fn read_body(mut response: Response) -> Result<Vec<u8>, String>
 }
 
 /// Returns the innermost cause, which names what went wrong.
-pub(super) fn describe_error(error: &reqwest::Error) -> String {
+pub(crate) fn describe_error(error: &reqwest::Error) -> String {
     if error.is_timeout() {
         return "the time is up".to_owned();
     }

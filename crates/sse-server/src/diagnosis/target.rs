@@ -59,14 +59,14 @@ impl HealthTarget {
     }
 
     /// Returns the URL of a route, below the path of the server's URL.
-    pub(super) fn route(&self, route: &str) -> Url {
+    pub(crate) fn route(&self, route: &str) -> Url {
         let mut url = self.url.clone();
         let prefix = url.path().trim_end_matches('/').to_owned();
         url.set_path(&format!("{prefix}{route}"));
         url
     }
 
-    pub(super) fn describe(&self) -> String {
+    pub(crate) fn describe(&self) -> String {
         match &self.socket {
             Some(path) => format!("unix:{}", path.display()),
             None => self.url.as_str().trim_end_matches('/').to_owned(),

@@ -50,7 +50,7 @@
 //! | | `tokens` | `POST /tokens` |
 //! | `admin` | `streams`, `revocations` | `/admin/streams`, `/admin/revocations` |
 //! | | `busiest` | `/admin/channels/busiest` |
-//! | | `backup` | `/admin/backup` |
+//! | | `backup`, `log` | `/admin/backup`; `/admin/log/…` |
 //! | | `events`, `stats` | the feed of the dashboard, `/admin/stats` |
 //! | | `trace` | `/admin/trace` |
 //! | | `nodes` | `/admin/nodes` |
@@ -136,8 +136,8 @@ pub use self::{
 };
 use self::{
     admin::{
-        access as credentials, backup, busiest, events, nodes, page, revocations, settings, stats,
-        streams, trace,
+        access as credentials, backup, busiest, events, log, nodes, page, revocations, settings,
+        stats, streams, trace,
     },
     api::{batch, channels, history, publish, stream, tokens},
     error::{ApiError, ApiResult, shortened},
@@ -217,6 +217,13 @@ fn admin_routes(config: &mut ServiceConfig) {
     let revoke = web::post().to(revocations::revoke);
     let start_backup = web::post().to(backup::start);
     let backup_status = web::get().to(backup::status);
+    for (path, read_log) in [
+        ("/admin/log/channels", web::get().to(log::channels)),
+        ("/admin/log/records", web::get().to(log::records)),
+        ("/admin/log/revocations", web::get().to(log::revocations)),
+    ] {
+        config.service(resource(path, "GET", [read_log]));
+    }
     config
         .service(resource(
             "/admin/channels/busiest",

@@ -17,6 +17,7 @@
 //! | `client_shares` | A client that takes what it can get of a limit leaves a part for others. |
 //! | `common` | The harness: servers, Redis, a TCP proxy and a subscriber that reads the wire. |
 //! | `compressing_proxy` | A proxy that compresses streams does not hold back a part of an event. |
+//! | `copy` | A log is copied to Redis with its ids, and readers resume there. |
 //! | `contrib` | The alerts and the dashboard name metrics that a server has. |
 //! | `connections` | Slow, idle or too many connections are closed, and other clients notice nothing. |
 //! | `drain` (a) | Before a stop, streams end one after another, and their clients lose nothing. |
@@ -94,6 +95,7 @@ mod common;
 mod compressing_proxy;
 mod connections;
 mod contrib;
+mod copy;
 mod damaged;
 mod dashboard;
 mod data_profile;

@@ -19,7 +19,7 @@
 //! | `channels`, `numbers`, `trim`, `keys` | creating channels, trimming, idempotency keys |
 //! | `committed_{state,channels,keys}`, `packed_row`, `shared` | what memory holds of the log |
 //! | `reader`, `chain`, `revocations` | a page from a snapshot, with the proof that it is complete; the stored revocations |
-//! | `backup`, `restore`, `restores` | copies of the log, and what a restored log knows to be lost |
+//! | `backup`, `restore`, `restores`, `transfer` | copies of the log, and what a restored log knows to be lost; what `sse-server copy` reads |
 //! | `record`, `life_record`, `key_record`, `checksum`, `tables` | the format of the file |
 //! | `data_files`, `open`, `recover`, `store` | permissions of the files, opening, loading the state, transactions |
 //! | `catch_panic`, `damage_log`, `failure_log`, `disk`, `error` | faults |
@@ -65,6 +65,7 @@ mod store;
 mod tables;
 #[cfg(test)]
 mod test_log;
+pub(crate) mod transfer;
 mod trim;
 mod writer;
 
@@ -196,8 +197,7 @@ impl Embedded {
         channel: &Channel,
         events: Vec<Event>,
     ) -> Result<Appended, BrokerError> {
-        let item = AppendItem::without_key(events);
-        let items = vec![item];
+        let items = vec![AppendItem::without_key(events)];
         ids_of_only_item(self.append_idempotent(publisher, channel, items).await?)
     }
 

@@ -57,7 +57,8 @@ pub(super) fn stage_change(
     Ok(())
 }
 
-fn read_table(snapshot: &ReadTransaction) -> Result<Vec<StoredRevocation>, StoreError> {
+/// Reads all texts.
+pub(super) fn read_table(snapshot: &ReadTransaction) -> Result<Vec<StoredRevocation>, StoreError> {
     let table = snapshot.open_table(REVOCATIONS)?;
     let rows = table.iter()?.map(|row| {
         let (text, until_ms) = row?;

@@ -42,6 +42,12 @@ pub enum Unusable {
         /// The format of this version.
         own: u32,
     },
+    /// A log is being copied to it, or the copy was not completed.
+    #[error(
+        "it has an unfinished copy of a log: run sse-server copy until it reports that the copy is \
+         complete, or use another --redis-prefix"
+    )]
+    UnfinishedCopy,
     /// The keys have a newer format than this version knows.
     #[error(
         "its keys have format {found}, and this version knows only formats up to {own}: use a newer \

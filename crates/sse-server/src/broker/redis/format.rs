@@ -10,6 +10,9 @@
 //! a lost one, and one of format 2 does not trim what format 3 registers. An older format is converted
 //! by the first node that starts with `--redis-upgrade`, once all older nodes are stopped.
 //!
+//! While `sse-server copy` copies a log, the number is that of an unfinished copy, with which no node
+//! starts. Older versions take it for a newer format.
+//!
 //! The conversion moves names in batches, so an interrupted one continues where it was.
 
 use std::{cmp::Ordering, collections::HashMap};
@@ -25,7 +28,9 @@ use super::{
 use crate::broker::{clock::now_ms, lifecycle::TOMBSTONE_LIFE};
 
 /// The format of this version.
-const FORMAT: u32 = 3;
+pub(super) const FORMAT: u32 = 3;
+/// The number while a log is copied.
+pub(super) const COPYING: u32 = 1000 + FORMAT;
 /// Names that are moved in one step.
 const BATCH: isize = 1000;
 /// Time over which the converted channels become due for maintenance.
@@ -35,8 +40,19 @@ const SPREAD_MS: u64 = 60_000;
 #[derive(Debug, Clone)]
 pub(super) struct FormatCheck {
     pub(super) names: Names,
-    /// Whether a prefix of an older format is converted.
-    pub(super) upgrades: bool,
+    pub(super) usage: FormatUse,
+}
+
+/// What a connection is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum FormatUse {
+    /// A node.
+    Serve {
+        /// Whether a prefix of an older format is converted.
+        upgrades: bool,
+    },
+    /// A copy of a log, which sets the number by itself.
+    Copy,
 }
 
 impl FormatCheck {
@@ -63,9 +79,17 @@ impl FormatCheck {
             None if can_be_older => self.format_without_number(connection).await?,
             None => FORMAT,
         };
+        let upgrades = match self.usage {
+            FormatUse::Copy if matches!(found, FORMAT | COPYING) => return Ok(None),
+            FormatUse::Copy => false,
+            FormatUse::Serve { .. } if found == COPYING => {
+                return Ok(Some(Unusable::UnfinishedCopy));
+            }
+            FormatUse::Serve { upgrades } => upgrades,
+        };
         match found.cmp(&FORMAT) {
             Ordering::Equal => {}
-            Ordering::Less if self.upgrades && can_be_older && found > 0 => {
+            Ordering::Less if upgrades && can_be_older && found > 0 => {
                 self.convert(connection).await?;
             }
             _ => return Ok(Some(unusable(found))),

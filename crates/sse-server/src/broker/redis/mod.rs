@@ -34,7 +34,7 @@
 //! | `follow_limit` | how many channels a node follows, and the part of one client |
 //! | `failover`, `eras` | finds events that Redis has lost, and records the loss; when that must be done |
 //! | `known_ids`, `verification` | which ids a node remembers for that; how it verifies one |
-//! | `inspect` | looks at a Redis without a broker |
+//! | `inspect`, `copy_target` | looks at a Redis without a broker; gets a copy of a log |
 //! | `flask_sse`, `names` | the bridge to Flask-SSE; names of keys |
 //! | `durability` | whether Redis is set up to keep what it acknowledges |
 //! | `replies`, `errors`, `rejections`, `info` | pure parsers: replies, error replies and their table, `INFO` |
@@ -51,6 +51,7 @@ mod channel_count;
 mod channel_state;
 mod cluster;
 mod connection;
+pub(crate) mod copy_target;
 mod dial;
 mod durability;
 mod entries;
@@ -127,8 +128,8 @@ pub use self::{
     target::{Account, Password, RedisLogin, TlsFiles, check_target, without_password},
 };
 use self::{
-    flask_sse::FlaskBridge, follow_limit::FollowLimit, read_gate::ReadKind, start::Started,
-    streams::Streams,
+    flask_sse::FlaskBridge, follow_limit::FollowLimit, format::FormatUse, read_gate::ReadKind,
+    start::Started, streams::Streams,
 };
 use super::{
     Appended, BackPage, BrokerError, Page, PageLimits, Publisher, ReadFrom, Retention, Settled,
@@ -188,7 +189,10 @@ impl RedisBroker {
         metrics: Metrics,
         runtime: &Handle,
     ) -> Result<Self, RedisSetupError> {
-        let started = Started::start(&options, &retention, &metrics, runtime)?;
+        let usage = FormatUse::Serve {
+            upgrades: options.upgrades,
+        };
+        let started = Started::start(&options, usage, &retention, &metrics, runtime)?;
         let Started {
             dialer,
             shards,

@@ -76,12 +76,13 @@ impl RedisBroker {
     }
 }
 
-fn parse_fields(reply: Value) -> Result<HashMap<String, String>, BrokerError> {
+/// Parses the fields of the hash.
+pub(super) fn parse_fields(reply: Value) -> Result<HashMap<String, String>, BrokerError> {
     redis::from_redis_value(check_rejection(reply)?).map_err(|_| malformed("no map for an HGETALL"))
 }
 
 /// Returns the report in a field; `None` if it is too old or is no report.
-fn report(node: String, value: &str, now_ms: u64) -> Option<StoredReport> {
+pub(super) fn report(node: String, value: &str, now_ms: u64) -> Option<StoredReport> {
     let (reported_ms, text) = value.split_once(' ')?;
     let age_ms = now_ms.saturating_sub(reported_ms.parse().ok()?);
     (u128::from(age_ms) <= VALID.as_millis()).then(|| StoredReport {

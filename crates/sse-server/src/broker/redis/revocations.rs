@@ -61,7 +61,7 @@ impl RedisBroker {
 }
 
 /// Adds the texts and changes the version in one step.
-fn add_command(key: &str, entries: &[StoredRevocation]) -> Cmd {
+pub(super) fn add_command(key: &str, entries: &[StoredRevocation]) -> Cmd {
     let mut add = cmd("HSET");
     add.arg(key);
     for entry in entries {

@@ -11,6 +11,7 @@
 //! |---|---|---|
 //! | `write.lua` | `idempotency` | carries out a write: a condition, items whose key is not known, the end |
 //! | `delete.lua`, `configure.lua`, `keep_alive.lua` | `lifecycle` | deletes or configures a channel |
+//! | `copy.lua` | `copy_target` | copies a part of a channel from another log |
 //! | `register.lua` | `registry` | registers a channel before its first event |
 //! | `maintain.lua` | `maintenance/visit` | trims, expires or forgets a channel that is due |
 //! | `life.lua`, `now.lua` | | the beginning of the scripts that read the state of a channel |
@@ -95,6 +96,9 @@ pub(super) static DELETE_WHEN_FULL: LazyLock<NotifyingScript> = LazyLock::new(||
 
 pub(super) static CONFIGURE: LazyLock<NotifyingScript> =
     LazyLock::new(|| on_channel(include_str!("scripts/configure.lua")));
+
+pub(super) static COPY: LazyLock<NotifyingScript> =
+    LazyLock::new(|| on_channel(include_str!("scripts/copy.lua")));
 
 pub(super) static KEEP_ALIVE: LazyLock<NotifyingScript> =
     LazyLock::new(|| on_channel(include_str!("scripts/keep_alive.lua")));

@@ -12,7 +12,7 @@ use super::{
     dial::Dialer,
     errors::RedisSetupError,
     failover::LossDetector,
-    format::FormatCheck,
+    format::{FormatCheck, FormatUse},
     names::Names,
     reply_limit::reply_cost_max,
     shards::Shards,
@@ -45,6 +45,7 @@ impl Started {
     /// The URL, an account or a certificate cannot be used.
     pub(super) fn start(
         options: &RedisOptions<'_>,
+        usage: FormatUse,
         retention: &Retention,
         metrics: &Metrics,
         runtime: &Handle,
@@ -74,10 +75,7 @@ impl Started {
         let starter = ShardStarter {
             tasks: tasks.clone(),
             shards: shards.clone(),
-            format: FormatCheck {
-                names,
-                upgrades: options.upgrades,
-            },
+            format: FormatCheck { names, usage },
             timeout: options.timeout,
             notifier: notifier.clone(),
             metrics: metrics.clone(),

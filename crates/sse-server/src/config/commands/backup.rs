@@ -1,15 +1,11 @@
 //! `backup`.
 
-use std::{
-    io::Read as _,
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::{path::PathBuf, time::Duration};
 
 use clap::Args;
 use sse_proto::units::parse_positive_duration;
 
-use super::connection_args::TrustArgs;
+use super::connection_args::{TrustArgs, read_token};
 use crate::{
     broker::backup::BackupName,
     config::{Invocation, environment::misused},
@@ -19,9 +15,6 @@ use crate::{
         target::HealthTarget,
     },
 };
-
-/// Longest credential in a file.
-const TOKEN_BYTES_MAX: u64 = 64 << 10;
 
 /// The server writes the copy below its --backup-dir, and serves meanwhile. The command waits until
 /// the copy is whole, reports progress on stderr and ends with exit code 0, or with 1 if there is no
@@ -71,19 +64,4 @@ fn order(command: BackupCommand) -> Result<BackupOrder, String> {
             trust: command.trust.read()?,
         },
     })
-}
-
-fn read_token(path: &Path) -> Result<String, String> {
-    let mut text = String::new();
-    std::fs::File::open(path)
-        .and_then(|file| file.take(TOKEN_BYTES_MAX).read_to_string(&mut text))
-        .map_err(|error| format!("cannot read {}: {error}", path.display()))?;
-    let token = text.trim();
-    if token.is_empty() || token.contains(char::is_whitespace) {
-        return Err(format!(
-            "{} does not have one API key or token",
-            path.display()
-        ));
-    }
-    Ok(token.to_owned())
 }

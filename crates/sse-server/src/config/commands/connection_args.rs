@@ -1,10 +1,16 @@
 //! The flags of commands that ask a running server.
 
-use std::path::PathBuf;
+use std::{
+    io::Read as _,
+    path::{Path, PathBuf},
+};
 
 use clap::Args;
 
 use crate::diagnosis::connect::Trust;
+
+/// Longest credential in a file.
+const TOKEN_BYTES_MAX: u64 = 64 << 10;
 
 /// Which certificates of the server are accepted.
 #[derive(Clone, Args)]
@@ -28,4 +34,20 @@ impl TrustArgs {
             insecure: self.insecure,
         })
     }
+}
+
+/// Reads the API key or token in a file.
+pub(super) fn read_token(path: &Path) -> Result<String, String> {
+    let mut text = String::new();
+    std::fs::File::open(path)
+        .and_then(|file| file.take(TOKEN_BYTES_MAX).read_to_string(&mut text))
+        .map_err(|error| format!("cannot read {}: {error}", path.display()))?;
+    let token = text.trim();
+    if token.is_empty() || token.contains(char::is_whitespace) {
+        return Err(format!(
+            "{} does not have one API key or token",
+            path.display()
+        ));
+    }
+    Ok(token.to_owned())
 }

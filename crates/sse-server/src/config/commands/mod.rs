@@ -1,11 +1,12 @@
-//! The commands that print and exit: `backup`, `check`, `config`, `health`, `key`, `restore` and
-//! `token`.
+//! The commands that print and exit: `backup`, `check`, `config`, `copy`, `health`, `key`, `restore`
+//! and `token`.
 //!
 //! | file | contents |
 //! |---|---|
 //! | `backup`, `restore` | `backup` and `restore` |
 //! | `check` | `check` |
 //! | `config` | `config check` and `config print` |
+//! | `copy` | `copy` |
 //! | `health` | `health` |
 //! | `connection_args` | the flags of commands that ask a server |
 //! | `key` | `key new` and `key signing` |
@@ -15,6 +16,7 @@ mod backup;
 mod check;
 mod config;
 mod connection_args;
+mod copy;
 mod health;
 mod key;
 mod restore;
@@ -27,8 +29,8 @@ use clap_complete::Shell;
 use sse_cli::manual::write_man_pages;
 
 use self::{
-    backup::BackupCommand, check::CheckCommand, config::ConfigCommand, health::HealthCommand,
-    key::KeyCommand, restore::RestoreCommand, token::TokenCommand,
+    backup::BackupCommand, check::CheckCommand, config::ConfigCommand, copy::CopyCommand,
+    health::HealthCommand, key::KeyCommand, restore::RestoreCommand, token::TokenCommand,
 };
 use super::{
     Invocation,
@@ -46,6 +48,8 @@ pub(super) enum Command {
     /// Check a configuration file, or print the settings
     #[command(subcommand)]
     Config(ConfigCommand),
+    /// Copy a log to Redis
+    Copy(CopyCommand),
     /// Print completions for a shell
     #[command(hide = true)]
     Completions {
@@ -75,6 +79,7 @@ pub(super) fn run(command: Command, given: GivenSettings) -> Result<Invocation, 
         Command::Backup(command) => backup::run(command),
         Command::Check(command) => check::run(&command, given),
         Command::Config(command) => config::run(command, &given),
+        Command::Copy(command) => copy::run(command, &given),
         Command::Completions { shell } => Ok(Invocation::Print(print_completions(shell))),
         Command::Man { directory } => write_manual(&directory),
         Command::Health(command) => health::run(command, &given),

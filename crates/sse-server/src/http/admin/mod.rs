@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `streams` | `GET` and `DELETE /admin/streams`, `DELETE /admin/streams/{id}` |
 //! | `backup` | `POST` and `GET /admin/backup` |
+//! | `log` | `GET /admin/log/channels`, `/admin/log/records`, `/admin/log/revocations` |
 //! | `revocations` | `POST /admin/revocations` |
 //! | `busiest` | `GET /admin/channels/busiest` |
 //! | `stats` | `GET /admin/stats` |
@@ -26,6 +27,7 @@ pub(crate) mod dashboard;
 pub(crate) mod events;
 mod feed_places;
 mod lag;
+pub(crate) mod log;
 pub(crate) mod nodes;
 pub(crate) mod page;
 pub(crate) mod permission;

@@ -9,6 +9,8 @@
 --   end          'id after has_events reason' of the end; see `EndMark`
 --   emptied      'last entries' when all events were removed: the last id, and how many entries were
 --                missing in the stream then
+--   copied       1 if `sse-server copy` has created the channel; see copy.lua
+--   holes        1 if such a channel has entries in place of damaged records
 -- A channel of format 1 has no hash. The sorted set `deleted` has one member,
 -- 'last end at has_events incarnation', with the time of the deletion as its score; see `Tombstone`.
 
