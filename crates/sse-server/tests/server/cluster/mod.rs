@@ -1,6 +1,7 @@
 //! A real Redis Cluster of three primaries: channels of all of them work, slots move and primaries
 //! change without a loss that is not reported, and a shard that is away concerns only its own channels.
 
+mod copied;
 mod faults;
 
 use reqwest::StatusCode;
