@@ -21,13 +21,13 @@ use crate::{
 
 /// The routes, for a client that requested another one.
 pub(super) const ROUTES: &str = "\
-    GET or POST /event/{action}, POST /events, GET /stream, GET /events, GET /channels, \
-    GET, PUT or DELETE /channels/{name}, POST /channels/{name}/close, POST /tokens, \
-    GET /health/live, GET /health/ready, GET /metrics, GET or DELETE /admin/streams, \
-    DELETE /admin/streams/{id}, POST /admin/revocations, GET /admin/stats, GET /admin/events, \
-    GET /admin/trace, GET /admin/nodes, GET /admin/channels/busiest, GET /admin/settings, \
-    POST /admin/access, GET or POST /admin/backup, GET /client.js, GET /client.d.ts, \
-    GET /openapi.yaml";
+    GET or POST /event/{action}, POST /events, GET /stream, GET /events, GET /channels, GET, PUT \
+    or DELETE /channels/{name}, POST /channels/{name}/close, POST /tokens, GET /health/live, GET \
+    /health/ready, GET /metrics, GET or DELETE /admin/streams, DELETE /admin/streams/{id}, POST \
+    /admin/revocations, GET /admin/stats, GET /admin/events, GET /admin/trace, GET /admin/nodes, \
+    GET /admin/channels/busiest, GET /admin/settings, POST /admin/access, GET or POST \
+    /admin/backup, GET /admin/log/channels, GET /admin/log/records, GET /admin/log/revocations, \
+    GET /client.js, GET /client.d.ts, GET /openapi.yaml";
 
 /// Delay before a retry if nothing better is known.
 pub(super) const RETRY_AFTER: Duration = Duration::from_secs(1);
