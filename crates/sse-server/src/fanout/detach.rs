@@ -293,8 +293,12 @@ impl DetachableSocket {
     }
 
     /// Closes a connection that the table wants closed.
+    ///
+    /// Clients open connections before they need them. A 408 there would be taken for the response to
+    /// a request that is sent at the same moment, so such a connection is only closed.
     fn close_overdue(&self, reason: CloseReason) {
         if reason == CloseReason::HeadTimeout
+            && self.0.progress.has_read()
             && let Some(socket) = self.0.socket.borrow_mut().as_mut()
         {
             // Nothing else waits to be written. A client that does not read gets nothing.

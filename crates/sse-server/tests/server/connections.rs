@@ -96,10 +96,10 @@ async fn every_head_of_a_connection_must_arrive_in_time() {
     let mut idle = RawConnection::send(&server, HEALTH_CHECK).await;
     assert_eq!(idle.head().await.status, 200);
 
-    for socket in [&mut silent, &mut never_used] {
-        let response = rest(socket).await;
-        assert!(response.starts_with("HTTP/1.1 408"), "{response:?}");
-    }
+    let response = rest(&mut silent).await;
+    assert!(response.starts_with("HTTP/1.1 408"), "{response:?}");
+    // A client that sends its first request at this moment would take a 408 for the response.
+    assert_eq!(rest(&mut never_used).await, "");
     let dribble = async {
         let mut tick = interval(Duration::from_millis(50));
         let mut response = [0; 16];

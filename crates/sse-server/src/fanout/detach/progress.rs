@@ -35,6 +35,8 @@ pub(super) struct Progress {
     has_body: Cell<bool>,
     /// Bytes of the next head were read.
     next_head: Cell<bool>,
+    /// The client has sent anything.
+    has_read: Cell<bool>,
     response: Cell<ResponseProgress>,
 }
 
@@ -54,6 +56,7 @@ impl Progress {
             requests: Cell::new(0),
             has_body: Cell::new(false),
             next_head: Cell::new(false),
+            has_read: Cell::new(false),
             response: Cell::new(ResponseProgress {
                 bytes: 0,
                 blocked_since: None,
@@ -80,8 +83,14 @@ impl Progress {
         self.with(|connection| connection.set_phase(phase));
     }
 
+    /// Whether the client has sent anything.
+    pub(super) const fn has_read(&self) -> bool {
+        self.has_read.get()
+    }
+
     /// Records that bytes were read.
     pub(super) fn record_read(&self) {
+        self.has_read.set(true);
         if self.phase.get() == Phase::Idle {
             self.set_phase(Phase::Head);
         } else if self.requests.get() == 0 || !self.has_body.get() {
