@@ -270,6 +270,15 @@ fn gap_of_lost(after: &str, before: &str) -> Received {
 
 /// Runs the checker on a log that has lost these events, with these ids.
 fn check_lost(lost: &[(u64, &str)], received: Vec<Received>) -> (Figures, Vec<Breach>) {
+    check_lost_from(u64::MAX, lost, received)
+}
+
+/// The same, if events with this sequence number and later ones may have been stored late.
+fn check_lost_from(
+    late: u64,
+    lost: &[(u64, &str)],
+    received: Vec<Received>,
+) -> (Figures, Vec<Breach>) {
     let mut ledger = Ledger::default();
     for (kind, mut sent) in sent() {
         // The publisher does not know this id, as for an event of a batch.
@@ -283,6 +292,7 @@ fn check_lost(lost: &[(u64, &str)], received: Vec<Received>) -> (Figures, Vec<Br
             id,
             publisher: "p".to_owned(),
             sequence: *sequence,
+            is_late: *sequence >= late,
         });
     }
     let seen = ledger.follow(follows(&[], Joined::BeforeAll), received);
@@ -334,6 +344,17 @@ fn a_gap_must_report_lost_events_and_excuses_no_others() {
         .1,
         [Breach::Foreign]
     );
+}
+
+#[test]
+fn an_event_that_was_stored_late_needs_a_gap_only_if_it_was_acknowledged() {
+    let lost = [(3, "3-0"), (4, "4-0"), (6, "4-5")];
+    let without_gap = || vec![got(1), got(2), got(5)];
+    // The publisher has no acknowledgement of 6, and one of 4.
+    assert_eq!(check_lost_from(6, &lost, without_gap()).1, [Breach::Lost]);
+    let gap = vec![got(1), got(2), gap_of_lost("2-0", "4-1"), got(5)];
+    assert_eq!(check_lost_from(6, &lost, gap).1, []);
+    assert_eq!(check_lost_from(0, &lost, without_gap()).1, [Breach::Lost]);
 }
 
 #[test]

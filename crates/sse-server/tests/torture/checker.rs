@@ -39,6 +39,9 @@ pub(crate) struct LostEvent {
     pub(crate) publisher: String,
     /// Sequence number in the same stamp.
     pub(crate) sequence: u64,
+    /// The primary may have stored it when another one had its role already: a publish that was
+    /// waiting in the socket of a stopped process.
+    pub(crate) is_late: bool,
 }
 
 /// What a listener follows, and the position from which on it is owed every event.
@@ -77,6 +80,8 @@ struct Event {
     kind: String,
     acknowledged: bool,
     lost: bool,
+    /// See [`LostEvent::is_late`].
+    lost_late: bool,
     /// Id in the response to the publisher. If the outcome is unknown, the id that the first
     /// listener received.
     id: Option<EventId>,
@@ -221,6 +226,7 @@ impl Ledger {
             kind: kind.to_owned(),
             acknowledged,
             lost: false,
+            lost_late: false,
             id,
         });
     }
@@ -233,6 +239,7 @@ impl Ledger {
             id,
             publisher,
             sequence,
+            is_late,
         } = lost;
         let Some(&number) = self.by_stamp.get(&(publisher, sequence)) else {
             self.breaches.add(
@@ -243,6 +250,7 @@ impl Ledger {
         };
         let event = &mut self.events[number];
         event.lost = true;
+        event.lost_late = is_late;
         if event.channel != channel || *event.id.get_or_insert(id) != id {
             let what = format!(
                 "{channel} had {id}, which others know as {:?} of {}",
@@ -397,6 +405,11 @@ impl Ledger {
                     Breach::WrongId,
                     format!("two events of {} have the id {id}", event.channel),
                 );
+            }
+            // If no publisher and no subscriber has learned of a late event, its loss needs no report.
+            let was_received = all.iter().any(|seen| seen.events.contains_key(&number));
+            if event.lost_late && !event.acknowledged && !was_received {
+                continue;
             }
             for seen in all
                 .iter()

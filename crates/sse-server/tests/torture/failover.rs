@@ -186,6 +186,7 @@ pub(crate) fn lost_event(channel: &str, id: &str, fields: &[String]) -> Option<L
         id: id.parse().ok()?,
         publisher,
         sequence,
+        is_late: false,
     })
 }
 

@@ -176,7 +176,10 @@ impl Sentinels {
             }
             _ => events,
         };
-        let lost = missing_in(events, new).await?;
+        let mut lost = missing_in(events, new).await?;
+        for event in &mut lost {
+            event.is_late = fault == Fault::StopPrimary;
+        }
         Ok(Outcome {
             effect: elapsed,
             lost,
