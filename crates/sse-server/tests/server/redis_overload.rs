@@ -185,7 +185,7 @@ async fn an_endless_reply_is_cut_off_and_its_connection_replaced() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_outage_with_many_followed_channels_is_one_line_and_one_more_at_its_end() {
     let mut redis = RedisServer::start().await;
-    let server = TestServer::node(&redis, &["--redis-timeout", "500ms"]).await;
+    let server = TestServer::node(&redis, &["--redis-timeout", "2s"]).await;
     let mut subscriber = server.subscribe("/stream?channel=first").await;
     server.publish("first", "click", "before").await;
     assert_eq!(subscriber.next_event().await.data, "before");
