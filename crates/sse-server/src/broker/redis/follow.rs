@@ -3,7 +3,7 @@
 //! | reply | what happens |
 //! |---|---|
 //! | `MOVED` | the slot has another owner: the map changes, and all commands are sent there |
-//! | `ASK` | the slot is moving: each command goes on its own to the node that has its keys |
+//! | `ASK` | the slot is moving: each command is sent separately to the node that has its keys |
 //! | `TRYAGAIN`, `CLUSTERDOWN` | the command is sent again after a pause |
 //!
 //! Each of them proves that the command did nothing. After the deadline, the reply is the result.

@@ -5,22 +5,9 @@ use serde_json::Value;
 
 use super::node;
 use crate::{
-    common::{Subscriber, TestServer, redis_cluster::RedisCluster, refusal, until},
-    sentinel::Load,
+    common::{TestServer, redis_cluster::RedisCluster, refusal, until},
+    sentinel::{Load, received_until},
 };
-
-/// The data that a stream got up to `last`, and how many gaps.
-async fn received_until(subscriber: &mut Subscriber, last: &str) -> (Vec<String>, usize) {
-    let (mut received, mut gaps) = (Vec::new(), 0);
-    loop {
-        let event = subscriber.next_event().await;
-        match event.event.as_str() {
-            "gap" => gaps += 1,
-            _ if event.data == last => return (received, gaps),
-            _ => received.push(event.data),
-        }
-    }
-}
 
 async fn publish_when_possible(server: &TestServer, channel: &str, data: &str) {
     until("publishing works", async || {

@@ -11,7 +11,10 @@ pub(crate) use self::load::Load;
 use crate::common::{Subscriber, TestServer, refusal, until};
 
 /// The data that a stream got up to `last`, and how many gaps.
-async fn received_until(subscriber: &mut Subscriber, last: &str) -> (Vec<String>, usize) {
+pub(crate) async fn received_until(
+    subscriber: &mut Subscriber,
+    last: &str,
+) -> (Vec<String>, usize) {
     let (mut received, mut gaps) = (Vec::new(), 0);
     loop {
         let event = subscriber.next_event().await;

@@ -166,7 +166,7 @@ fn end_text(end: &SourceEnd) -> String {
 /// What a step has found or done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum StepReply {
-    /// The copy has so many records now.
+    /// The copy has this number of records now.
     Copied { records: u64 },
     /// The channel exists and is no copy.
     NotEmpty,

@@ -7,7 +7,7 @@
 use bytes::{Buf as _, Bytes, BytesMut};
 use redis::{ServerError, Value, parse_redis_value};
 
-/// A frame that does not end within so many bytes ends the connection. Notifications are empty.
+/// A frame that is longer than this number of bytes ends the connection. Notifications are empty.
 const FRAME_MAX: usize = 64 << 10;
 /// Elements of an array. The longest that matters has three.
 const ELEMENTS_MAX: usize = 8;
